@@ -1,0 +1,80 @@
+package quadlet
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Override is what zerolet changes in a file before Quadlet converts it. The
+// container is otherwise what the machine's Podman would have made of it.
+type Override struct {
+	File       *File
+	Published  []string // the PublishPort= values in effect, instead of the file's
+	PodmanArgs []string // added to the file's
+}
+
+// text is the override as a drop-in.
+func (o Override) text() []byte {
+	var b bytes.Buffer
+	b.WriteString("[Container]\nPublishPort=\n")
+	for _, p := range o.Published {
+		fmt.Fprintf(&b, "PublishPort=%s\n", p)
+	}
+	for _, a := range o.PodmanArgs {
+		fmt.Fprintf(&b, "PodmanArgs=%s\n", a)
+	}
+	// Quadlet >= 5.3 makes every container wait for network-online.target, up
+	// to 90 s on a machine that is offline: a client would be held for that.
+	if _, asked := o.File.Last("Quadlet", "DefaultDependencies"); !asked {
+		b.WriteString("[Quadlet]\nDefaultDependencies=no\n")
+	}
+	return b.Bytes()
+}
+
+// Result is what became of one Override: the service unit, or why there is none.
+type Result struct {
+	Service     *File
+	Diagnostics Diagnostics
+}
+
+// Converter turns .container files into service units.
+type Converter struct {
+	// Quadlet is the path of the machine's own Quadlet. Where it is empty or
+	// too old to read drop-ins, the embedded podman/v4 converts.
+	Quadlet string
+	Manager Manager
+	Sources *Sources      // the machine's Quadlet files
+	TempDir string        // where the private drop-ins may be written; "" is os.TempDir
+	Timeout time.Duration // limit of one run of Quadlet
+}
+
+// Convert converts the files, in order. The diagnostics are about the run as a
+// whole; what is wrong with one file is in its Result.
+func (c Converter) Convert(ctx context.Context, overrides []Override) ([]Result, Diagnostics) {
+	if len(overrides) == 0 {
+		return nil, nil
+	}
+	var ds Diagnostics
+	if c.Quadlet != "" {
+		results, err := c.delegate(ctx, overrides)
+		if err == nil {
+			return results, nil
+		}
+		ds.Warnf(Pos{File: c.Quadlet}, "", "converting with the embedded Quadlet 4.9.5 instead: %v", err)
+	}
+	return c.embed(overrides), ds
+}
+
+// FindQuadlet is the path of the machine's own Quadlet, or "": upstream and
+// Debian install the first, Arch the second.
+func FindQuadlet() string {
+	for _, path := range []string{"/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet"} {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
+}

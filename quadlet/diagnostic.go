@@ -1,0 +1,116 @@
+package quadlet
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Pos is a place in a file. Line and Col count from 1, Col in bytes; zero
+// means unknown (a problem with the file as a whole has neither).
+type Pos struct {
+	File string
+	Line int
+	Col  int
+}
+
+// String is "file:line:col", "file:line" or "file", as far as it is known.
+func (p Pos) String() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.Col == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	default:
+		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+	}
+}
+
+// Severity says whether zerolet can go on.
+type Severity int
+
+const (
+	// Warning is something the user should know; units are still written.
+	Warning Severity = iota
+	// Error means that the endpoint cannot be made.
+	Error
+)
+
+func (s Severity) String() string {
+	if s == Error {
+		return "error"
+	}
+	return "warning"
+}
+
+// Diagnostic is one problem in what a user wrote. Message and Hint are lower
+// case and have no full stop; Hint may be empty.
+type Diagnostic struct {
+	Pos      Pos
+	Severity Severity
+	Message  string
+	Hint     string
+}
+
+// String is "file:line:col: error: message", and a second line "hint: ..."
+// where there is one.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s: %s", d.Pos, d.Severity, d.Message)
+	if d.Hint != "" {
+		fmt.Fprintf(&b, "\nhint: %s", d.Hint)
+	}
+	return b.String()
+}
+
+// Diagnostics are the problems found so far, in the order they were found.
+type Diagnostics []Diagnostic
+
+// Errorf adds an error. The hint may be empty.
+func (ds *Diagnostics) Errorf(pos Pos, hint, format string, args ...any) {
+	*ds = append(*ds, Diagnostic{pos, Error, fmt.Sprintf(format, args...), hint})
+}
+
+// Warnf adds a warning. The hint may be empty.
+func (ds *Diagnostics) Warnf(pos Pos, hint, format string, args ...any) {
+	*ds = append(*ds, Diagnostic{pos, Warning, fmt.Sprintf(format, args...), hint})
+}
+
+// ValueError is what is wrong with a value, and at which of its bytes.
+// Message and Hint are as in [Diagnostic].
+type ValueError struct {
+	Offset  int
+	Message string
+	Hint    string
+}
+
+func (e *ValueError) Error() string { return e.Message }
+
+// Value adds an error in the value of an entry, at the right column if it is
+// a [*ValueError].
+func (ds *Diagnostics) Value(e Entry, err error) {
+	var ve *ValueError
+	if errors.As(err, &ve) {
+		ds.Errorf(e.At(ve.Offset), ve.Hint, "%s: %v", e.Key, err)
+		return
+	}
+	ds.Errorf(e.ValuePos, "", "%s: %v", e.Key, err)
+}
+
+// HasErrors tells whether any of them is an error.
+func (ds Diagnostics) HasErrors() bool {
+	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })
+}
+
+// Sort orders them by file, line and column, and keeps the order of equals.
+func (ds Diagnostics) Sort() {
+	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
+		return cmp.Or(
+			cmp.Compare(a.Pos.File, b.Pos.File),
+			cmp.Compare(a.Pos.Line, b.Pos.Line),
+			cmp.Compare(a.Pos.Col, b.Pos.Col),
+		)
+	})
+}

@@ -1,0 +1,94 @@
+package quadlet
+
+import (
+	"fmt"
+
+	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
+	podman "github.com/containers/podman/v4/pkg/systemd/quadlet"
+)
+
+// embed converts with the Quadlet of podman 4.9.5 that is linked in: for
+// machines whose Podman has none or one that cannot read drop-ins.
+func (c Converter) embed(overrides []Override) []Result {
+	names := c.resourceNames()
+	results := make([]Result, len(overrides))
+	for i, o := range overrides {
+		service, err := convertContainer(o, names, c.Manager == User)
+		if err != nil {
+			results[i].Diagnostics.Errorf(Pos{File: o.File.Path}, "", "quadlet: %v", err)
+			continue
+		}
+		results[i].Service = service
+	}
+	return results
+}
+
+func convertContainer(o Override, names map[string]string, user bool) (service *File, err error) {
+	// A file that the library does not expect must not take the others down.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("podman/v4 cannot convert this file: %v", r)
+		}
+	}()
+	dropin, _ := Parse(o.File.Path, o.text())
+	merged := *o.File
+	merged.Merge(dropin)
+	source, err := canonical(&merged)
+	if err != nil {
+		return nil, err
+	}
+	converted, err := podman.ConvertContainer(source, names, user)
+	if err != nil {
+		return nil, err
+	}
+	text, err := converted.ToString()
+	if err != nil {
+		return nil, err
+	}
+	service, _ = Parse(converted.Filename, []byte(text))
+	return service, nil
+}
+
+// canonical gives a file to podman's parser as our reader understood it. The
+// parser hangs on some raw texts (a continuation whose first line is
+// indented, "\" before an empty line), never on this one.
+func canonical(f *File) (*podmanfile.UnitFile, error) {
+	u := podmanfile.NewUnitFile()
+	u.Path, u.Filename = f.Path, f.Name()
+	return u, u.Parse(string(f.Text()))
+}
+
+// resourceNames are the Podman names behind the .image, .network and .volume
+// files that a .container may refer to. Images come first, since a volume
+// refers to them. A file that does not convert has no name, and a container
+// that refers to it is refused with that.
+func (c Converter) resourceNames() map[string]string {
+	names := make(map[string]string)
+	convert := map[string]func(*podmanfile.UnitFile) (string, error){
+		".image": func(u *podmanfile.UnitFile) (string, error) {
+			_, name, err := podman.ConvertImage(u)
+			return name, err
+		},
+		".network": func(u *podmanfile.UnitFile) (string, error) {
+			_, name, err := podman.ConvertNetwork(u, u.Filename)
+			return name, err
+		},
+		".volume": func(u *podmanfile.UnitFile) (string, error) {
+			_, name, err := podman.ConvertVolume(u, u.Filename, names)
+			return name, err
+		},
+	}
+	for _, ext := range []string{".image", ".network", ".volume"} {
+		for _, path := range c.Sources.Units(ext) {
+			f, _ := c.Sources.Load(path)
+			u, err := canonical(f)
+			if err != nil {
+				continue
+			}
+			if name, err := convert[ext](u); err == nil && name != "" {
+				names[f.Name()] = name
+			}
+		}
+	}
+	return names
+}

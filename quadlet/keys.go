@@ -1,0 +1,91 @@
+package quadlet
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Key describes one key of the [ScaleToZero] section. The parser, the hints
+// and the manual are made from this table.
+type Key struct {
+	Name    string
+	Type    string // what the value is, in words
+	Default string // an assignment of this value changes nothing
+	Doc     string // one sentence
+
+	set func(*Spec, string) error // an empty value has been replaced by Default
+}
+
+// Keys are the keys of [ScaleToZero] in the order of the manual.
+func Keys() []Key {
+	return []Key{
+		{
+			Name: "IdleTimeout", Type: "time span", Default: "2min",
+			Doc: "how long after the last connection the container stops; infinity never stops it",
+			set: func(s *Spec, v string) (err error) { s.IdleTimeout, err = ParseSpan(v); return err },
+		},
+		{
+			Name: "StartTimeout", Type: "time span", Default: "5min",
+			Doc: "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
+			set: func(s *Spec, v string) (err error) { s.StartTimeout, err = ParseSpan(v); return err },
+		},
+		{
+			Name: "Listen", Type: "PublishPort= syntax, repeatable", Default: "",
+			Doc: "what to listen on and which container port it leads to; without it every PublishPort= of the file",
+			set: (*Spec).listen,
+		},
+		{
+			Name: "AutoStart", Type: "boolean", Default: "yes",
+			Doc: "whether daemon-reload and boot bring the socket up; with no it is left to [Install]",
+			set: func(s *Spec, v string) (err error) { s.AutoStart, err = parseBool(v); return err },
+		},
+	}
+}
+
+// scaleSection tells whether a section is ours. [X-ScaleToZero] keeps systemd
+// from warning where stock Quadlet copies the section into its unit
+// (systemd.unit(5): sections that begin with "X-" are ignored).
+func scaleSection(name string) bool { return name == "ScaleToZero" || name == "X-ScaleToZero" }
+
+// parseBool takes what systemd takes (systemd.syntax(7)).
+func parseBool(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "1", "yes", "y", "true", "t", "on":
+		return true, nil
+	case "0", "no", "n", "false", "f", "off":
+		return false, nil
+	}
+	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v)}
+}
+
+// nearest is the key a mistyped name may have meant, or "".
+func nearest(name string, keys []Key) string {
+	best, at := "", 3
+	for _, k := range keys {
+		if d := distance(strings.ToLower(name), strings.ToLower(k.Name)); d < at {
+			best, at = k.Name, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

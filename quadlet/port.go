@@ -1,0 +1,343 @@
+package quadlet
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Publish is one line of PublishPort= or Listen=: where clients connect to and
+// which port of the container that is.
+type Publish struct {
+	// Host is the address clients connect to. The zero Addr is every
+	// address, IPv4 and IPv6. IPv4-mapped IPv6 is unmapped, as by Podman.
+	Host     netip.Addr
+	HostPort uint16 // the first one; 0 if HostPath is set
+	HostPath string // a unix socket; specifiers are not expanded
+
+	ContainerPort uint16 // the first one; 0 if ContainerPath is set
+	ContainerPath string // a unix socket; specifiers are not expanded
+
+	Count    int    // of consecutive ports on both sides, at least 1
+	Protocol string // "tcp" or "udp"; "tcp" for unix sockets, which are streams too
+	Text     string // as it was written
+}
+
+// Unix tells whether either side is a unix socket.
+func (p Publish) Unix() bool { return p.HostPath != "" || p.ContainerPath != "" }
+
+// ParsePublish reads a value of PublishPort=,
+// [[IP:][HOSTPORT]:]PORT[/PROTOCOL], as Podman 6.0.0 does (CreatePortBindings
+// in pkg/specgenutil/util.go), but insists on a host port: nothing could be
+// told to a client otherwise. One Publish comes out for each protocol. An
+// error is a [*ValueError].
+func ParsePublish(text string) ([]Publish, error) {
+	p := publishParser{text: text}
+	return p.result(p.parse())
+}
+
+// ParseListen reads a value of Listen=. That is a value of PublishPort=, but
+// either side may also be the path of a unix socket. An error is a
+// [*ValueError].
+func ParseListen(text string) ([]Publish, error) {
+	p := publishParser{text: text, unix: true}
+	return p.result(p.parse())
+}
+
+const publishHint = `write it like "8080:80" or "127.0.0.1:8080:80/tcp"`
+
+// publishParser reads one value. Its methods give a *ValueError or nil.
+type publishParser struct {
+	text      string
+	unix      bool // paths are allowed
+	out       Publish
+	protocols []string // that are named, or tcp
+}
+
+// part is a piece of the text with its place.
+type part struct {
+	s   string
+	off int
+}
+
+// cut splits at a byte, like strings.Cut.
+func (a part) cut(sep byte) (before, after part, found bool) {
+	i := strings.IndexByte(a.s, sep)
+	if i < 0 {
+		return a, part{"", a.off + len(a.s)}, false
+	}
+	return part{a.s[:i], a.off}, part{a.s[i+1:], a.off + i + 1}, true
+}
+
+func (a part) errorf(hint, format string, args ...any) *ValueError {
+	return &ValueError{a.off, fmt.Sprintf(format, args...), hint}
+}
+
+// isPath tells whether a side is a unix socket: "/run/web.sock", "%t/web.sock".
+func (a part) isPath() bool {
+	return strings.HasPrefix(a.s, "/") || len(a.s) > 2 && a.s[0] == '%' && a.s[2] == '/'
+}
+
+func (p *publishParser) result(err *ValueError) ([]Publish, error) {
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Publish, len(p.protocols))
+	for i, protocol := range p.protocols {
+		out[i] = p.out
+		out[i].Protocol, out[i].Text = protocol, p.text
+	}
+	return out, nil
+}
+
+func (p *publishParser) parse() *ValueError {
+	if err := p.characters(); err != nil {
+		return err
+	}
+	host, container, err := p.sides(part{p.text, 0})
+	if err != nil {
+		return err
+	}
+	p.protocols = []string{"tcp"}
+	if !container.isPath() {
+		if container, err = p.protocol(container); err != nil {
+			return err
+		}
+	}
+	if err := p.containerSide(container); err != nil {
+		return err
+	}
+	return p.hostSide(host, container)
+}
+
+// characters refuses what can be nothing but a mistake, where it stands.
+func (p *publishParser) characters() *ValueError {
+	for i, r := range p.text {
+		at := part{p.text[i:], i}
+		switch {
+		case r == '"' || r == '\'':
+			return at.errorf("remove the quotes", "unexpected quote")
+		case r == '#' || r == ';':
+			return at.errorf("a comment needs a line of its own", "unexpected %q", r)
+		case r == '$':
+			return at.errorf("write the number", "a variable cannot be used here")
+		case r == '%' && !p.unix:
+			return at.errorf("write the number", "a specifier cannot be used here")
+		case unicode.IsSpace(r):
+			return at.errorf("write one line for each port", "unexpected space")
+		case unicode.IsControl(r), r == utf8.RuneError:
+			return at.errorf("", "unexpected character %q", r)
+		}
+	}
+	return nil
+}
+
+// sides splits at the colon between both sides: the first one after a path,
+// else the last one before a path or a protocol.
+func (p *publishParser) sides(all part) (host, container part, err *ValueError) {
+	if all.isPath() {
+		host, container, found := all.cut(':')
+		if !found && p.unix {
+			return host, container, all.errorf(`write it like "%t/web.sock:80"`, "no container port")
+		}
+		return host, container, nil
+	}
+	head := all.s
+	if i := strings.IndexByte(head, '/'); i >= 0 {
+		head = head[:i]
+	}
+	if i := strings.Index(head, ":%"); i >= 0 {
+		head = head[:i+1]
+	}
+	colon := strings.LastIndexByte(head, ':')
+	if colon < 0 || strings.Contains(head[colon:], "]") {
+		return part{}, all, nil
+	}
+	return part{all.s[:colon], 0}, part{all.s[colon+1:], colon + 1}, nil
+}
+
+// protocol takes "/tcp" off the container side. Podman also takes a list.
+func (p *publishParser) protocol(side part) (part, *ValueError) {
+	ports, names, found := side.cut('/')
+	if !found {
+		return ports, nil
+	}
+	p.protocols = nil
+	if names.s == "" {
+		return ports, names.errorf("write tcp or udp, or remove the /", "no protocol after the /")
+	}
+	for more := true; more; {
+		var name part
+		name, names, more = names.cut(',')
+		protocol := strings.ToLower(name.s)
+		switch protocol {
+		case "":
+			protocol = "tcp"
+		case "tcp", "udp":
+		case "sctp":
+			return ports, name.errorf("only tcp and udp can be scaled", "sctp cannot be scaled")
+		default:
+			return ports, name.errorf("write tcp or udp", "unknown protocol %q", name.s)
+		}
+		if !slices.Contains(p.protocols, protocol) {
+			p.protocols = append(p.protocols, protocol)
+		}
+	}
+	return ports, nil
+}
+
+// containerSide reads [FIRST-]LAST or a path.
+func (p *publishParser) containerSide(side part) (err *ValueError) {
+	switch {
+	case side.isPath():
+		p.out.ContainerPath, p.out.Count = side.s, 1
+		return p.checkPath(side)
+	case side.s == "":
+		return side.errorf(publishHint, "no container port")
+	}
+	p.out.ContainerPort, p.out.Count, err = side.ports("container port")
+	return err
+}
+
+// hostSide reads [IP:][FIRST-]LAST or a path. The container side was read.
+func (p *publishParser) hostSide(side, container part) *ValueError {
+	if side.isPath() {
+		p.out.HostPath = side.s
+		switch err := p.checkPath(side); {
+		case err != nil:
+			return err
+		case p.out.Count > 1:
+			return container.errorf("write one line for each port", "a range of ports on one unix socket")
+		case !slices.Equal(p.protocols, []string{"tcp"}):
+			return container.errorf("remove the protocol", "a unix socket is a stream, not udp")
+		}
+		return nil
+	}
+	port, err := p.host(side)
+	if err != nil {
+		return err
+	}
+	if port.s == "" {
+		return port.errorf(p.suggest(side, container), "no host port, Podman would take any that is free")
+	}
+	first, n, err := port.ports("host port")
+	if err != nil {
+		return err
+	}
+	if n != p.out.Count {
+		return port.errorf("both ranges must have the same length",
+			"%s for %s", plural(n, "host port"), plural(p.out.Count, "container port"))
+	}
+	p.out.HostPort = first
+	return nil
+}
+
+// host reads the address, if there is one, and gives the rest.
+func (p *publishParser) host(side part) (port part, err *ValueError) {
+	var addr part
+	if strings.HasPrefix(side.s, "[") {
+		var closed bool
+		addr, port, closed = part{side.s[1:], side.off + 1}.cut(']')
+		switch {
+		case !closed:
+			return port, side.errorf("", "missing ] after the address")
+		case port.s != "" && port.s[0] != ':':
+			return port, port.errorf(publishHint, "expected : after the address")
+		}
+		_, port, _ = port.cut(':')
+	} else {
+		colon := strings.LastIndexByte(side.s, ':')
+		if colon < 0 {
+			return side, nil
+		}
+		addr, port = part{side.s[:colon], side.off}, part{side.s[colon+1:], side.off + colon + 1}
+		if strings.Contains(addr.s, ":") {
+			return port, addr.errorf(`write it like "[::1]:8080:80"`, "an IPv6 address needs brackets")
+		}
+	}
+	p.out.Host, err = addr.addr()
+	return port, err
+}
+
+// addr reads an IP address. Podman takes neither names nor zones
+// (net.ParseIP), and unmaps IPv4-mapped IPv6 (net.IP.String).
+func (a part) addr() (netip.Addr, *ValueError) {
+	if a.s == "" {
+		return netip.Addr{}, a.errorf("leave out the colon to listen on all addresses", "no address before the colon")
+	}
+	addr, err := netip.ParseAddr(a.s)
+	switch {
+	case err != nil:
+		return addr, a.errorf("write an IP address, names are not taken", "%q is not an IP address", a.s)
+	case addr.Zone() != "":
+		return addr, a.errorf("Podman does not take addresses with a zone", "address %q has a zone", a.s)
+	}
+	return addr.Unmap(), nil
+}
+
+// ports reads PORT or FIRST-LAST.
+func (a part) ports(what string) (first uint16, count int, err *ValueError) {
+	from, to, isRange := a.cut('-')
+	if first, err = from.port(what); err != nil || !isRange {
+		return first, 1, err
+	}
+	last, err := to.port(what)
+	if err != nil {
+		return 0, 0, err
+	}
+	if last <= first {
+		return 0, 0, to.errorf("", "range of %ss ends at %d, before it begins", what, last)
+	}
+	return first, int(last-first) + 1, nil
+}
+
+func (a part) port(what string) (uint16, *ValueError) {
+	n, err := strconv.Atoi(a.s) // as Podman: "+80" and "080" are 80
+	switch {
+	case a.s == "":
+		return 0, a.errorf("ports are from 1 to 65535", "missing number of a %s", what)
+	case err != nil && strings.Trim(a.s, "0123456789") != "":
+		return 0, a.errorf(publishHint, "%s %q is not a number", what, a.s)
+	case err != nil || n < 1 || n > 65535:
+		return 0, a.errorf("ports are from 1 to 65535", "%s %s is out of range", what, a.s)
+	}
+	return uint16(n), nil
+}
+
+// checkPath refuses what cannot be a unix socket in a unit file. The length is
+// that of sun_path less its NUL (unix(7)); a specifier can make it longer.
+func (p *publishParser) checkPath(a part) *ValueError {
+	switch i := strings.IndexByte(a.s, ':'); {
+	case !p.unix:
+		return a.errorf("name it in Listen= of [ScaleToZero]", "a unix socket cannot be used here")
+	case i >= 0:
+		return part{a.s, a.off + i}.errorf("", "a path with a colon cannot be used here")
+	case len(a.s) > 107:
+		return a.errorf("a unix socket has at most 107 bytes", "path is too long")
+	case strings.HasSuffix(a.s, "/"):
+		return a.errorf("", "path %q is a directory", a.s)
+	}
+	return nil
+}
+
+// suggest is a hint that repeats the container port on the host side.
+func (p *publishParser) suggest(host, container part) string {
+	if container.isPath() {
+		return publishHint
+	}
+	if host.s != "" && !strings.HasSuffix(host.s, ":") {
+		host.s += ":"
+	}
+	return fmt.Sprintf("write %q to listen on the same port", host.s+container.s+":"+p.text[container.off:])
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

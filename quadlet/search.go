@@ -1,0 +1,235 @@
+package quadlet
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Manager is a kind of service manager.
+type Manager int
+
+const (
+	// System is the manager of the machine, PID 1.
+	System Manager = iota
+	// User is the manager of one user, "systemd --user".
+	User
+)
+
+func (m Manager) String() string {
+	if m == User {
+		return "user"
+	}
+	return "system"
+}
+
+// maxDirs bounds a search that follows a symlink into a large tree, such as
+// one to "/".
+const maxDirs = 4096
+
+// Search says where the Quadlet files of a manager are looked for.
+type Search struct {
+	Manager Manager
+	Getenv  func(string) string // os.Getenv if nil
+	UID     int                 // of the user, for [User]
+	Root    string              // put before /etc, /run and /usr; empty but in tests
+}
+
+// Dirs are the directories that hold the Quadlet files, first come first
+// served, with their subdirectories and with symlinks resolved. They are those
+// of Quadlet 6.0.0 (GetUnitDirs in pkg/systemd/quadlet/unitdirs.go), without
+// the ones that do not exist.
+func (s Search) Dirs() ([]string, Diagnostics) {
+	w := walk{seen: make(map[string]bool)}
+	if env := s.getenv("QUADLET_UNIT_DIRS"); env != "" {
+		w.environment(env)
+		return w.dirs, w.ds
+	}
+	admin := filepath.Join(s.Root, "/etc/containers/systemd")
+	distro := filepath.Join(s.Root, "/usr/share/containers/systemd")
+	users := filepath.Join(admin, "users")
+	if resolved, err := filepath.EvalSymlinks(users); err == nil {
+		users = resolved
+	}
+	if s.Manager == System {
+		w.keep = func(dir string) bool { return !strings.HasPrefix(dir, users) }
+		w.add(filepath.Join(s.Root, "/run/containers/systemd"))
+		w.add(admin)
+		w.add(distro)
+		return w.dirs, w.ds
+	}
+	if !s.home(&w) {
+		return w.dirs, w.ds
+	}
+	for _, base := range []string{admin, distro} {
+		w.keep = func(dir string) bool { return !ofOneUser(dir, users) }
+		w.add(filepath.Join(base, "users"))
+		w.keep = nil
+		w.add(filepath.Join(base, "users", strconv.Itoa(s.UID)))
+	}
+	return w.dirs, w.ds
+}
+
+func (s Search) getenv(name string) string {
+	if s.Getenv == nil {
+		return os.Getenv(name)
+	}
+	return s.Getenv(name)
+}
+
+// home adds the directories of the user's own. Without a configuration
+// directory Quadlet looks no further (getRootlessDirs), and home is false.
+func (s Search) home(w *walk) bool {
+	if dir := s.getenv("XDG_RUNTIME_DIR"); dir != "" {
+		w.add(filepath.Join(dir, "containers/systemd"))
+	}
+	config := s.getenv("XDG_CONFIG_HOME")
+	switch home := s.getenv("HOME"); { // as os.UserConfigDir, which Quadlet uses
+	case config != "" && !filepath.IsAbs(config):
+		w.ds.Warnf(Pos{File: "XDG_CONFIG_HOME"}, "", "not an absolute path: %q", config)
+		return false
+	case config == "" && home == "":
+		w.ds.Warnf(Pos{File: "HOME"}, "", "neither XDG_CONFIG_HOME nor HOME is set")
+		return false
+	case config == "":
+		config = filepath.Join(home, ".config")
+	}
+	w.add(filepath.Join(config, "containers/systemd"))
+	return true
+}
+
+// ofOneUser tells whether a directory is users/UID or below. Quadlet knows
+// them only under /etc: below /usr/share/containers/systemd/users each user's
+// manager reads the directories of all.
+func ofOneUser(dir, users string) bool {
+	rest, ok := strings.CutPrefix(dir, users+"/")
+	if !ok {
+		return false
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return strings.Trim(name, "0123456789") == ""
+}
+
+// walk gathers directories in the order in which Quadlet visits them
+// (AppendSubPaths).
+type walk struct {
+	dirs []string
+	seen map[string]bool
+	keep func(dir string) bool // nil keeps all
+	full bool                  // maxDirs was told
+	ds   Diagnostics
+}
+
+// environment adds what QUADLET_UNIT_DIRS names.
+func (w *walk) environment(env string) {
+	for dir := range strings.SplitSeq(env, ":") {
+		if !filepath.IsAbs(dir) {
+			w.ds.Warnf(Pos{File: "QUADLET_UNIT_DIRS"}, "name directories by their absolute paths",
+				"not an absolute path: %q; it and what follows is ignored, as by Quadlet", dir)
+			return
+		}
+		w.add(dir)
+	}
+}
+
+// add adds a directory and those below it. What is not there or not a
+// directory is passed over.
+func (w *walk) add(path string) {
+	dir, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.ds.Warnf(Pos{File: path}, "", "cannot follow: %v", reason(err))
+		}
+		return
+	}
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		w.descend(dir)
+	}
+}
+
+// descend adds a directory whose path has no symlink in it. Each is visited
+// once, which also ends symlink loops. Directories of drop-ins hold no units.
+func (w *walk) descend(dir string) {
+	if w.full || w.seen[dir] || strings.HasSuffix(dir, ".d") || w.keep != nil && !w.keep(dir) {
+		return
+	}
+	if len(w.dirs) == maxDirs {
+		w.full = true
+		w.ds.Warnf(Pos{File: dir}, "", "more than %d directories, it and what follows is ignored", maxDirs)
+		return
+	}
+	w.seen[dir] = true
+	w.dirs = append(w.dirs, dir)
+	entries, _ := os.ReadDir(dir) // Scan tells the error
+	for _, e := range entries {
+		switch e.Type() {
+		case fs.ModeDir:
+			w.descend(filepath.Join(dir, e.Name()))
+		case fs.ModeSymlink:
+			w.add(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// Sources is what the search directories held when they were scanned. It does
+// not change and may be used by several goroutines.
+type Sources struct {
+	dirs    []string
+	units   []string               // that win, in the order of the directories
+	dropins map[string][]dropinDir // by the name of the directory
+}
+
+// Scan reads the search directories once. The diagnostics tell which could not
+// be read.
+func Scan(dirs []string) (*Sources, Diagnostics) {
+	var ds Diagnostics
+	s := &Sources{dirs: dirs, dropins: make(map[string][]dropinDir)}
+	seen := make(map[string]bool)
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			ds.Warnf(Pos{File: dir}, "", "cannot read directory: %v", reason(err))
+		}
+		for _, e := range entries {
+			name := e.Name()
+			switch {
+			case isDropinDir(name):
+				s.dropins[name] = append(s.dropins[name], readDropinDir(filepath.Join(dir, name)))
+			case isUnitKind(filepath.Ext(name)) && !seen[name]:
+				seen[name] = true
+				s.units = append(s.units, filepath.Join(dir, name))
+			}
+		}
+	}
+	return s, ds
+}
+
+// isUnitKind tells whether an extension is one of Quadlet's
+// (SupportedExtensions in pkg/systemd/quadlet/quadlet_common.go).
+func isUnitKind(ext string) bool {
+	switch ext {
+	case ".container", ".volume", ".network", ".pod", ".kube", ".image", ".build", ".artifact":
+		return true
+	}
+	return false
+}
+
+// Dirs are the directories that were scanned.
+func (s *Sources) Dirs() []string { return s.dirs }
+
+// Units are the paths of the Quadlet files with one of the extensions, or of
+// all kinds if none is given. Of several with one name it is the first: also
+// when that one cannot be parsed, where Quadlet falls back to the next.
+func (s *Sources) Units(ext ...string) []string {
+	var out []string
+	for _, path := range s.units {
+		if len(ext) == 0 || slices.Contains(ext, filepath.Ext(path)) {
+			out = append(out, path)
+		}
+	}
+	return out
+}

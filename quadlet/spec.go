@@ -1,0 +1,264 @@
+package quadlet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Network says how the container's ports are reached.
+type Network int
+
+const (
+	// Namespace is a network namespace of the container's own.
+	Namespace Network = iota
+	// Host is the host's network: the app binds host addresses itself.
+	Host
+)
+
+// Spec is what a .container file with a [ScaleToZero] section asks for.
+type Spec struct {
+	File         *File
+	Unit         string // name of the service without ".service"; "" if it cannot be one
+	IdleTimeout  Span
+	StartTimeout Span
+	AutoStart    bool
+	Listen       []Listener
+	Published    []string // PublishPort= values that stay Podman's
+	Network      Network
+}
+
+// Listener is a public side and where the file says so.
+type Listener struct {
+	Publish
+	Pos Pos
+}
+
+// Scaled tells whether the file has a [ScaleToZero] section.
+func (f *File) Scaled() bool { return f.Has("ScaleToZero") || f.Has("X-ScaleToZero") }
+
+// Unit is the name of the file's service without ".service"
+// (podman-systemd.unit(5), ServiceName=).
+func (f *File) Unit() string {
+	if e, ok := f.Last("Container", "ServiceName"); ok && e.Value != "" {
+		return e.Value
+	}
+	return stem(f.Name())
+}
+
+// NewSpec reads the section and what of the rest of the file bears on it. The
+// Spec is good for planning only where the diagnostics have no error.
+func NewSpec(f *File, m Manager) (*Spec, Diagnostics) {
+	s := &Spec{File: f, Unit: f.Unit()}
+	var ds Diagnostics
+	s.readSection(&ds)
+	s.readNetwork(m, &ds)
+	s.readPorts(&ds)
+	s.checkKind(&ds)
+	return s, ds
+}
+
+func (s *Spec) readSection(ds *Diagnostics) {
+	keys := Keys()
+	for _, k := range keys {
+		if err := k.set(s, k.Default); err != nil {
+			panic(fmt.Sprintf("default of %s=: %v", k.Name, err)) // a mistake in the table, not in a file
+		}
+	}
+	for _, e := range s.File.Entries {
+		if !scaleSection(e.Section) {
+			continue
+		}
+		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == e.Key })
+		if i < 0 {
+			ds.Errorf(e.Pos, didYouMean(e.Key, keys), "unknown key %s= in [%s]", e.Key, e.Section)
+			continue
+		}
+		value := e.Value
+		if value == "" {
+			value = keys[i].Default
+		}
+		listeners := len(s.Listen)
+		if err := keys[i].set(s, value); err != nil {
+			ds.Value(e, err)
+		}
+		for j := listeners; j < len(s.Listen); j++ {
+			s.Listen[j].Pos = e.Pos
+		}
+	}
+}
+
+func didYouMean(name string, keys []Key) string {
+	if k := nearest(name, keys); k != "" {
+		return fmt.Sprintf("did you mean %s=?", k)
+	}
+	return ""
+}
+
+// listen adds one Listen= line; an empty one forgets those before it.
+func (s *Spec) listen(value string) error {
+	if value == "" {
+		s.Listen = nil
+		return nil
+	}
+	ports, err := ParseListen(value)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		if err := forwardable(p); err != nil {
+			return err
+		}
+	}
+	for _, p := range ports {
+		s.Listen = append(s.Listen, each(p)...)
+	}
+	return nil
+}
+
+// forwardable refuses what the proxy cannot forward yet.
+func forwardable(p Publish) error {
+	switch {
+	case p.Unix():
+		return &ValueError{Message: "unix sockets are not supported yet"}
+	case p.Protocol != "tcp":
+		return &ValueError{
+			Message: fmt.Sprintf("%s is not supported yet", p.Protocol),
+			Hint:    "name the tcp ports with Listen= in [ScaleToZero]; every other PublishPort= stays published by podman",
+		}
+	}
+	return nil
+}
+
+// each makes one listener of every port of a range.
+func each(p Publish) []Listener {
+	var out []Listener
+	for i := range p.Count {
+		one := p
+		one.HostPort += uint16(i)
+		one.ContainerPort += uint16(i)
+		one.Count = 1
+		out = append(out, Listener{Publish: one})
+	}
+	return out
+}
+
+// readPorts settles which ports are scaled and which stay published by Podman.
+// With Listen= only what it names is scaled.
+func (s *Spec) readPorts(ds *Diagnostics) {
+	named := len(s.Listen) > 0
+	for _, e := range s.File.All("Container", "PublishPort") {
+		ports, err := ParsePublish(e.Value)
+		switch {
+		case named && err != nil:
+			// Podman's to judge: it may be a variable, or have no host port.
+			s.Published = append(s.Published, e.Value)
+		case named:
+			s.Published = append(s.Published, s.unscaled(e.Value, ports)...)
+		case err != nil:
+			ds.Value(e, err)
+		default:
+			s.scale(e, ports, ds)
+		}
+	}
+	if len(s.Listen) == 0 && !ds.HasErrors() {
+		pos := s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return scaleSection(x.Name) })].Pos
+		ds.Errorf(pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]",
+			"nothing to listen on: the file publishes no port")
+	}
+}
+
+func (s *Spec) scale(e Entry, ports []Publish, ds *Diagnostics) {
+	for _, p := range ports {
+		if err := forwardable(p); err != nil {
+			ds.Value(e, err)
+			continue
+		}
+		for _, l := range each(p) {
+			l.Pos = e.Pos
+			s.Listen = append(s.Listen, l)
+		}
+	}
+}
+
+// unscaled is what of one PublishPort= value Listen= does not name.
+func (s *Spec) unscaled(value string, ports []Publish) []string {
+	var kept []string
+	whole := true
+	for _, p := range ports {
+		for _, one := range each(p) {
+			if s.listensFor(one.ContainerPort, one.Protocol) {
+				whole = false
+				continue
+			}
+			kept = append(kept, one.published())
+		}
+	}
+	if whole {
+		return []string{value}
+	}
+	return kept
+}
+
+func (s *Spec) listensFor(port uint16, protocol string) bool {
+	return slices.ContainsFunc(s.Listen, func(l Listener) bool {
+		return l.ContainerPort == port && l.Protocol == protocol
+	})
+}
+
+// published spells one port as PublishPort= takes it.
+func (p Publish) published() string {
+	text := fmt.Sprintf("%d:%d/%s", p.HostPort, p.ContainerPort, p.Protocol)
+	switch {
+	case p.Host.Is6():
+		return fmt.Sprintf("[%s]:%s", p.Host, text)
+	case p.Host.IsValid():
+		return fmt.Sprintf("%s:%s", p.Host, text)
+	}
+	return text
+}
+
+// readNetwork refuses the networks in which the proxy cannot reach the app.
+func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
+	if e, ok := s.File.Last("Container", "Pod"); ok && e.Value != "" {
+		ds.Errorf(e.Pos, "", "a container in a pod cannot be scaled by itself")
+	}
+	for _, e := range s.File.All("Container", "Network") {
+		mode, _, _ := strings.Cut(e.Value, ":")
+		switch {
+		case mode == "host":
+			s.Network = Host
+		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
+			ds.Errorf(e.Pos, "", "a container in the network of another one cannot be scaled")
+		case m == System && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
+			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager",
+				"a rootful container with Network=%s has no port that the proxy can reach", mode)
+		}
+	}
+}
+
+// checkKind refuses files that are not one long-running service.
+func (s *Spec) checkKind(ds *Diagnostics) {
+	whole := Pos{File: s.File.Path}
+	if strings.Contains(s.File.Name(), "@") {
+		ds.Errorf(whole, "write one .container file for each instance", "a template cannot be scaled")
+	}
+	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {
+		ds.Errorf(e.Pos, "remove Type=oneshot", "a service that ends by itself cannot be scaled")
+	}
+	if !validUnit(s.Unit) {
+		ds.Errorf(whole, "use letters, digits and :-_. only", "%q is not the name of a systemd unit", s.Unit)
+		s.Unit = ""
+	}
+}
+
+// validUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with our
+// longest suffix, at most 255 bytes.
+func validUnit(name string) bool {
+	const suffix = "-proxy.service"
+	if name == "" || len(name)+len(suffix) > 255 {
+		return false
+	}
+	const valid = `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\@`
+	return !strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(valid, r) })
+}
