@@ -1,0 +1,82 @@
+// Command zerolet-generator is a systemd generator (systemd.generator(7)): it
+// makes the units of every .container file that has a [ScaleToZero] section.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+func main() {
+	os.Exit(run(os.Args, os.Getenv, os.Stderr))
+}
+
+// run is 0 when every scaled file got its units and 1 otherwise. systemd does
+// not look at it.
+func run(args []string, getenv func(string) string, stderr io.Writer) int {
+	if len(args) != 4 {
+		fmt.Fprintf(stderr, "usage: %s NORMAL-DIR EARLY-DIR LATE-DIR\n", args[0])
+		return 2
+	}
+	manager := quadlet.System
+	if strings.Contains(filepath.Base(args[0]), "user") { // as podman's generator tells
+		manager = quadlet.User
+	}
+	log := newLog(manager, stderr)
+	g := generator.Generator{
+		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid()},
+		Quadlet: quadlet.FindQuadlet(),
+		TempDir: tempDir(args[1]),
+	}
+	plan := g.Plan(context.Background())
+	libexec := libexecDir()
+	units := plan.Units(generator.Layout{
+		Proxy:     filepath.Join(libexec, "zerolet-proxy"),
+		Zerolet:   filepath.Join(libexec, "../../bin/zerolet"),
+		AdminUnit: generator.AdminUnit(manager, getenv),
+	})
+	err := generator.Output{Normal: args[1], Early: args[2]}.Write(units)
+	ds := plan.All()
+	for _, d := range ds {
+		log.diagnostic(d)
+	}
+	if err != nil {
+		log.print(quadlet.Error, err.Error())
+	}
+	if err != nil || ds.HasErrors() {
+		return 1
+	}
+	return 0
+}
+
+// libexecDir is where this program is installed, behind the links in the
+// generator directories.
+func libexecDir() string {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return "/usr/libexec/zerolet"
+	}
+	return filepath.Dir(self)
+}
+
+// tempDir is a directory that can be written: a generator of the system
+// manager sees the file system read-only but for its output (and, since
+// systemd 254, a private /tmp).
+func tempDir(output string) string {
+	probe, err := os.MkdirTemp("", "zerolet-")
+	if err != nil {
+		return output
+	}
+	os.Remove(probe)
+	return ""
+}

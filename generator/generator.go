@@ -1,0 +1,45 @@
+package generator
+
+import (
+	"context"
+	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// quadletTimeout bounds the machine's own Quadlet. It takes milliseconds for
+// a hundred files; systemd ends a generator after 90 s.
+const quadletTimeout = 20 * time.Second
+
+// Generator makes the plan of one manager from the files on the machine.
+type Generator struct {
+	Search  quadlet.Search
+	Dirs    []string // searched first, without their subdirectories
+	Quadlet string   // path of the machine's own Quadlet, or ""
+	TempDir string   // for Quadlet's private drop-ins; "" is os.TempDir
+}
+
+// Plan reads every .container file of the manager and plans those that are
+// scaled. What is wrong with a file stands in the plan.
+func (g Generator) Plan(ctx context.Context) *Plan {
+	dirs, ds := g.Search.Dirs()
+	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
+	ds = append(ds, scan...)
+	var files []*quadlet.File
+	read := make(map[*quadlet.File]quadlet.Diagnostics)
+	for _, path := range sources.Units(".container") {
+		f, fds := sources.Load(path)
+		files = append(files, f)
+		read[f] = fds
+	}
+	p := NewPlan(g.Search.Manager, files)
+	p.Diagnostics = ds
+	for _, e := range p.Endpoints {
+		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
+	}
+	p.Convert(ctx, quadlet.Converter{
+		Quadlet: g.Quadlet, Manager: g.Search.Manager, Sources: sources,
+		TempDir: g.TempDir, Timeout: quadletTimeout,
+	})
+	return p
+}

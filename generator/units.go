@@ -1,0 +1,304 @@
+package generator
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// Layout is what the units depend on besides the plan.
+type Layout struct {
+	Proxy   string // path of zerolet-proxy
+	Zerolet string // path of zerolet, which tells why an endpoint was refused
+	// AdminUnit tells whether the administrator has a unit file of this name
+	// where it would win over a generated one, and whether it is a mask.
+	AdminUnit func(name string) (exists, masked bool)
+}
+
+// drain is how long a stopped proxy lets open connections finish.
+const drain = 10 * time.Second
+
+// Units spells the plan. What an administrator's own unit keeps us from
+// writing is a warning of the plan.
+func (p *Plan) Units(l Layout) []Unit {
+	var units []Unit
+	for _, e := range p.Endpoints {
+		if e.Spec.Unit != "" { // else systemd would not load its units
+			units = append(units, e.units(l)...)
+		}
+	}
+	return units
+}
+
+func (e *Endpoint) units(l Layout) []Unit {
+	units := e.installMasks()
+	exists, masked := l.AdminUnit(e.name(".service"))
+	switch {
+	case masked:
+		e.warn("%s is masked: the endpoint is left out", e.name(".service"))
+		return units
+	case exists:
+		e.warn("%s is the administrator's own: none is generated", e.name(".service"))
+	case e.Refused():
+		return append(units, e.refusal(l))
+	default:
+		units = append(units, e.service())
+	}
+	if e.Refused() {
+		return units
+	}
+	if e.Spec.AutoStart {
+		units = append(units, e.autoStart())
+	}
+	return append(append(units, e.socket(), e.proxy(l)), e.installLinks()...)
+}
+
+func (e *Endpoint) warn(format string, args ...any) {
+	e.Diagnostics.Warnf(quadlet.Pos{File: e.Spec.File.Path}, "", format, args...)
+}
+
+func (e *Endpoint) name(suffix string) string { return e.Spec.Unit + suffix }
+
+func (e *Endpoint) unit(name string, p Priority, sections ...*unit.UnitSection) Unit {
+	return Unit{Name: name, Priority: p, Source: e.Spec.File.Path, Sections: sections}
+}
+
+func (e *Endpoint) link(name string, p Priority, target string) Unit {
+	return Unit{Name: name, Priority: p, Source: e.Spec.File.Path, Link: target}
+}
+
+// socket holds the ports while nothing runs.
+func (e *Endpoint) socket() Unit {
+	s := section("Socket")
+	ipv6Only := false
+	for _, f := range e.Forwards {
+		add(s, "ListenStream", f.Stream())
+		ipv6Only = ipv6Only || f.Listen.Host.Is6() && f.Listen.Host.IsUnspecified()
+	}
+	if ipv6Only {
+		// "[::]:80" beside "0.0.0.0:80": each its own family, as Podman publishes them.
+		add(s, "BindIPv6Only", "ipv6-only")
+	}
+	if slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.Host.IsValid() && !f.Listen.Host.IsUnspecified() }) {
+		// The address may come up after the socket.
+		add(s, "FreeBind", "yes")
+	}
+	add(s, "Service", e.name("-proxy.service"))
+	// The default, 20 starts in 2 s, leaves the socket dead for good when the
+	// container cannot start (systemd.socket(5)).
+	add(s, "TriggerLimitIntervalSec", "0")
+	return e.unit(e.name("-proxy.socket"), Normal,
+		section("Unit",
+			"Description", literal("Sockets of "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path)),
+		s)
+}
+
+// Stream is the public side as ListenStream= has it: a bare port is both
+// families (systemd.socket(5)).
+func (f Forward) Stream() string {
+	if !f.Listen.Host.IsValid() {
+		return fmt.Sprint(f.Listen.HostPort)
+	}
+	return f.bound().String()
+}
+
+// bound is the local address of the socket. A bare port is bound to [::].
+func (f Forward) bound() netip.AddrPort {
+	host := f.Listen.Host
+	if !host.IsValid() {
+		host = netip.IPv6Unspecified()
+	}
+	return netip.AddrPortFrom(host, f.Listen.HostPort)
+}
+
+// proxy starts with the first connection and keeps the container up.
+func (e *Endpoint) proxy(l Layout) Unit {
+	service := section("Service",
+		"Type", "notify",
+		"NotifyAccess", "main",
+		"ExecStart", e.proxyCommand(l.Proxy),
+		"Restart", "on-failure",
+		"RestartSec", "1",
+		"TimeoutStopSec", quadlet.Span(drain+5*time.Second).String(),
+		"LimitNOFILE", "524288",
+	)
+	e.sandbox(service)
+	return e.unit(e.name("-proxy.service"), Normal,
+		section("Unit",
+			"Description", literal("Proxy of "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path),
+			// Without Requires= "systemctl restart" of the socket is refused
+			// while the proxy runs, and leaves the socket dead.
+			"Requires", e.name("-proxy.socket"),
+			"After", e.name("-proxy.socket")+" "+e.name(".service"),
+			// Upholds= starts the container, again if it fails or dies.
+			// Requires= or BindsTo= would fail the proxy with it and kill the
+			// socket (systemd#15633).
+			"Upholds", e.name(".service"),
+			"StartLimitIntervalSec", "0"),
+		service)
+}
+
+func (e *Endpoint) proxyCommand(proxy string) string {
+	args := []string{":" + word(literal(proxy)), "--container=" + e.name(".service")}
+	if e.namespaced() {
+		args = append(args, "--pidfile="+e.pidFile())
+	}
+	args = append(args,
+		"--idle-timeout="+duration(e.Spec.IdleTimeout),
+		"--start-timeout="+duration(e.Spec.StartTimeout),
+		"--drain-timeout="+drain.String())
+	wildcards := make(map[uint16]bool)
+	for _, f := range e.Forwards {
+		listen := f.bound()
+		if listen.Addr().IsUnspecified() {
+			if wildcards[listen.Port()] { // the proxy takes "0.0.0.0" and "[::]" as one
+				continue
+			}
+			wildcards[listen.Port()] = true
+		}
+		args = append(args, fmt.Sprintf("--forward=%s=%s", listen, f.Target))
+	}
+	return strings.Join(args, " ")
+}
+
+// duration is a span as zerolet-proxy takes it.
+func duration(s quadlet.Span) string {
+	if s == quadlet.Infinity {
+		return "infinity"
+	}
+	return s.Duration().String()
+}
+
+// service is the container's unit: Quadlet's, but for what sleeping needs.
+func (e *Endpoint) service() Unit {
+	u := e.unit(e.name(".service"), Early, sections(e.Service)...)
+	settle(&u, "Unit", "StopWhenUnneeded", "yes")
+	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
+	if !declared(e.Service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
+		settle(&u, "Unit", "StartLimitIntervalSec", "0")
+	}
+	// Long enough for the image to be pulled.
+	if !declared(e.Service, "Service", "TimeoutStartSec", "TimeoutSec") {
+		settle(&u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
+	}
+	// An app that ends by SIGTERM when its container is stopped has not failed.
+	settle(&u, "Service", "SuccessExitStatus", "143")
+	if e.namespaced() {
+		settle(&u, "Service", "ExecStopPost", "-rm -f "+e.pidFile())
+	}
+	return u
+}
+
+// sections are the sections of Quadlet's unit, each opened once. [Install]
+// goes to the socket. systemd warns of a section that it does not know unless
+// its name begins with "X-".
+func sections(f *quadlet.File) []*unit.UnitSection {
+	var out []*unit.UnitSection
+	index := make(map[string]*unit.UnitSection)
+	for _, entry := range f.Entries {
+		name := entry.Section
+		switch name {
+		case "Install":
+			continue
+		case "ScaleToZero", "Quadlet":
+			name = "X-" + name
+		}
+		s, ok := index[name]
+		if !ok {
+			s = section(name)
+			index[name] = s
+			out = append(out, s)
+		}
+		add(s, entry.Key, entry.Value)
+	}
+	return out
+}
+
+func declared(f *quadlet.File, section string, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool {
+		e, ok := f.Last(section, key)
+		return ok && e.Value != ""
+	})
+}
+
+// settle adds a setting at the end of a section.
+func settle(u *Unit, name, key, value string) {
+	i := slices.IndexFunc(u.Sections, func(s *unit.UnitSection) bool { return s.Section == name })
+	if i < 0 {
+		u.Sections = append(u.Sections, section(name))
+		i = len(u.Sections) - 1
+	}
+	add(u.Sections[i], key, value)
+}
+
+// refusal takes the place of the container's service when the file has an
+// error: stock Quadlet's unit of the same name would run unscaled. Starting it
+// says what is wrong.
+func (e *Endpoint) refusal(l Layout) Unit {
+	scope := "--system"
+	if e.manager == quadlet.User {
+		scope = "--user"
+	}
+	return e.unit(e.name(".service"), Early,
+		section("Unit",
+			"Description", literal("Refused: "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path)),
+		section("Service",
+			"Type", "oneshot",
+			"ExecStart", fmt.Sprintf(":%s check %s %s", word(literal(l.Zerolet)), scope, word(literal(e.Spec.File.Path)))))
+}
+
+// autoStart has sockets.target, which is active in every manager, bring the
+// socket up at daemon-reload and at boot, and again should it fail. A drop-in
+// works since systemd 249, an .upholds/ directory since 254.
+func (e *Endpoint) autoStart() Unit {
+	return e.unit(filepath.Join("sockets.target.d", "50-zerolet-"+e.Spec.Unit+".conf"), Normal,
+		section("Unit", "Upholds", e.name("-proxy.socket")))
+}
+
+// install are the units that [Install] names, by the suffix of the directory
+// in which systemd looks for the links.
+func (e *Endpoint) install() map[string][]string {
+	dirs := make(map[string][]string)
+	for key, suffix := range map[string]string{"WantedBy": ".wants", "RequiredBy": ".requires", "UpheldBy": ".upholds"} {
+		for _, entry := range e.Spec.File.All("Install", key) {
+			for _, name := range strings.Fields(entry.Value) {
+				if !strings.Contains(name, "/") { // as stock Quadlet
+					dirs[suffix] = append(dirs[suffix], name)
+				}
+			}
+		}
+	}
+	return dirs
+}
+
+// installMasks cancel the links that stock Quadlet makes of [Install] for the
+// container, which would start it at boot and keep it up.
+func (e *Endpoint) installMasks() []Unit {
+	return e.installed(Early, e.name(".service"), "/dev/null")
+}
+
+// installLinks apply [Install] to the socket.
+func (e *Endpoint) installLinks() []Unit {
+	return e.installed(Normal, e.name("-proxy.socket"), filepath.Join("..", e.name("-proxy.socket")))
+}
+
+func (e *Endpoint) installed(p Priority, name, target string) []Unit {
+	var links []Unit
+	dirs := e.install()
+	for _, suffix := range []string{".wants", ".requires", ".upholds"} {
+		for _, by := range dirs[suffix] {
+			links = append(links, e.link(filepath.Join(by+suffix, name), p, target))
+		}
+	}
+	return links
+}
