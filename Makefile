@@ -1,0 +1,53 @@
+# Everything a person types, once. `make help` prints this list.
+
+DESTDIR ?=
+PREFIX  ?= /usr
+GO      ?= go
+
+LIBEXEC  = $(DESTDIR)$(PREFIX)/libexec/zerolet
+UNITLIB  = $(DESTDIR)$(PREFIX)/lib/systemd
+BINS     = bin/zerolet bin/zerolet-generator bin/zerolet-proxy
+SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') go.mod go.sum
+
+.DEFAULT_GOAL := help
+.PHONY: help build install test lint lab demo golden fuzz clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BINS) ## build the three programs into bin/
+
+# Static programs run in any image; -trimpath keeps the builder's paths out.
+bin/%: $(SOURCES)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/$*
+
+install: build ## install below DESTDIR and PREFIX (default /usr)
+	install -D -m 0755 -t $(LIBEXEC) bin/zerolet-generator bin/zerolet-proxy
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/zerolet
+	install -d $(UNITLIB)/system-generators $(UNITLIB)/user-generators
+	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/system-generators/zerolet-system-generator
+	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/user-generators/zerolet-user-generator
+
+test: ## run every test, the lab's included (as root; installs what it needs)
+	$(GO) test ./...
+	$(GO) -C test test -timeout 40m ./...
+
+lint: ## vet, format and lint all modules
+	$(GO) tool -modfile=.ci/tools/go.mod golangci-lint run ./...
+
+lab: build ## boot a lab and leave it running
+	$(GO) -C test run ./lab/cmd/lab
+
+demo: build ## show the main job on a real container, in a lab
+	$(GO) -C test run ./demo
+
+golden: ## write the golden files of the tests anew
+	$(GO) test ./... -update
+
+fuzz: ## fuzz the readers, a minute each
+	$(GO) test ./quadlet -run '^$$' -fuzz FuzzParse -fuzztime 1m
+	$(GO) test ./quadlet -run '^$$' -fuzz FuzzSpan -fuzztime 1m
+	$(GO) test ./quadlet -run '^$$' -fuzz FuzzPublish -fuzztime 1m
+
+clean: ## remove what was built
+	rm -rf bin dist
