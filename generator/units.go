@@ -198,6 +198,17 @@ func (e *Endpoint) service() Unit {
 	return u
 }
 
+// ServiceUnit is the container's unit as entries, for those who compare it.
+func (e *Endpoint) ServiceUnit() []quadlet.Entry {
+	var out []quadlet.Entry
+	for _, s := range e.service().Sections {
+		for _, entry := range s.Entries {
+			out = append(out, quadlet.Entry{Section: s.Section, Key: entry.Name, Value: entry.Value})
+		}
+	}
+	return out
+}
+
 // sections are the sections of Quadlet's unit, each opened once. [Install]
 // goes to the socket. systemd warns of a section that it does not know unless
 // its name begins with "X-".

@@ -2,44 +2,45 @@ package quadlet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
 
-// delegate runs the machine's own Quadlet once for all files, with one private
-// drop-in for each. An error means that this Quadlet cannot serve us; a file
-// that it refuses is a diagnostic of that file.
+// delegate runs the machine's own Quadlet on all files at once. An error means
+// that this Quadlet cannot serve us; a file that it refuses is a diagnostic of
+// that file.
 func (c Converter) delegate(ctx context.Context, overrides []Override) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if err := c.supported(ctx); err != nil {
 		return nil, err
 	}
-	private, err := os.MkdirTemp(c.TempDir, "zerolet-")
+	m, err := c.mirror(overrides)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(private)
-	for _, o := range overrides {
-		if err := c.writeDropin(private, o); err != nil {
+	defer os.RemoveAll(m.root)
+	for {
+		stdout, stderr, err := c.run(ctx, "QUADLET_UNIT_DIRS="+m.dirs(), "-dryrun")
+		if err != nil {
 			return nil, err
 		}
+		refused := refusals(m.real(stderr))
+		if m.remove(refused) {
+			continue
+		}
+		return collect(overrides, splitUnits(m.real(stdout)), m.removed, refused), nil
 	}
-	stdout, stderr, err := c.run(ctx, "QUADLET_UNIT_DIRS="+strings.Join(append(c.Sources.Dirs(), private), ":"), "-dryrun")
-	if err != nil {
-		return nil, err
-	}
-	return collect(overrides, splitUnits(stdout), refusals(stderr)), nil
 }
 
-// supported tells whether this Quadlet reads drop-ins from every directory of
-// QUADLET_UNIT_DIRS and knows DefaultDependencies=, as 5.3 and later do.
+// supported tells whether this Quadlet reads drop-ins and knows
+// DefaultDependencies=, as 5.3 and later do.
 func (c Converter) supported(ctx context.Context) error {
 	for _, dir := range c.Sources.Dirs() {
 		if strings.Contains(dir, ":") {
@@ -81,22 +82,6 @@ func (c Converter) run(ctx context.Context, env string, args ...string) (stdout,
 	return out.Bytes(), diag.Bytes(), err
 }
 
-// writeDropin writes an override below the private directory, under a name
-// that sorts after every drop-in of the file: the last one wins.
-func (c Converter) writeDropin(private string, o Override) error {
-	dir := filepath.Join(private, o.File.Name()+".d")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	name := "zz-zerolet.conf"
-	if dropins := c.Sources.Dropins(o.File.Name()); len(dropins) > 0 {
-		if last := filepath.Base(dropins[len(dropins)-1]); last >= name {
-			name = strings.TrimSuffix(last, ".conf") + "~zerolet.conf"
-		}
-	}
-	return os.WriteFile(filepath.Join(dir, name), o.text(), 0o600)
-}
-
 // splitUnits splits what -dryrun prints: each unit follows a line ---NAME---.
 // The units come back by SourcePath=, which names the file they are made of.
 // Such a line inside a continued value is part of the value.
@@ -125,35 +110,39 @@ func splitUnits(out []byte) map[string]*File {
 	return units
 }
 
-// refusals are Quadlet's messages by the name of the file they are about:
-// "quadlet-generator[PID]: converting "NAME": MESSAGE".
+// refusals are Quadlet's messages by the path or name of the file they are
+// about: "quadlet-generator[PID]: converting "NAME": MESSAGE", or error
+// loading "PATH". Up to 5.4 only the first of them has the prefix.
 func refusals(stderr []byte) map[string]string {
 	messages := make(map[string]string)
 	for line := range strings.Lines(string(stderr)) {
-		_, text, _ := strings.Cut(line, "]: ")
+		text := line
+		if strings.HasPrefix(line, "quadlet-generator[") {
+			_, text, _ = strings.Cut(line, "]: ")
+		}
 		for _, prefix := range []string{`converting "`, `error loading "`} {
 			quoted, ok := strings.CutPrefix(text, prefix)
 			if !ok {
 				continue
 			}
 			if name, message, ok := strings.Cut(quoted, `"`); ok {
-				messages[filepath.Base(name)] = strings.Trim(message, ":, \n")
+				messages[name] = strings.Trim(message, ":, \n")
 			}
 		}
 	}
 	return messages
 }
 
-func collect(overrides []Override, units map[string]*File, refused map[string]string) []Result {
+func collect(overrides []Override, units map[string]*File, refused ...map[string]string) []Result {
 	results := make([]Result, len(overrides))
 	for i, o := range overrides {
 		results[i].Service = units[o.File.Path]
 		if results[i].Service != nil {
 			continue
 		}
-		message, ok := refused[o.File.Name()]
-		if !ok {
-			message = "it made no unit of this file"
+		message := "it made no unit of this file"
+		for _, r := range refused {
+			message = cmp.Or(r[o.File.Path], r[o.File.Name()], message)
 		}
 		results[i].Diagnostics.Errorf(Pos{File: o.File.Path}, "", "quadlet: %s", message)
 	}

@@ -24,7 +24,8 @@ func (c Converter) embed(overrides []Override) []Result {
 }
 
 func convertContainer(o Override, names map[string]string, user bool) (service *File, err error) {
-	// A file that the library does not expect must not take the others down.
+	// A Mount= with an empty source crashes podman/v4 (quadlet.go,
+	// handleStorageSource): one file must not take the others down.
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("podman/v4 cannot convert this file: %v", r)

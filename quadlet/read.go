@@ -125,6 +125,7 @@ type lexer struct {
 
 	pieces []piece // of the logical line that is being continued
 	text   []byte  // its text, when it has more than one piece
+	valued bool    // its value has begun
 	bad    bool    // it has a byte that no unit file may have
 
 	one [1]piece // a logical line of one piece, without an allocation
@@ -176,22 +177,20 @@ func (p *lexer) physical(line string, n, col int, last bool) {
 	if len(p.pieces) > 0 {
 		p.warnSwallowed(trimmed, n, col)
 	}
-	if body, more := strings.CutSuffix(trimmed, `\`); more && !last {
+	body, more := strings.CutSuffix(trimmed, `\`)
+	switch {
+	case more && !last:
 		p.add(body, n, col)
-		return
-	} else if more {
-		// At the end of the file there is nothing to continue with. Both
-		// drop the backslash and take the assignment.
-		trimmed = body
-	}
-	if len(p.pieces) == 0 {
+	case len(p.pieces) > 0:
+		p.add(body, n, col)
+		p.finish()
+	case body != "":
+		// At the end of the file there is nothing to continue with. Podman
+		// and systemd drop the backslash and take the line.
 		p.one[0] = piece{0, n, col}
-		p.logical(trimmed, p.one[:])
+		p.logical(body, p.one[:])
 		p.bad = false
-		return
 	}
-	p.add(trimmed, n, col)
-	p.finish()
 }
 
 // add appends a piece to the logical line. An empty first piece (a lone
@@ -200,18 +199,19 @@ func (p *lexer) add(body string, n, col int) {
 	if len(p.pieces) == 0 && body == "" {
 		return
 	}
-	if len(p.pieces) > 0 {
+	if p.valued {
 		p.text = append(p.text, joint(p.section)...)
 	}
 	p.pieces = append(p.pieces, piece{len(p.text), n, col})
 	p.text = append(p.text, body...)
+	p.valued = p.valued || p.text[0] != '[' && strings.IndexByte(body, '=') >= 0
 }
 
 // finish parses the logical line that was gathered.
 func (p *lexer) finish() {
 	p.logical(string(p.text), p.pieces)
 	// The entry keeps the pieces.
-	p.pieces, p.text, p.bad = nil, p.text[:0], false
+	p.pieces, p.text, p.valued, p.bad = nil, p.text[:0], false, false
 }
 
 // unfinished parses a logical line whose last line ends in a backslash and
@@ -224,10 +224,11 @@ func (p *lexer) unfinished() {
 	p.finish()
 }
 
-// joint is what stands in the place of a backslash and its newline. Quadlet
-// removes them from the values that it reads. The other sections it copies
-// into the unit (as they are, in Podman 4), where systemd puts a space
-// (systemd.syntax(7)).
+// joint is what stands in a value in the place of a backslash and its newline;
+// in a key or a section header there is nothing. Quadlet removes them from the
+// values that it reads. The other sections it copies into the unit, in Podman
+// 4 as they are, and systemd puts a space there (systemd.syntax(7)). Podman 5
+// and 6 remove them there too.
 func joint(section string) string {
 	switch section {
 	case "Container", "Quadlet", "ScaleToZero", "X-ScaleToZero",
@@ -332,7 +333,7 @@ func header(line string) (name string, ok bool) {
 		return "", false
 	}
 	name, after, ok := strings.Cut(line[1:], "]")
-	return name, ok && strings.TrimSpace(after) == ""
+	return name, ok && strings.Trim(after, " \t") == ""
 }
 
 // open starts a section.

@@ -88,6 +88,10 @@ func parseTests() []struct{ name, text, want string } {
 			"1:1 [Container]\n2:1 Container.Exec, 3:4 \"b\"\n",
 		},
 		{
+			"header and key over two lines", "[Service]\n[Con\\\ntai=ner]\nx=1\n[Unit]\nA\\\nf=\\\nb\n",
+			"1:1 [Service]\n2:1 [Contai=ner]\n5:1 [Unit]\n4:1 Contai=ner.x, 4:3 \"1\"\n6:1 Unit.Af, 8:1 \"b\"\n",
+		},
+		{
 			"lone backslash starts nothing", "\\\n# c\n[Container]\n\\\nImage=a\n",
 			"3:1 [Container]\n5:1 Container.Image, 5:7 \"a\"\n",
 		},
@@ -112,6 +116,7 @@ func parseTests() []struct{ name, text, want string } {
 			"1:1 [A]\n2:1 A.x, 2:3 \"a\"\n" +
 				"f:2:1: error: value of x= ends in a backslash\nhint: remove the \\\n",
 		},
+		{"only a backslash", "\\", ""},
 		{
 			"byte order mark", "\ufeff[A]\nx=1\n",
 			"1:4 [A]\n2:1 A.x, 2:3 \"1\"\n" +
@@ -455,5 +460,12 @@ func BenchmarkParse(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Parse("f", data)
+	}
+}
+
+func TestTextKeepsEntriesOfUnopenedSections(t *testing.T) {
+	f := &File{Entries: []Entry{{Section: "B", Key: "x", Value: "1"}, {Section: "A", Key: "y"}}}
+	if got, want := string(f.Text()), "[B]\nx=1\n[A]\ny=\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -29,7 +29,7 @@ func (m Manager) String() string {
 
 // maxDirs bounds a search that follows a symlink into a large tree, such as
 // one to "/".
-const maxDirs = 4096
+const maxDirs = 1024
 
 // Search says where the Quadlet files of a manager are looked for.
 type Search struct {

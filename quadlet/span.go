@@ -134,8 +134,10 @@ func spanPart(text string) (us int64, after string, err *ValueError) {
 	}
 	unit, next, ok := spanUnit(after)
 	if !ok {
-		return 0, "", &ValueError{len(text) - len(next), "unknown unit of time",
-			"units are us, ms, s, min, h, d, w, month, y"}
+		return 0, "", &ValueError{
+			len(text) - len(next), "unknown unit of time",
+			"units are us, ms, s, min, h, d, w, month, y",
+		}
 	}
 	us = scale(whole, unit)
 	// systemd's integer division: the digits that are less than 1 µs are lost.

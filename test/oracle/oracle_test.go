@@ -1,0 +1,411 @@
+// Package oracle compares the container units that zerolet makes with those
+// that stock Quadlet makes of the same files. Each stock Quadlet is built from
+// its own module: podman 5.4 and 5.8 cannot be in one.
+package oracle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+var update = flag.Bool("update", false, "write docs/compatibility.md anew")
+
+// oracle is one stock Quadlet. own tells that zerolet delegates to it; with
+// the other, zerolet converts with the same code linked in.
+type oracle struct {
+	version string
+	command string
+	own     bool
+}
+
+func oracles() []oracle {
+	return []oracle{
+		{"4.9.5", "github.com/containers/podman/v4/cmd/quadlet", false},
+		{"5.4.2", "github.com/containers/podman/v5/cmd/quadlet", true},
+		{"5.8.2", "github.com/containers/podman/v5/cmd/quadlet", true},
+		{"6.0.0", "go.podman.io/podman/v6/cmd/quadlet", true},
+	}
+}
+
+func (o oracle) build(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "quadlet")
+	cmd := exec.Command("go", "build", "-o", bin, o.command)
+	cmd.Dir = "podman-" + o.version
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// corpus copies the shared corpus, scales every .container in it, and returns
+// the directory with the names of those files.
+func corpus(t *testing.T) (dir string, names []string) {
+	t.Helper()
+	from := os.Getenv("ZEROLET_CORPUS")
+	if from == "" {
+		from = "../../../shared/corpus/quadlet"
+	}
+	if _, err := os.Stat(from); err != nil {
+		t.Skipf("no corpus of real Quadlet files: %v", err)
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "*.container"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no .container in %s: %v", from, err)
+	}
+	for i, path := range paths {
+		names = append(names, filepath.Base(path))
+		if err := os.Mkdir(path+".d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		dropin := fmt.Sprintf("[ScaleToZero]\nListen=127.0.0.1:%d:80\n", 20000+i)
+		if err := os.WriteFile(filepath.Join(path+".d", "scale.conf"), []byte(dropin), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, names
+}
+
+// stock runs a stock Quadlet over the directory: its units by source file.
+func stock(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*quadlet.File {
+	t.Helper()
+	out, err := dryRun(t.Context(), bin, dir, m, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return split(out)
+}
+
+// split is what -dryrun prints as units by the name of their source.
+func split(out []byte) map[string]*quadlet.File {
+	units := make(map[string]*quadlet.File)
+	for _, text := range bytes.Split(append([]byte("\n"), out...), []byte("\n---")) {
+		name, body, ok := bytes.Cut(text, []byte("---\n"))
+		if !ok {
+			continue
+		}
+		unit, _ := quadlet.Parse(string(name), body)
+		if source, ok := unit.Last("Unit", "SourcePath"); ok {
+			units[filepath.Base(source.Value)] = unit
+		}
+	}
+	return units
+}
+
+// dryRun is what a Quadlet prints; an error means that it did not end in time.
+// Its exit status is 1 where any file is bad.
+func dryRun(ctx context.Context, bin, dir string, m quadlet.Manager, limit time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	args := []string{"-dryrun"}
+	if m == quadlet.User {
+		args = append(args, "-user")
+	}
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = append(os.Environ(), "QUADLET_UNIT_DIRS="+dir)
+	out, _ := cmd.Output()
+	return out, ctx.Err()
+}
+
+// stockEach is stock for 4.9.5, which hangs on some files and crashes on
+// others: each .container by itself, beside the files that are none. Where it
+// hangs it gets our canonical text of the file instead.
+func stockEach(t *testing.T, bin, dir string, names []string, m quadlet.Manager) map[string]*quadlet.File {
+	t.Helper()
+	beside := t.TempDir()
+	if err := os.CopyFS(beside, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(beside, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	units := make(map[string]*quadlet.File)
+	for _, name := range names {
+		path := filepath.Join(beside, name)
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := dryRun(t.Context(), bin, beside, m, 2*time.Second)
+		if err != nil {
+			t.Logf("%s: stock Quadlet hangs on it", name)
+			f, _ := quadlet.Parse(path, data)
+			if err := os.WriteFile(path, f.Text(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err = dryRun(t.Context(), bin, beside, m, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		units[name] = split(bytes.ReplaceAll(out, []byte(beside), []byte(dir)))[name]
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return units
+}
+
+func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*generator.Endpoint {
+	t.Helper()
+	plan := generator.Generator{
+		Quadlet: bin,
+		Search: quadlet.Search{Manager: m, Getenv: func(name string) string {
+			return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
+		}},
+	}.Plan(t.Context())
+	for _, d := range plan.Diagnostics {
+		t.Logf("%v", d)
+	}
+	endpoints := make(map[string]*generator.Endpoint)
+	for _, e := range plan.Endpoints {
+		endpoints[e.Spec.File.Name()] = e
+	}
+	plan.Units(generator.Layout{AdminUnit: func(string) (bool, bool) { return false, false }})
+	return endpoints
+}
+
+// row is a line of docs/compatibility.md.
+type row struct {
+	version, converter, manager string
+	equal, refused, different   int
+}
+
+func TestCorpus(t *testing.T) {
+	var rows []row
+	for _, o := range oracles() {
+		bin := o.build(t)
+		for _, m := range []quadlet.Manager{quadlet.System, quadlet.User} {
+			t.Run(fmt.Sprintf("%s/%s", o.version, m), func(t *testing.T) {
+				rows = append(rows, compareAll(t, o, bin, m))
+			})
+		}
+	}
+	record(t, rows)
+}
+
+func compareAll(t *testing.T, o oracle, bin string, m quadlet.Manager) row {
+	dir, names := corpus(t)
+	r := row{version: o.version, converter: "embedded", manager: m.String()}
+	delegate := ""
+	if o.own {
+		r.converter, delegate = "the machine's own", bin
+	}
+	var theirs map[string]*quadlet.File
+	if o.own {
+		theirs = stock(t, bin, dir, m)
+	} else {
+		theirs = stockEach(t, bin, dir, names, m)
+	}
+	ours := planned(t, delegate, dir, m)
+	for _, name := range names {
+		e := ours[name]
+		switch {
+		case e == nil:
+			t.Errorf("%s: scaled, but not planned", name)
+			r.different++
+		case e.Refused():
+			r.refused++
+			reason := firstError(e)
+			t.Logf("refused: %s", reason)
+			if theirs[name] != nil && strings.HasPrefix(reason, "quadlet: ") {
+				t.Errorf("%s: refused, and stock Quadlet takes it: %s", name, reason)
+			}
+		case theirs[name] == nil:
+			t.Errorf("%s: stock Quadlet refuses it and zerolet does not", name)
+			r.different++
+		default:
+			if diff := compare(e, theirs[name]); diff != "" {
+				t.Errorf("%s:\n%s", name, diff)
+				r.different++
+				continue
+			}
+			r.equal++
+		}
+	}
+	return r
+}
+
+func firstError(e *generator.Endpoint) string {
+	i := slices.IndexFunc(e.Diagnostics, func(d quadlet.Diagnostic) bool { return d.Severity == quadlet.Error })
+	return e.Diagnostics[i].Message
+}
+
+// compare tells where our unit differs from stock's but for what the design
+// changes (docs/how-it-works.md names it).
+func compare(e *generator.Endpoint, stock *quadlet.File) string {
+	ours, theirs := settings(e.ServiceUnit()), settings(stock.Entries)
+	var b strings.Builder
+	for _, s := range missing(theirs, ours) {
+		fmt.Fprintf(&b, "- %s\n", s)
+	}
+	for _, s := range missing(ours, theirs) {
+		fmt.Fprintf(&b, "+ %s\n", s)
+	}
+	return b.String()
+}
+
+func missing(from, in []string) []string {
+	var out []string
+	left := slices.Clone(in)
+	for _, s := range from {
+		if i := slices.Index(left, s); i >= 0 {
+			left = slices.Delete(left, i, i+1)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// settings are the entries that both sides must share, as text.
+func settings(entries []quadlet.Entry) []string {
+	var out []string
+	for _, e := range entries {
+		if text, shared := setting(e); shared {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+func setting(e quadlet.Entry) (text string, shared bool) {
+	if e.Section == "Install" || strings.HasPrefix(e.Section, "X-") || e.Section == "ScaleToZero" || e.Section == "Quadlet" {
+		return "", false // [Install] is the socket's; systemd reads no X- section
+	}
+	switch e.Section + " " + e.Key + "=" + e.Value {
+	case "Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
+		"Service SuccessExitStatus=143", "Service TimeoutStartSec=5min",
+		"Unit Wants=network-online.target", "Unit After=network-online.target",
+		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
+		return "", false
+	}
+	if e.Key == "ExecStopPost" && strings.HasPrefix(e.Value, "-rm -f %t/") {
+		return "", false
+	}
+	if e.Key == "ExecStart" {
+		return "ExecStart: " + strings.Join(arguments(e.Value), " | "), true
+	}
+	return fmt.Sprintf("[%s] %s=%s", e.Section, e.Key, e.Value), true
+}
+
+// arguments are the words of podman's command line without the scaled port and
+// without what the proxy needs.
+func arguments(line string) []string {
+	var out []string
+	words := strings.Fields(line)
+	for i := 0; i < len(words); i++ {
+		switch {
+		case words[i] == "--publish" && i+1 < len(words):
+			i++
+			if ports, err := quadlet.ParsePublish(words[i]); err == nil && ports[0].ContainerPort == 80 {
+				continue
+			}
+			out = append(out, "--publish", words[i])
+		case strings.HasPrefix(words[i], "--pidfile=%t/"):
+		default:
+			out = append(out, words[i])
+		}
+	}
+	return out
+}
+
+// Quadlet searches below every directory that it is given, so that it would
+// see other users' files, and drops a directory in which one file does not
+// parse. Neither touches a scaled container.
+func TestNeighbours(t *testing.T) {
+	for _, o := range oracles()[1:] {
+		t.Run(o.version, func(t *testing.T) {
+			root, err := filepath.EvalSymlinks(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(root, "etc/containers/systemd")
+			for path, text := range map[string]string{
+				"web.container":                         "[Container]\nImage=localhost/web\nPublishPort=8080:80\nEnvironmentFile=../web.env\nEnvironmentFile=here.env\n[ScaleToZero]\n",
+				"web.container.d/zzz.conf":              "[Container]\nHostName=mine\nPublishPort=7070:70\n[ScaleToZero]\nListen=8080:80\n",
+				"junk.container":                        "this is no assignment\n",
+				"users/1000/web.container.d/other.conf": "[Container]\nHostName=theirs\n",
+				"users/1000/junk.container":             "nor this\n",
+			} {
+				path = filepath.Join(dir, path)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plan := generator.Generator{
+				Quadlet: o.build(t),
+				Search:  quadlet.Search{Root: root, Getenv: func(string) string { return "" }},
+			}.Plan(t.Context())
+			if len(plan.Endpoints) != 1 || plan.Endpoints[0].Refused() {
+				t.Fatalf("web.container was not planned: %v", plan.All())
+			}
+			var line string
+			for _, e := range plan.Endpoints[0].ServiceUnit() {
+				if e.Key == "ExecStart" {
+					line = e.Value
+				}
+				if e.Key == "SourcePath" && e.Value != filepath.Join(dir, "web.container") {
+					t.Errorf("SourcePath=%s", e.Value)
+				}
+			}
+			for _, want := range []string{" --hostname mine ", " --publish 7070:70", ":80 ",
+				" --env-file " + filepath.Join(dir, "here.env") + " ", " --env-file " + filepath.Join(root, "etc/containers/web.env") + " "} {
+				if !strings.Contains(strings.ReplaceAll(line, "=mine", " mine"), want) {
+					t.Errorf("no %q in %s", want, line)
+				}
+			}
+			if strings.Contains(line, "8080") || strings.Contains(line, "theirs") {
+				t.Errorf("podman publishes the scaled port, or another user's drop-in is used: %s", line)
+			}
+		})
+	}
+}
+
+// record writes the table, or tells that it is out of date.
+func record(t *testing.T, rows []row) {
+	var b strings.Builder
+	b.WriteString("# Compatibility\n\nEvery real `.container` file of the corpus with a `[ScaleToZero]` drop-in: the container's unit against the one that\n" +
+		"stock Quadlet makes of the same file. Written by `go test ./oracle -update` in `test/`.\n\n" +
+		"| Podman | converter | manager | equal | refused with a reason | different |\n|---|---|---|---|---|---|\n")
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d |\n", r.version, r.converter, r.manager, r.equal, r.refused, r.different)
+	}
+	const path = "../../docs/compatibility.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(rows) != 2*len(oracles()) || t.Skipped() {
+		return // no corpus
+	}
+	have, err := os.ReadFile(path)
+	if err != nil || string(have) != b.String() {
+		t.Errorf("%s is out of date: %v\n%s", path, err, b.String())
+	}
+}
