@@ -1,0 +1,185 @@
+// Command app is the program inside the containers of the system tests: one static binary, no files,
+// every way of answering that a test wants to see. It prints one line on standard output when it listens.
+//
+// Each process has a start id, so a test that collects ids counts container starts.
+package main
+
+import (
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// server is one way of answering on a listener. It returns only with an error.
+type server func(net.Listener) error
+
+type endpoint struct {
+	address string
+	serve   server
+}
+
+func main() {
+	log.SetFlags(0)
+	id := rand.Text()
+
+	var endpoints []endpoint
+	endpointFlag := func(name, doc string, serve server) {
+		flag.Func(name, doc+" on this `address` (host:port, or unix:/path); repeatable", func(address string) error {
+			endpoints = append(endpoints, endpoint{address, serve})
+			return nil
+		})
+	}
+	endpointFlag("http", "answer HTTP: / is the start id, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id))
+	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
+	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
+	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
+	endpointFlag("reset", "accept, then reset", each(reset))
+	endpointFlag("cut", "send the start id, then reset once a byte comes", each(cut(id)))
+	delay := flag.Duration("delay", 0, "wait this long before listening")
+	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
+	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
+	flag.Parse()
+	if len(endpoints) == 0 || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+
+	onTerm(*ignore, *exit)
+	time.Sleep(*delay)
+	failed := make(chan error)
+	for _, e := range endpoints {
+		l, err := listen(e.address)
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() { failed <- e.serve(l) }()
+	}
+	fmt.Println("listening", id)
+	log.Fatal(<-failed)
+}
+
+// onTerm decides what SIGTERM does. Process 1 of a pid namespace has no default action (pid_namespaces(7)).
+func onTerm(ignore bool, exit int) {
+	if ignore {
+		signal.Ignore(syscall.SIGTERM)
+		return
+	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go func() {
+		<-term
+		os.Exit(exit)
+	}()
+}
+
+func listen(address string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return net.Listen("unix", path)
+}
+
+func httpServer(id string) server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, id)
+	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})
+	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.ParseInt(r.FormValue("n"), 10, 64)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+		_, _ = io.CopyN(w, zeros{}, n)
+	})
+	mux.HandleFunc("/sleep", func(w http.ResponseWriter, r *http.Request) {
+		d, err := time.ParseDuration(r.FormValue("for"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		time.Sleep(d)
+		fmt.Fprintln(w, id)
+	})
+	// Long enough for a client that a test keeps silent on purpose.
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Hour}
+	return server.Serve
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// each serves every connection in a goroutine and closes it afterwards.
+func each(serve func(net.Conn)) server {
+	return func(l net.Listener) error {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			go func() {
+				serve(c)
+				_ = c.Close()
+			}()
+		}
+	}
+}
+
+func echo(c net.Conn) {
+	_, _ = io.Copy(c, c)
+}
+
+func sum(c net.Conn) {
+	n, err := io.Copy(io.Discard, c)
+	if err == nil {
+		fmt.Fprintln(c, n)
+	}
+}
+
+func greet(id string) func(net.Conn) {
+	return func(c net.Conn) {
+		fmt.Fprintln(c, id)
+		echo(c)
+	}
+}
+
+func cut(id string) func(net.Conn) {
+	return func(c net.Conn) {
+		fmt.Fprintln(c, id)
+		_, _ = io.ReadFull(c, make([]byte, 1))
+		reset(c)
+	}
+}
+
+// reset closes with data unsent or unread discarded: the peer sees RST (socket(7), SO_LINGER).
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+}
