@@ -192,10 +192,25 @@ func (e *Endpoint) service() Unit {
 	}
 	// An app that ends by SIGTERM when its container is stopped has not failed.
 	settle(&u, "Service", "SuccessExitStatus", "143")
-	if e.namespaced() {
-		settle(&u, "Service", "ExecStopPost", "-rm -f "+e.pidFile())
+	if files := e.leftovers(); len(files) > 0 {
+		settle(&u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
 	}
 	return u
+}
+
+// leftovers are the files that Podman leaves when the container is gone: the
+// pid file always (tried on 5.4), the cid file on 4.3, which then refuses the
+// next start.
+func (e *Endpoint) leftovers() []string {
+	var files []string
+	if e.namespaced() {
+		files = append(files, e.pidFile())
+	}
+	const cidFile = "%t/%N.cid"
+	if run, ok := e.Service.Last("Service", "ExecStart"); ok && strings.Contains(run.Value, "--cidfile="+cidFile) {
+		files = append(files, cidFile)
+	}
+	return files
 }
 
 // ServiceUnit is the container's unit as entries, for those who compare it.
