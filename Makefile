@@ -33,12 +33,14 @@ test: ## run every test, the lab's included (as root; installs what it needs)
 	$(GO) -C test test -timeout 40m ./...
 
 lint: ## vet, format and lint all modules
-	$(GO) tool -modfile=.ci/tools/go.mod golangci-lint run ./...
+	$(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
+	cd test && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
 
-lab: build ## boot a lab and leave it running
-	$(GO) -C test run ./lab/cmd/lab
+lab: ## boot a lab with zerolet and leave it running
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/root PREFIX=/usr
+	$(GO) -C test run ./lab/cmd/lab -install $(CURDIR)/bin/root -images app,nginx
 
-demo: build ## show the main job on a real container, in a lab
+demo: ## show the main job on a real container, in a lab
 	$(GO) -C test run ./demo
 
 golden: ## write the golden files of the tests anew
