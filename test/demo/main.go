@@ -27,13 +27,13 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out, log io.Writer) error {
+func run(ctx context.Context, out, log io.Writer) (err error) {
 	fmt.Fprintln(out, "Setting up: a throw-away machine with systemd, Podman and zerolet ...")
 	m, err := machine(ctx, log)
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { err = errors.Join(err, m.Close()) }()
 	if _, err := m.User().NginxImage(ctx); err != nil {
 		return err
 	}

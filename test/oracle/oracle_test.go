@@ -373,8 +373,10 @@ func TestNeighbours(t *testing.T) {
 					t.Errorf("SourcePath=%s", e.Value)
 				}
 			}
-			for _, want := range []string{" --hostname mine ", " --publish 7070:70", ":80 ",
-				" --env-file " + filepath.Join(dir, "here.env") + " ", " --env-file " + filepath.Join(root, "etc/containers/web.env") + " "} {
+			for _, want := range []string{
+				" --hostname mine ", " --publish 7070:70", ":80 ",
+				" --env-file " + filepath.Join(dir, "here.env") + " ", " --env-file " + filepath.Join(root, "etc/containers/web.env") + " ",
+			} {
 				if !strings.Contains(strings.ReplaceAll(line, "=mine", " mine"), want) {
 					t.Errorf("no %q in %s", want, line)
 				}

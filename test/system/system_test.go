@@ -172,7 +172,8 @@ func (h *host) waitState(unit, state string) {
 }
 
 // asleep waits until the idle container is gone and nothing of it is left.
-func (h *host) asleep(name string) {
+func (h *host) asleep() {
+	const name = "app"
 	h.Helper()
 	h.waitState(name+"-proxy.service", "inactive")
 	h.waitState(name+".service", "inactive")
@@ -203,11 +204,11 @@ func TestWakeAndSleep(t *testing.T) {
 		if again := h.mustGet(); again != first {
 			t.Errorf("another container answered while the first one ran: %s, then %s", first, again)
 		}
-		h.asleep("app")
+		h.asleep()
 		if second := h.mustGet(); second == first {
 			t.Errorf("the container was not stopped: %s answered again", second)
 		}
-		h.asleep("app")
+		h.asleep()
 	})
 }
 
@@ -217,7 +218,7 @@ func TestLateApp(t *testing.T) {
 		h.app("app", "-http :80 -delay 3s", h.publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		for range 2 {
 			h.mustGet()
-			h.asleep("app")
+			h.asleep()
 		}
 	})
 }
@@ -275,7 +276,7 @@ func TestInstallAndReboot(t *testing.T) {
 			t.Errorf("boot started a container: %s", n)
 		}
 		h.mustGet()
-		h.asleep("app")
+		h.asleep()
 	})
 }
 
@@ -331,7 +332,7 @@ func TestBadFile(t *testing.T) {
 			return strings.Contains(text, "zerolet-generator") && strings.Contains(text, "bad.container:5:1"), err
 		})
 		h.systemctl("reset-failed", "bad.service")
-		h.asleep("app")
+		h.asleep()
 	})
 }
 
@@ -371,9 +372,9 @@ func TestOldPodman(t *testing.T) {
 func wakesTwice(t *testing.T, h *host) {
 	h.app("app", "-http :80 -delay 300ms", h.publish(), "[ScaleToZero]", "IdleTimeout=1s")
 	first := h.mustGet()
-	h.asleep("app")
+	h.asleep()
 	if second := h.mustGet(); second == first {
 		t.Errorf("the container was not stopped: %s answered again", second)
 	}
-	h.asleep("app")
+	h.asleep()
 }

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// docs/keys.md is the key table of package quadlet.
+func TestKeyTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Keys of `[ScaleToZero]`\n\n" +
+		"`[X-ScaleToZero]` means the same, and keeps systemd from warning about the unit that stock Quadlet makes. Every key can\n" +
+		"stand in a drop-in, `NAME.container.d/*.conf`; an empty assignment restores the default.\n\n" +
+		"| key | value | default | meaning |\n|---|---|---|---|\n")
+	for _, k := range quadlet.Keys() {
+		fmt.Fprintf(&b, "| `%s=` | %s | %s | %s |\n", k.Name, k.Type, cmp.Or(k.Default, "none"), k.Doc)
+	}
+	b.WriteString("\nA time span is systemd's: `30s`, `2min 30s`, `infinity` (systemd.time(7)); without a unit it is seconds.\n" +
+		"A range of ports listens on each of them. With `Listen=` only what it names is scaled: a `PublishPort=` for the same\n" +
+		"container port is dropped, every other one stays published by Podman and does not count as use.\n")
+	golden(t, "../../docs/keys.md", b.String())
+}
