@@ -1,0 +1,57 @@
+// Zerolet-proxy holds the clients of a container that systemd is starting and
+// forwards them once its app accepts. The units that zerolet-generator writes
+// run it; --help says how.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/zerolet/zerolet/proxy"
+)
+
+// Exit statuses, after sysexits.h, which systemd.exec(5) names too.
+const (
+	exitFailure = 1
+	exitUsage   = 64
+	exitConfig  = 78
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == proxy.HelperArg {
+		return proxy.RunHelper()
+	}
+	// Before the sockets are taken: from here on a stop is a drain.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+
+	cfg, err := proxy.ParseArgs(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, proxy.Usage)
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "zerolet-proxy: %v\nhint: --help shows the usage\n", err)
+		return exitUsage
+	}
+	err = proxy.Serve(cfg, activation.Files(true), stop, stderr)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, proxy.ErrConfig):
+		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
+		return exitConfig
+	default:
+		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
+		return exitFailure
+	}
+}

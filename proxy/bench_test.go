@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"testing"
+)
+
+// The data path against a direct connection, for small messages and for bulk.
+// Both ends are in this process, so the ratio says more than the number.
+func BenchmarkForward(b *testing.B) {
+	for _, way := range []string{"direct", "proxy"} {
+		open := func(b *testing.B, serve func(*net.TCPConn)) func() *net.TCPConn {
+			l := listenTCP(b, "127.0.0.1:0")
+			app(b, l, serve)
+			addr := l.Addr().String()
+			if way == "proxy" {
+				front := listenTCP(b, "127.0.0.1:0")
+				cfg := config(front, addrOf(l))
+				start(b, nil, filesOf(b, front), nil, arguments(cfg)...)
+				addr = front.Addr().String()
+			}
+			return func() *net.TCPConn {
+				c := must(net.Dial("tcp", addr))(b).(*net.TCPConn)
+				return c
+			}
+		}
+		b.Run("messages/"+way, func(b *testing.B) { benchmarkMessages(b, open(b, echo)) })
+		b.Run("connections/"+way, func(b *testing.B) { benchmarkConnections(b, open(b, echo)) })
+		b.Run("bulk/"+way, func(b *testing.B) { benchmarkBulk(b, open) })
+	}
+}
+
+// benchmarkMessages is 100 bytes there and back, on connections that stay.
+func benchmarkMessages(b *testing.B, open func() *net.TCPConn) {
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		c := open()
+		defer c.Close()
+		buf := make([]byte, 100)
+		for pb.Next() {
+			c.Write(buf)
+			if _, err := io.ReadFull(c, buf); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// benchmarkConnections is a connection for each 100 bytes.
+func benchmarkConnections(b *testing.B, open func() *net.TCPConn) {
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		buf := make([]byte, 100)
+		for pb.Next() {
+			c := open()
+			c.Write(buf)
+			if _, err := io.ReadFull(c, buf); err != nil {
+				b.Error(err)
+			}
+			c.SetLinger(0) // leaves no TIME_WAIT behind
+			c.Close()
+		}
+	})
+}
+
+// benchmarkBulk is a download.
+func benchmarkBulk(b *testing.B, open func(*testing.B, func(*net.TCPConn)) func() *net.TCPConn) {
+	chunk := make([]byte, 1<<20)
+	b.SetBytes(int64(len(chunk)))
+	n := b.N
+	c := open(b, func(c *net.TCPConn) {
+		for range n {
+			c.Write(chunk)
+		}
+	})()
+	defer c.Close()
+	b.ResetTimer()
+	for range n {
+		if _, err := io.ReadFull(c, chunk); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Infinity is the duration that "infinity" on the command line stands for.
+const Infinity = time.Duration(math.MaxInt64)
+
+// Usage is what --help prints.
+const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH] [--idle-timeout=TIME]
+       [--start-timeout=TIME] [--drain-timeout=TIME] --forward=LISTEN=TARGET ...
+
+Serves the TCP sockets that systemd passes (LISTEN_FDS), holds each connection
+until the app of the container takes it, and exits when idle.
+
+  --container=UNIT      the container's service unit, for example httpd.service
+  --pidfile=PATH        file with the container's pid (podman run --pidfile=);
+                        targets are then inside its network namespace
+  --idle-timeout=TIME   exit after this long without a connection (2m0s)
+  --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
+  --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
+  --forward=LISTEN=TARGET
+                        LISTEN is the local address of a passed socket,
+                        TARGET where the app listens: [::]:8080=127.0.0.1:80.
+                        [::] and 0.0.0.0 mean the same in LISTEN
+
+TIME is written as in 1m30s, 500ms or infinity.
+
+exit status: 0 idle, or drained after SIGTERM; 1 failure; 64 usage;
+78 the passed sockets and the forwards do not fit
+`
+
+// Config is what the command line says.
+type Config struct {
+	// Container is the name of the container's service unit.
+	Container string
+	// PIDFile, if not empty, holds the pid of a process in the container, and
+	// the targets are inside that process's network namespace.
+	PIDFile string
+	// IdleTimeout is how long the proxy stays without a connection.
+	IdleTimeout time.Duration
+	// StartTimeout is how long a connection is held, counted from its accept.
+	StartTimeout time.Duration
+	// DrainTimeout is how long open connections may go on after SIGTERM.
+	DrainTimeout time.Duration
+	// Forwards has one entry for each public address.
+	Forwards []Forward
+}
+
+// Forward says where the connections of one listening socket go.
+type Forward struct {
+	// Listen is the local address of the socket, as [ListenKey] writes it.
+	Listen netip.AddrPort
+	// Target is the address of the app.
+	Target netip.AddrPort
+}
+
+// ListenKey brings the local address of a listening socket to the form in
+// which addresses are compared: IPv4-mapped addresses as IPv4, no zone, and
+// one wildcard for both families, because systemd turns "ListenStream=80" into
+// [::]:80 or, where IPv6 is off, into 0.0.0.0:80 (systemd.socket(5)).
+func ListenKey(a netip.AddrPort) netip.AddrPort {
+	ip := a.Addr().Unmap().WithZone("")
+	if ip.IsUnspecified() {
+		ip = netip.IPv6Unspecified()
+	}
+	return netip.AddrPortFrom(ip, a.Port())
+}
+
+// ParseArgs reads the command line, without the program's name. The error is
+// [flag.ErrHelp] if help was asked for.
+func ParseArgs(args []string) (Config, error) {
+	cfg := Config{IdleTimeout: 2 * time.Minute, StartTimeout: 5 * time.Minute, DrainTimeout: 10 * time.Second}
+	set := flag.NewFlagSet("zerolet-proxy", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	set.StringVar(&cfg.Container, "container", "", "")
+	set.StringVar(&cfg.PIDFile, "pidfile", "", "")
+	set.Var((*timeSpan)(&cfg.IdleTimeout), "idle-timeout", "")
+	set.Var((*timeSpan)(&cfg.StartTimeout), "start-timeout", "")
+	set.Var((*timeSpan)(&cfg.DrainTimeout), "drain-timeout", "")
+	set.Var((*forwardList)(&cfg.Forwards), "forward", "")
+	if err := set.Parse(args); err != nil {
+		return Config{}, err
+	}
+	if set.NArg() > 0 {
+		return Config{}, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	return cfg, cfg.check()
+}
+
+// check finds what no single flag can tell.
+func (c *Config) check() error {
+	switch {
+	case c.Container == "":
+		return errors.New("--container= is missing")
+	case !strings.HasSuffix(c.Container, ".service") || strings.Contains(c.Container, "/"):
+		return fmt.Errorf("--container=%s is not the name of a service unit", c.Container)
+	case c.PIDFile != "" && !filepath.IsAbs(c.PIDFile):
+		return fmt.Errorf("--pidfile=%s is not an absolute path", c.PIDFile)
+	case len(c.Forwards) == 0:
+		return errors.New("--forward= is missing")
+	}
+	return nil
+}
+
+// timeSpan is a positive duration flag that knows infinity.
+type timeSpan time.Duration
+
+func (t *timeSpan) String() string {
+	if time.Duration(*t) == Infinity {
+		return "infinity"
+	}
+	return time.Duration(*t).String()
+}
+
+func (t *timeSpan) Set(s string) error {
+	if s == "infinity" {
+		*t = timeSpan(Infinity)
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return errors.New("want a time such as 1m30s, or infinity")
+	}
+	if d <= 0 {
+		return errors.New("want more than zero")
+	}
+	*t = timeSpan(d)
+	return nil
+}
+
+// forwardList collects --forward flags. One public address has one target.
+type forwardList []Forward
+
+func (l *forwardList) String() string { return fmt.Sprint([]Forward(*l)) }
+
+func (l *forwardList) Set(s string) error {
+	left, right, ok := strings.Cut(s, "=")
+	if !ok {
+		return errors.New("want LISTEN=TARGET")
+	}
+	listen, err := parseAddrPort(left)
+	if err != nil {
+		return err
+	}
+	target, err := parseAddrPort(right)
+	if err != nil {
+		return err
+	}
+	if target.Addr().IsUnspecified() {
+		return fmt.Errorf("%s is no address to connect to", right)
+	}
+	f := Forward{Listen: ListenKey(listen), Target: target}
+	for _, other := range *l {
+		if other.Listen == f.Listen {
+			return fmt.Errorf("%s is forwarded twice", left)
+		}
+	}
+	*l = append(*l, f)
+	return nil
+}
+
+func parseAddrPort(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 {
+		return netip.AddrPort{}, fmt.Errorf("want ADDRESS:PORT, not %q", s)
+	}
+	return a, nil
+}

@@ -1,0 +1,71 @@
+package proxy
+
+import (
+	"errors"
+	"flag"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseArgs(t *testing.T) {
+	got, err := ParseArgs(strings.Fields("--container=httpd.service --pidfile=/run/user/1000/httpd.pid --idle-timeout=30s" +
+		" --start-timeout=5m0s --drain-timeout=infinity --forward=[::]:8080=127.0.0.1:80 --forward=192.0.2.7:443=[::1]:8443"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Container: "httpd.service", PIDFile: "/run/user/1000/httpd.pid",
+		IdleTimeout: 30 * time.Second, StartTimeout: 5 * time.Minute, DrainTimeout: Infinity,
+		Forwards: []Forward{
+			{netip.MustParseAddrPort("[::]:8080"), netip.MustParseAddrPort("127.0.0.1:80")},
+			{netip.MustParseAddrPort("192.0.2.7:443"), netip.MustParseAddrPort("[::1]:8443")},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestParseArgsErrors(t *testing.T) {
+	const ok = "--container=a.service --forward=[::]:80=127.0.0.1:80"
+	for args, want := range map[string]string{
+		"": "--container= is missing",
+		"--container=a --forward=[::]:80=127.0.0.1:80": "not the name of a service unit",
+		"--container=../a.service":                     "not the name of a service unit",
+		"--container=a.service":                        "--forward= is missing",
+		ok + " --pidfile=a.pid":                        "not an absolute path",
+		ok + " --idle-timeout=0s":                      "more than zero",
+		ok + " --idle-timeout=-1s":                     "more than zero",
+		ok + " --start-timeout=1minute":                "want a time",
+		ok + " --forward=[::]:80=127.0.0.1:81":         "forwarded twice",
+		ok + " --forward=0.0.0.0:80=127.0.0.1:81":      "forwarded twice",
+		ok + " --forward=[::ffff:1.2.3.4]:80":          "want LISTEN=TARGET",
+		ok + " --forward=8080=127.0.0.1:81":            "want ADDRESS:PORT",
+		ok + " --forward=[::]:81=127.0.0.1:0":          "want ADDRESS:PORT",
+		ok + " --forward=[::]:81=[::]:81":              "no address to connect to",
+		ok + " extra":                                  "unexpected argument",
+		ok + " --frobnicate":                           "not defined",
+	} {
+		_, err := ParseArgs(strings.Fields(args))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", args, err, want)
+		}
+	}
+	if _, err := ParseArgs([]string{"--help"}); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("--help: %v", err)
+	}
+}
+
+func TestListenKey(t *testing.T) {
+	for in, want := range map[string]string{
+		"0.0.0.0:80": "[::]:80", "[::]:80": "[::]:80", "[::ffff:0.0.0.0]:80": "[::]:80",
+		"[::ffff:192.0.2.1]:80": "192.0.2.1:80", "[fe80::1%lo]:80": "[fe80::1]:80", "127.0.0.1:80": "127.0.0.1:80",
+	} {
+		if got := ListenKey(netip.MustParseAddrPort(in)).String(); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// dialAttempt bounds one connect. Both ends are on this machine, so an answer
+// comes at once unless the app's backlog is full and the kernel dropped the
+// SYN; asking again soon beats the kernel's first retransmission after 1 s.
+const dialAttempt = 250 * time.Millisecond
+
+// socketSource makes unconnected, non-blocking TCP sockets.
+type socketSource interface {
+	// socket returns a descriptor of the family AF_INET or AF_INET6.
+	socket(family int) (int, error)
+	// refused is told that a dial failed, and may look for a newer container.
+	refused()
+	// close ends what the source runs, and waits for it.
+	close()
+}
+
+// ownNamespace makes sockets where the proxy itself is.
+type ownNamespace struct{}
+
+func (ownNamespace) socket(family int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+func (ownNamespace) refused() {}
+func (ownNamespace) close()   {}
+
+// targetAddrs are the addresses to try, in order. Inside a container nobody
+// says on which loopback address the app listens.
+func targetAddrs(target netip.AddrPort, inside bool) []netip.AddrPort {
+	addrs := []netip.AddrPort{target}
+	if inside && target.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		addrs = append(addrs, netip.AddrPortFrom(netip.IPv6Loopback(), target.Port()))
+	}
+	return addrs
+}
+
+// dial tries each address once. The error is the first one: the others may be
+// of a family that is not there.
+func dial(source socketSource, addrs []netip.AddrPort) (*socket, error) {
+	var first error
+	for _, addr := range addrs {
+		s, err := dialOne(source, addr)
+		if err == nil {
+			return s, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	source.refused()
+	return nil, first
+}
+
+func dialOne(source socketSource, addr netip.AddrPort) (*socket, error) {
+	family, sa := sockaddr(addr)
+	fd, err := source.socket(family)
+	if err != nil {
+		return nil, err
+	}
+	if err := tune(fd); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	// On loopback the handshake is over when connect returns; then there is
+	// no need for the poller.
+	err = unix.Connect(fd, sa)
+	if err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return nil, fmt.Errorf("connect %s: %w", addr, err)
+	}
+	s, newErr := newSocket(fd)
+	if newErr != nil {
+		return nil, newErr
+	}
+	if err == unix.EINPROGRESS {
+		if err := s.finishConnect(sa); err != nil {
+			s.close()
+			return nil, fmt.Errorf("connect %s: %w", addr, err)
+		}
+	}
+	return s, nil
+}
+
+// finishConnect waits for a connect under way. Asking again tells how it went:
+// EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
+func (s *socket) finishConnect(sa unix.Sockaddr) error {
+	s.file.SetWriteDeadline(time.Now().Add(dialAttempt))
+	defer s.file.SetWriteDeadline(time.Time{})
+	var err error
+	e := s.raw.Write(func(fd uintptr) bool {
+		err = unix.Connect(int(fd), sa)
+		return err != unix.EALREADY && err != unix.EINPROGRESS && err != unix.EINTR
+	})
+	switch {
+	case errors.Is(e, os.ErrDeadlineExceeded):
+		return unix.ETIMEDOUT
+	case e != nil:
+		return e
+	case err == unix.EISCONN:
+		return nil
+	default:
+		return err
+	}
+}
+
+func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// isStarting tells whether an error is what one meets on the way to a running
+// app: not listening yet, backlog full, no container, no network in it yet.
+// Anything else is tried again too, since a failed start may be mended at any
+// time, but somebody should know.
+func isStarting(err error) bool {
+	for _, e := range []error{
+		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH,
+		unix.ECONNRESET, fs.ErrNotExist, errNoContainer,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

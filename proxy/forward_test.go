@@ -1,0 +1,329 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// joined is a client and an app with the proxy between.
+func joined(t testing.TB) (r *running, client func() *net.TCPConn, apps <-chan *net.TCPConn) {
+	t.Helper()
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	r = serve(t, config(front, addrOf(l)), front, nil)
+	return r, func() *net.TCPConn { return connect(t, r.addr) }, accepted(t, l)
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
+
+// either runs a test from the client's side and from the app's.
+func either(t *testing.T, test func(t *testing.T, r *running, near, far *net.TCPConn)) {
+	for _, side := range []string{"client", "app"} {
+		t.Run(side, func(t *testing.T) {
+			r, client, apps := joined(t)
+			c := client()
+			a := next(t, apps)
+			if side == "client" {
+				test(t, r, c, a)
+			} else {
+				test(t, r, a, c)
+			}
+			eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+		})
+	}
+}
+
+// Who shuts down his side still gets everything from the other.
+func TestHalfClose(t *testing.T) {
+	either(t, func(t *testing.T, _ *running, near, far *net.TCPConn) {
+		data := random(3 << 20)
+		go func() {
+			near.Write(data[:1<<20])
+			near.CloseWrite()
+		}()
+		got, err := io.ReadAll(far)
+		if err != nil || !bytes.Equal(got, data[:1<<20]) {
+			t.Fatalf("got %d bytes, %v", len(got), err)
+		}
+		go func() {
+			far.Write(data[1<<20:])
+			far.CloseWrite()
+		}()
+		got, err = io.ReadAll(near)
+		if err != nil || !bytes.Equal(got, data[1<<20:]) {
+			t.Fatalf("got %d bytes back, %v", len(got), err)
+		}
+	})
+}
+
+// A reset arrives as a reset, after every byte that was received before it,
+// even if the receiver takes its time.
+func TestResetAfterDelivery(t *testing.T) {
+	data := random(256 << 10)
+	check := func(t *testing.T, near, far *net.TCPConn) {
+		near.Write(data)
+		waitSent(t, near)
+		resetConn(near)
+		expect(t, io.LimitReader(far, int64(len(data))), string(data))
+		expectReset(t, far)
+	}
+	t.Run("app", func(t *testing.T) {
+		r, _, apps := joined(t)
+		c := connectSmall(t, r.addr)
+		check(t, next(t, apps), c)
+	})
+	t.Run("client", func(t *testing.T) {
+		front := listenTCP(t, "127.0.0.1:0")
+		l := listenTCP(t, "127.0.0.1:0")
+		raw := must(l.SyscallConn())(t)
+		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+		r := serve(t, config(front, addrOf(l)), front, nil)
+		apps := accepted(t, l)
+		c := connect(t, r.addr)
+		check(t, c, next(t, apps))
+	})
+}
+
+// A reset in mid-stream is never taken for an end, though the kernel tells of
+// it only once and the direction that writes may be the one to hear.
+func TestResetIsNoEnd(t *testing.T) {
+	either(t, func(t *testing.T, r *running, near, far *net.TCPConn) {
+		resetWhileWriting(t, near, far)
+	})
+	r, client, apps := joined(t)
+	for range 300 {
+		c := client()
+		resetWhileWriting(t, next(t, apps), c)
+	}
+	eventually(t, "the connections end", func() bool { return r.activity.open.Load() == 0 })
+}
+
+// resetWhileWriting resets near while far sends what near does not read.
+func resetWhileWriting(t *testing.T, near, far *net.TCPConn) {
+	t.Helper()
+	io.WriteString(near, "half an ans")
+	expect(t, far, "half an ans")
+	writing := make(chan struct{})
+	go func() {
+		chunk := make([]byte, 512)
+		for i := 0; ; i++ {
+			if i == 10 {
+				close(writing)
+			}
+			if _, err := far.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	<-writing
+	resetConn(near)
+	rest, err := io.ReadAll(far)
+	// The writer above may have taken the error in this process, too.
+	if len(rest) > 0 || err == nil && !brokenForWriting(far) {
+		t.Fatalf("got %d bytes and %v, want a reset", len(rest), err)
+	}
+}
+
+// brokenForWriting tells a reset from a FIN after the fact.
+func brokenForWriting(c *net.TCPConn) bool {
+	info := tcpInfo(c)
+	return info != nil && info.State == 7 // TCP_CLOSE
+}
+
+func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	raw.Control(func(fd uintptr) { info, _ = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	return info
+}
+
+// A server may answer in full and close without having read the request. The
+// client gets the answer and its end, even what had not left the proxy's
+// receive buffer when the reset came.
+func TestAnswerBeforeRequestIsRead(t *testing.T) {
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	raw := must(front.SyscallConn())(t)
+	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096) }) // inherited
+	r := serve(t, config(front, addrOf(l)), front, nil)
+	apps := accepted(t, l)
+	answer := random(bufferSize + 40<<10)
+	c := connectSmall(t, r.addr)
+	a := next(t, apps)
+	go c.Write(make([]byte, 8<<20))
+	eventually(t, "the request is under way", func() bool { return r.activity.in.Load() > 0 })
+	a.Write(answer)
+	a.CloseWrite()
+	waitSent(t, a)
+	a.Close() // unread data makes it a reset
+	expect(t, io.LimitReader(c, int64(len(answer))), string(answer))
+	if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the answer: %d bytes, %v", len(rest), err)
+	}
+	eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+}
+
+// Who has shut down his side and then goes away altogether is not waited for.
+func TestGoneAfterHalfClose(t *testing.T) {
+	either(t, func(t *testing.T, _ *running, near, far *net.TCPConn) {
+		near.CloseWrite()
+		expectEnd(t, far)
+		resetConn(near)
+		eventually(t, "the other side is reset", func() bool { return tcpInfo(far).State == 7 })
+	})
+}
+
+// Both sides shut down is the end, and no reset, whoever sees it first.
+func TestBothShutDownIsNoReset(t *testing.T) {
+	r, _, apps := joined(t)
+	clients, l := listenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
+	c := connect(t, clients.Addr().String())
+	client := must(newSocket(acceptFD(t, clients)))(t)
+	p := newPair(client, must(dialOne(ownNamespace{}, l))(t), &r.buffers, r.activity, func() {})
+	defer p.finish(r.hard)
+	c.CloseWrite()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.up.run()
+	}()
+	expectEnd(t, next(t, apps))
+	eventually(t, "it watches", func() bool { return p.finished.Load() == 1 })
+	client.closeWrite() // as the other direction does
+	<-done
+	if p.up.srcErr != nil {
+		t.Errorf("taken for %v", p.up.srcErr)
+	}
+}
+
+// What a receiver does not take stays at the sender: the proxy holds one
+// buffer for each direction and the kernel what its limits allow.
+func TestSlowReaderIsBounded(t *testing.T) {
+	const readers, total = 20, 32 << 20
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	cfg := config(front, addrOf(l))
+	p := start(t, nil, filesOf(t, front), nil, arguments(cfg)...)
+	chunk := random(1 << 20)
+	sum := sha256.New()
+	for range total >> 20 {
+		sum.Write(chunk)
+	}
+	app(t, l, func(c *net.TCPConn) {
+		for range total >> 20 {
+			c.Write(chunk)
+		}
+	})
+	var conns []*net.TCPConn
+	for range readers {
+		c := connectSmall(t, front.Addr().String())
+		expect(t, c, string(chunk[:1]))
+		conns = append(conns, c)
+	}
+	got := sha256.New()
+	got.Write(chunk[:1])
+	if n, err := io.Copy(got, conns[0]); err != nil || n != total-1 || !bytes.Equal(got.Sum(nil), sum.Sum(nil)) {
+		t.Errorf("got %d bytes, %v; or wrong ones", n, err)
+	}
+	// Meanwhile the others had time for the same.
+	if rss := memory(t, p.Process.Pid); rss > 32<<20 {
+		t.Errorf("%d slow readers make it %d MiB big", readers, rss>>20)
+	}
+}
+
+// A connection that once carried much holds nothing of it while idle.
+func TestIdleConnectionsAreSmall(t *testing.T) {
+	const n = 500
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	p := start(t, nil, filesOf(t, front), nil, arguments(config(front, addrOf(l)))...)
+	app(t, l, echo)
+	message := string(random(bufferSize / 2))
+	ask(t, connect(t, front.Addr().String()), message)
+	before := memory(t, p.Process.Pid)
+	for range n {
+		ask(t, connect(t, front.Addr().String()), message)
+	}
+	each := (memory(t, p.Process.Pid) - before) / n
+	t.Logf("%d bytes for each of %d idle connections", each, n)
+	if each > 24<<10 {
+		t.Errorf("%d bytes for each idle connection", each)
+	}
+}
+
+// Small messages are not held back to make bigger ones, and dead peers are
+// found.
+func TestSocketOptions(t *testing.T) {
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	r := serve(t, config(front, addrOf(l)), front, nil)
+	fd, _, err := connectAndAccept(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	backend := must(dialOne(ownNamespace{}, addrOf(l)))(t)
+	defer backend.close()
+	check := func(fd int) error {
+		for _, option := range [][3]int{
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30},
+		} {
+			if got := must(unix.GetsockoptInt(fd, option[0], option[1]))(t); got != option[2] {
+				t.Errorf("option %v is %d", option, got)
+			}
+		}
+		return nil
+	}
+	check(fd)
+	backend.control(check)
+}
+
+// connectAndAccept accepts a connection by hand, with accepting settled.
+func connectAndAccept(t *testing.T, r *running) (int, string, error) {
+	r.stop <- syscall.SIGTERM
+	r.wait(t)
+	front := must(net.Listen("tcp", "127.0.0.1:0"))(t).(*net.TCPListener)
+	t.Cleanup(func() { front.Close() })
+	ls, _, err := listen(filesOf(t, front), []Forward{{ListenKey(addrOf(front)), addrOf(front)}})
+	if err != nil {
+		return -1, "", err
+	}
+	defer closeAll(ls)
+	connect(t, front.Addr().String())
+	fd, peer, err := ls[0].accept()
+	return fd, peer.String(), err
+}
+
+// memory is the resident memory of a process that is its own, in bytes.
+func memory(t testing.TB, pid int) int {
+	t.Helper()
+	for line := range strings.Lines(string(must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status"))(t))) {
+		if kb, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			return must(strconv.Atoi(strings.Fields(kb)[0]))(t) << 10
+		}
+	}
+	t.Fatal("no RssAnon")
+	return 0
+}
+
+// cpuTicks is the processor time of a process in hundredths of a second.
+func cpuTicks(t testing.TB, pid int) int {
+	t.Helper()
+	stat := string(must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"))(t))
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	return must(strconv.Atoi(fields[11]))(t) + must(strconv.Atoi(fields[12]))(t)
+}

@@ -1,0 +1,63 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// activity counts what keeps the container up. Everything may be called from
+// any goroutine.
+type activity struct {
+	start    time.Time
+	open     atomic.Int64 // connections, held ones included
+	accepted atomic.Int64
+	in, out  atomic.Int64 // bytes from and to clients
+	lastEnd  atomic.Int64 // nanoseconds since start
+}
+
+func newActivity() *activity { return &activity{start: time.Now()} }
+
+// begin counts a connection in. The accept loop calls it, so that after the
+// loop's end the count holds everything that was accepted.
+func (a *activity) begin() {
+	a.accepted.Add(1)
+	a.open.Add(1)
+}
+
+func (a *activity) end() {
+	a.lastEnd.Store(int64(time.Since(a.start)))
+	a.open.Add(-1)
+}
+
+// untilIdle is how long it takes until the proxy has been idle for timeout, if
+// nothing happens; not positive if it has. While busy it is the whole timeout,
+// so whoever sleeps for it wakes in time and at most once in a timeout.
+func (a *activity) untilIdle(timeout time.Duration) time.Duration {
+	if a.open.Load() > 0 {
+		return timeout
+	}
+	return timeout - (time.Since(a.start) - time.Duration(a.lastEnd.Load()))
+}
+
+// waitIdle returns when the idle time is over, or with false when stop is
+// closed. The answer is only a hint as long as connections are accepted; see
+// server.settle.
+func (a *activity) waitIdle(timeout time.Duration, stop <-chan struct{}) bool {
+	if timeout == Infinity {
+		<-stop
+		return false
+	}
+	for {
+		left := a.untilIdle(timeout)
+		if left <= 0 {
+			return true
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-stop:
+			timer.Stop()
+			return false
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrConfig says that what systemd passed and what the command line says do
+// not fit together. Trying again does not help.
+var ErrConfig = errors.New("configuration")
+
+// acceptPause is how long accepting rests when there is nothing left to accept
+// with. The clients wait in the kernel's backlog.
+const acceptPause = 50 * time.Millisecond
+
+// listener is one socket that systemd listens on.
+type listener struct {
+	*socket
+	forward Forward
+}
+
+// listen turns the passed descriptors into listeners. Two sockets may share a
+// forward: an IPv4 and an IPv6 one for the same port. A forward whose socket
+// was not passed is returned in missing: systemd does not open an added port
+// before the socket unit is restarted.
+func listen(files []*os.File, forwards []Forward) (ls []*listener, missing []Forward, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(ls)
+		}
+	}()
+	if len(files) == 0 {
+		return nil, nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", ErrConfig)
+	}
+	used := make(map[netip.AddrPort]bool)
+	for _, file := range files {
+		l, err := newListener(file, forwards)
+		if err != nil {
+			return ls, nil, fmt.Errorf("%w: passed socket %s: %w", ErrConfig, file.Name(), err)
+		}
+		ls = append(ls, l)
+		used[l.forward.Listen] = true
+	}
+	for _, f := range forwards {
+		if !used[f.Listen] {
+			missing = append(missing, f)
+		}
+	}
+	return ls, missing, nil
+}
+
+// newListener checks one descriptor and finds its forward. It works on a
+// duplicate: the one in file is not in Go's poller. Closing either leaves
+// systemd's own descriptor listening; a shutdown(2) would not, so there is
+// none anywhere on a listener.
+func newListener(file *os.File, forwards []Forward) (*listener, error) {
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	forward, err := prepare(fd, forwards)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s, err := newSocket(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{s, forward}, nil
+}
+
+// prepare sets the options on the listening socket, from which accepted ones
+// inherit them: that saves five system calls for each connection.
+func prepare(fd int, forwards []Forward) (Forward, error) {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return Forward{}, err
+	}
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return Forward{}, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return Forward{}, err
+	}
+	addr := addrPort(sa)
+	if kind != unix.SOCK_STREAM || listening == 0 || !addr.IsValid() {
+		return Forward{}, errors.New("not a listening TCP socket")
+	}
+	if err := tune(fd); err != nil {
+		return Forward{}, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return Forward{}, err
+	}
+	for _, f := range forwards {
+		if f.Listen == ListenKey(addr) {
+			return f, nil
+		}
+	}
+	return Forward{}, fmt.Errorf("no --forward= for %s", addr)
+}
+
+func closeAll(ls []*listener) {
+	for _, l := range ls {
+		l.close()
+	}
+}
+
+// accept waits for a connection. It fails with os.ErrDeadlineExceeded when
+// woken, and with the error of accept(2) otherwise.
+func (l *listener) accept() (fd int, peer netip.AddrPort, err error) {
+	var sa unix.Sockaddr
+	e := l.raw.Read(func(lfd uintptr) bool {
+		for {
+			fd, sa, err = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			// The client gave up in the backlog, or a signal came.
+			if err != unix.ECONNABORTED && err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	if e != nil {
+		return -1, netip.AddrPort{}, e
+	}
+	if err != nil {
+		return -1, netip.AddrPort{}, os.NewSyscallError("accept4", err)
+	}
+	return fd, addrPort(sa), nil
+}

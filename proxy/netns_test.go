@@ -1,0 +1,420 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespaceApp brings loopback up, listens and answers each connection with
+// its own pid, until its stdin ends. Without an address it only does the
+// first and lets the test go on.
+func namespaceApp(addr string) int {
+	if err := loopbackUp(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("listening")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				fmt.Fprintf(c, "%d\n", os.Getpid())
+				io.Copy(io.Discard, c)
+				c.Close()
+			}()
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// unprivileged is the user that runs containers in the tests of root. It
+// needs no name.
+const unprivileged = 54321
+
+// box is a place for containers that are none of Podman's: an unprivileged
+// user, a directory, and as root a real cgroup.
+type box struct {
+	t       *testing.T
+	dir     string
+	self    string // the test binary, where that user can run it
+	cgroups string // empty if no cgroup can be made
+}
+
+func newBox(t *testing.T) *box {
+	t.Helper()
+	for _, program := range []string{"unshare", "nsenter"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	b := &box{t: t, dir: must(os.MkdirTemp("", "zerolet-box-"))(t)}
+	t.Cleanup(func() { os.RemoveAll(b.dir) })
+	os.Chmod(b.dir, 0o755)
+	b.self = filepath.Join(b.dir, "app")
+	if err := os.WriteFile(b.self, must(os.ReadFile("/proc/self/exe"))(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := b.user(exec.Command("unshare", "-Urn", "true")).CombinedOutput(); err != nil {
+		t.Skipf("no user namespaces for users: %s", out)
+	}
+	b.cgroups = makeCgroup(t)
+	return b
+}
+
+// user makes a command run as the unprivileged user, if the tests are root.
+func (b *box) user(cmd *exec.Cmd) *exec.Cmd {
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged, Gid: unprivileged}}
+	}
+	cmd.Dir = "/"
+	return cmd
+}
+
+// makeCgroup makes a cgroup of version 2 named web.service, in one of the
+// test's own.
+func makeCgroup(t *testing.T) string {
+	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/mounts"))(t))) {
+		f := strings.Fields(line)
+		if f[2] != "cgroup2" {
+			continue
+		}
+		top := filepath.Join(f[1], fmt.Sprintf("zerolet-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+		if os.Mkdir(top, 0o755) != nil || os.Mkdir(filepath.Join(top, "web.service"), 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			eventually(t, "the cgroup is empty", func() bool { return os.Remove(filepath.Join(top, "web.service")) == nil })
+			os.Remove(top)
+		})
+		return top
+	}
+	return ""
+}
+
+func (b *box) pidfile() string { return filepath.Join(b.dir, "pid") }
+
+// contained is a process in namespaces of its own, with an app in it.
+type contained struct {
+	*exec.Cmd
+	stdin io.Closer
+}
+
+// run starts one with unshare(1), in the cgroup, and waits until it listens.
+func (b *box) run(addr, unit string, how ...string) *contained {
+	b.t.Helper()
+	cmd := b.user(exec.Command("unshare", append(how, b.self)...))
+	cmd.Env = append(os.Environ(), envApp+"="+addr)
+	cmd.Stderr = os.Stderr
+	stdin, stdout := must(cmd.StdinPipe())(b.t), must(cmd.StdoutPipe())(b.t)
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	c := &contained{cmd, stdin}
+	b.t.Cleanup(c.kill)
+	expect(b.t, stdout, "listening\n")
+	if b.cgroups != "" && unit != "" {
+		err := os.WriteFile(filepath.Join(b.cgroups, unit, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func (c *contained) kill() {
+	c.Process.Kill()
+	c.Wait()
+}
+
+func (b *box) writePID(pid int) {
+	b.t.Helper()
+	if err := os.WriteFile(b.pidfile(), []byte(strconv.Itoa(pid)+"\n"), 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// start runs the real program as the user, without new privileges, as the unit
+// does.
+func (b *box) start(front *net.TCPListener, cfg Config) *process {
+	b.t.Helper()
+	if b.cgroups == "" {
+		b.t.Skip("needs a cgroup, so root")
+	}
+	wrap := []string{"setpriv", "--no-new-privs"}
+	if os.Getuid() == 0 {
+		wrap = append(wrap, fmt.Sprintf("--reuid=%d", unprivileged), fmt.Sprintf("--regid=%d", unprivileged), "--clear-groups")
+	}
+	return start(b.t, wrap, filesOf(b.t, front), nil, arguments(cfg)...)
+}
+
+func (b *box) config(front net.Listener) Config {
+	cfg := config(front, netip.MustParseAddrPort("127.0.0.1:80"))
+	cfg.PIDFile = b.pidfile()
+	return cfg
+}
+
+// expectPID reads which process answers.
+func expectPID(t *testing.T, c net.Conn, want *contained) {
+	t.Helper()
+	line := make([]byte, 32)
+	n, err := c.Read(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(string(line[:n])); got != strconv.Itoa(want.Process.Pid) {
+		t.Fatalf("%s answers, want %d", got, want.Process.Pid)
+	}
+}
+
+// The app is reached wherever it listens on loopback, in a user namespace, in
+// one inside another, and in a network namespace of the same user namespace.
+func TestInsideNamespace(t *testing.T) {
+	b := newBox(t)
+	for name, test := range map[string]struct {
+		addr string
+		how  []string
+	}{
+		"IPv4":          {"127.0.0.1:80", []string{"-Urn"}},
+		"IPv6 only":     {"[::1]:80", []string{"-Urn"}},
+		"mapped to me":  {"127.0.0.1:8080", []string{"-Uc", "unshare", "-Urn"}},
+		"nested":        {"127.0.0.1:80", []string{"-Ur", "unshare", "-Urn"}},
+		"nested thrice": {"127.0.0.1:80", []string{"-Ur", "unshare", "-Ur", "unshare", "-Urn"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := *b
+			b.t = t
+			front := listenTCP(t, "127.0.0.1:0")
+			cfg := b.config(front)
+			cfg.DrainTimeout = time.Millisecond
+			cfg.Forwards[0].Target = netip.AddrPortFrom(cfg.Forwards[0].Target.Addr(), netip.MustParseAddrPort(test.addr).Port())
+			os.Remove(b.pidfile())
+			p := b.start(front, cfg)
+			held := connect(t, front.Addr().String())
+			c := b.run(test.addr, "web.service", test.how...)
+			b.writePID(c.Process.Pid)
+			expectPID(t, held, c)
+			for range 3 * batch {
+				expectPID(t, connect(t, front.Addr().String()), c)
+			}
+			p.Process.Signal(syscall.SIGTERM)
+			if p.status(t) != 0 || lines(p.log.String()) != 2 {
+				t.Errorf("exit status %d: %s", p.status(t), p.log)
+			}
+		})
+	}
+}
+
+// A network namespace in the proxy's own user namespace is entered too.
+func TestInsideNamespaceOfRoot(t *testing.T) {
+	b := newBox(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	front := listenTCP(t, "127.0.0.1:0")
+	cmd := exec.Command("unshare", "-n", b.self)
+	cmd.Env = append(os.Environ(), envApp+"=127.0.0.1:80")
+	stdin, stdout := must(cmd.StdinPipe())(t), must(cmd.StdoutPipe())(t)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &contained{cmd, stdin}
+	t.Cleanup(c.kill)
+	expect(t, stdout, "listening\n")
+	b.writePID(cmd.Process.Pid)
+	serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service/x\n") })
+	expectPID(t, connect(t, front.Addr().String()), c)
+}
+
+// pretendCgroup lets a server find every process in a cgroup.
+func pretendCgroup(t *testing.T, s *server, line string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "cgroup")
+	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.source.(*containerNamespace).cgroup = func(int) string { return file }
+	return file
+}
+
+// A pid from before, which now is another process, is not trusted. The
+// container's next pid is.
+func TestRecycledPID(t *testing.T) {
+	b := newBox(t)
+	front := listenTCP(t, "127.0.0.1:0")
+	other := b.run("127.0.0.1:80", "", "-Urn")
+	b.writePID(other.Process.Pid)
+	p := b.start(front, b.config(front))
+	held := connect(t, front.Addr().String())
+	eventually(t, "the other process is found out", func() bool { return strings.Contains(p.log.String(), "not in web.service") })
+	c := b.run("127.0.0.1:80", "web.service", "-Urn")
+	b.writePID(c.Process.Pid)
+	expectPID(t, held, c)
+}
+
+// A new container is found though the old one's namespace still refuses.
+func TestContainerRestarts(t *testing.T) {
+	b := newBox(t)
+	front := listenTCP(t, "127.0.0.1:0")
+	b.start(front, b.config(front))
+	for range 3 {
+		held := connect(t, front.Addr().String())
+		c := b.run("127.0.0.1:80", "web.service", "-Urn")
+		b.writePID(c.Process.Pid)
+		expectPID(t, held, c)
+		c.kill()
+		expectEndOrReset(t, held)
+	}
+}
+
+func expectEndOrReset(t *testing.T, c net.Conn) {
+	t.Helper()
+	if n, _ := io.Copy(io.Discard, c); n > 0 {
+		t.Errorf("%d more bytes", n)
+	}
+}
+
+// The helper ends with the proxy when that is killed, and before it when it
+// ends by itself, even if it has to be forced.
+func TestHelperEndsWithProxy(t *testing.T) {
+	b := newBox(t)
+	c := b.run("127.0.0.1:80", "web.service", "-Urn")
+	b.writePID(c.Process.Pid)
+	helped := func(t *testing.T) (p *process, helper int) {
+		b := *b
+		b.t = t
+		front := listenTCP(t, "127.0.0.1:0")
+		p = b.start(front, b.config(front))
+		conn := connect(t, front.Addr().String())
+		expectPID(t, conn, c)
+		children := childrenOf(t, p.Process.Pid)
+		if len(children) != 1 {
+			t.Fatalf("children %v, want the helper", children)
+		}
+		conn.Close()
+		return p, must(strconv.Atoi(children[0]))(t)
+	}
+	t.Run("killed", func(t *testing.T) {
+		p, helper := helped(t)
+		p.Process.Kill()
+		eventually(t, "the helper has ended", func() bool { return !isRunning(helper) })
+	})
+	t.Run("stuck helper", func(t *testing.T) {
+		p, helper := helped(t)
+		syscall.Kill(helper, syscall.SIGSTOP)
+		defer syscall.Kill(helper, syscall.SIGCONT)
+		p.Process.Signal(syscall.SIGTERM)
+		if p.status(t) != 0 || isRunning(helper) {
+			t.Errorf("exit status %d, helper running %v: %s", p.status(t), isRunning(helper), p.log)
+		}
+	})
+}
+
+// childrenOf finds children of all threads.
+func childrenOf(t *testing.T, pid int) (children []string) {
+	tasks := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)))(t)
+	for _, task := range tasks {
+		children = append(children, strings.Fields(string(must(os.ReadFile(task))(t)))...)
+	}
+	return children
+}
+
+func isRunning(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// A helper that dies is replaced.
+func TestHelperDies(t *testing.T) {
+	b := newBox(t)
+	c := b.run("127.0.0.1:80", "web.service", "-Urn")
+	b.writePID(c.Process.Pid)
+	front := listenTCP(t, "127.0.0.1:0")
+	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/a/web.service\n") })
+	for range 3 {
+		for range batch + 1 {
+			expectPID(t, connect(t, r.addr), c)
+		}
+		n := r.source.(*containerNamespace)
+		n.mu.Lock()
+		n.helper.cmd.Process.Kill()
+		n.mu.Unlock()
+	}
+}
+
+// A namespace that cannot be entered is said to be so, and tried again no more
+// than ten times a second.
+func TestNamespaceRefused(t *testing.T) {
+	front := listenTCP(t, "127.0.0.1:0")
+	b := &box{t: t, dir: t.TempDir()}
+	b.writePID(os.Getpid())
+	t.Setenv("PATH", t.TempDir()) // no nsenter
+	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
+	c := connect(t, r.addr)
+	eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), "nsenter") })
+	n := r.source.(*containerNamespace)
+	n.mu.Lock()
+	again := time.Until(n.notUntil)
+	n.mu.Unlock()
+	if again > helperPause || lines(r.log.String()) != 1 {
+		t.Errorf("again in %s: %s", again, r.log)
+	}
+	resetConn(c)
+}
+
+func TestCheckCgroup(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cgroup")
+	for text, want := range map[string]string{
+		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-7\n": "",
+		"9:name=systemd:/other\n0::/system.slice/web.service\n":                                     "",
+		"0::/system.slice/web.service.d/x\n":                                                        "not in web.service",
+		"0::/system.slice/my-web.service\n":                                                         "not in web.service",
+		"0::/\n":                                                                                    "not in web.service",
+		"4:memory:/system.slice/web.service\n":                                                      "no cgroup of version 2",
+		"":                                                                                          "no cgroup of version 2",
+		"9:x:/0::/web.service\n0::/user.slice\n":                                                    "not in web.service",
+		"0::/web.service (deleted)\n":                                                               "not in web.service",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := checkCgroup(file, "web.service")
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}

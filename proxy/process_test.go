@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The exit status tells what kind of failure it was.
+func TestExitStatus(t *testing.T) {
+	front, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	cfg := config(front, addrOf(other))
+	cfg.IdleTimeout = time.Millisecond
+	udp := must(must(net.ListenPacket("udp", "127.0.0.1:0"))(t).(*net.UDPConn).File())(t)
+	defer udp.Close()
+	for name, test := range map[string]struct {
+		files  []*os.File
+		args   []string
+		status int
+		says   string
+	}{
+		"idle":            {filesOf(t, front), arguments(cfg), 0, "idle for 1ms"},
+		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
+		"no socket":       {nil, arguments(cfg), 78, "no socket was passed"},
+		"unknown socket":  {filesOf(t, front, other), arguments(cfg), 78, "no --forward= for " + addrOf(other).String()},
+		"wrong socket":    {[]*os.File{udp}, arguments(cfg), 78, "not a listening TCP socket"},
+		"missing socket":  {filesOf(t, front), append(arguments(cfg), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
+		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), arguments(cfg)[:4], 64, "--forward= is missing"},
+		"two of one port": {filesOf(t, front, front), arguments(cfg), 0, "idle for 1ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, nil, test.files, nil, test.args...)
+			if status := p.status(t); status != test.status || !strings.Contains(p.log.String(), test.says) {
+				t.Errorf("exit status %d: %s", status, p.log)
+			}
+		})
+	}
+	out, err := exec.Command(os.Getenv(envBinary), "--help").Output()
+	if err != nil || string(out) != Usage {
+		t.Errorf("--help: %v: %s", err, out)
+	}
+}
+
+func wildcard(t testing.TB, network string) *net.TCPListener {
+	t.Helper()
+	l := must(net.Listen(network, ":0"))(t).(*net.TCPListener)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// A forward for [::] takes the sockets that systemd opens for an address-less
+// ListenStream=, whatever the family, and several of them.
+func TestWildcards(t *testing.T) {
+	l := listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	four := wildcard(t, "tcp4")
+	lc := net.ListenConfig{}
+	six := must(lc.Listen(context.Background(), "tcp6", strings.Replace(four.Addr().String(), "0.0.0.0", "[::]", 1)))(t).(*net.TCPListener)
+	defer six.Close()
+	serveFiles(t, config(six, addrOf(l)), filesOf(t, four, six))
+	port := six.Addr().(*net.TCPAddr).AddrPort().Port()
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		ask(t, connect(t, net.JoinHostPort(host, itoa(port))), "ping")
+	}
+}
+
+// manager is what systemd is to a service: a socket for notifications.
+type manager struct {
+	*net.UnixConn
+	path string
+}
+
+func newManager(t testing.TB) *manager {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}))(t)
+	t.Cleanup(func() { conn.Close() })
+	return &manager{conn, path}
+}
+
+func (m *manager) env() []string { return []string{"NOTIFY_SOCKET=" + m.path} }
+
+// told waits for a message.
+func (m *manager) told(t testing.TB) string {
+	t.Helper()
+	buf := make([]byte, 4096)
+	m.SetReadDeadline(time.Now().Add(patience))
+	n, err := m.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+// What systemd is told: ready when it accepts, status as it changes, and the
+// end. Nothing else comes.
+func TestNotify(t *testing.T) {
+	m := newManager(t)
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	p := start(t, nil, filesOf(t, front), m.env(), arguments(config(front, addrOf(l)))...)
+	if got, want := m.told(t), "READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	c := connect(t, front.Addr().String())
+	ask(t, c, strings.Repeat("x", 1200))
+	if got, want := m.told(t), "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Process.Signal(os.Interrupt)
+	if got := m.told(t); got != "STOPPING=1" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// With a journal the records go there, with fields. The program gets a mount
+// namespace of its own to have one.
+func TestJournal(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a journal's socket")
+	}
+	dir := t.TempDir()
+	journald := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "socket"), Net: "unixgram"}))(t)
+	defer journald.Close()
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	cfg := config(front, addrOf(l))
+	cfg.IdleTimeout = 50 * time.Millisecond
+	cfg.Container = "web.service"
+	wrap := []string{
+		"unshare", "--mount", "sh", "-c",
+		`mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal && exec "$@"`, dir,
+	}
+	p := start(t, wrap, filesOf(t, front), nil, arguments(cfg)...)
+	c := connect(t, front.Addr().String())
+	ask(t, c, "ping")
+	c.Close()
+	told := func() map[string]string {
+		buf := make([]byte, 4096)
+		journald.SetReadDeadline(time.Now().Add(patience))
+		n, err := journald.Read(buf)
+		if err != nil {
+			t.Fatalf("%v: %s", err, p.log)
+		}
+		fields := make(map[string]string)
+		for line := range strings.Lines(string(buf[:n])) {
+			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			fields[name] = value
+		}
+		return fields
+	}
+	wake := told()
+	if wake["ZEROLET_EVENT"] != "wake" || wake["MESSAGE_ID"] != WakeMessageID || wake["ZEROLET_CONTAINER"] != "web.service" ||
+		wake["ZEROLET_PEER"] != c.LocalAddr().String() || wake["ZEROLET_READY_USEC"] == "" {
+		t.Errorf("wake record: %v", wake)
+	}
+	sleep := told()
+	if sleep["ZEROLET_EVENT"] != "sleep" || sleep["MESSAGE_ID"] != SleepMessageID || sleep["ZEROLET_CONNECTIONS"] != "1" ||
+		sleep["ZEROLET_BYTES_IN"] != "4" || sleep["ZEROLET_BYTES_OUT"] != "4" || sleep["PRIORITY"] != "6" {
+		t.Errorf("sleep record: %v", sleep)
+	}
+	if p.status(t) != 0 || p.log.String() != "" {
+		t.Errorf("on stderr too: %s", p.log)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1 kB", 1200: "1.2 kB", 999400: "999 kB", 999600: "1 MB", 30_000_000: "30 MB",
+	} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	var l limiter
+	if m, ok := l.pass("a"); !ok || m != "a" {
+		t.Errorf("first: %q %v", m, ok)
+	}
+	for range 3 {
+		if _, ok := l.pass("a"); ok {
+			t.Error("passes too often")
+		}
+	}
+	l.next = time.Now()
+	if m, ok := l.pass("a"); !ok || m != "a (and 3 more before)" {
+		t.Errorf("later: %q %v", m, ok)
+	}
+}

@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// The MESSAGE_ID of each kind of record (systemd.journal-fields(7)).
+const (
+	WakeMessageID  = "18bc3f436b2545e3a37bf46913f49bec"
+	SleepMessageID = "1798d871f9e74b90b835458546cb7af0"
+	FailMessageID  = "691e5ba4bf124de6a0bfd8093aaafe3d"
+)
+
+// quiet is the least time between two failures of a kind in the journal.
+const quiet = 10 * time.Second
+
+// recorder tells the journal what happened, and systemd how it stands. Without
+// a journal the text goes to stderr.
+type recorder struct {
+	container string
+	stderr    io.Writer
+	journal   bool
+	turned    limiter // clients turned away
+	trouble   limiter // what may go by without harm
+}
+
+func newRecorder(container string, stderr io.Writer) *recorder {
+	return &recorder{container: container, stderr: stderr, journal: journal.Enabled()}
+}
+
+// limiter lets one event pass in each quiet time and counts the others.
+type limiter struct {
+	mu      sync.Mutex
+	next    time.Time
+	skipped int
+}
+
+// pass tells whether to report now, and adds how many were not reported since
+// the last time.
+func (l *limiter) pass(message string) (string, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Before(l.next) {
+		l.skipped++
+		return "", false
+	}
+	if l.skipped > 0 {
+		message += fmt.Sprintf(" (and %d more before)", l.skipped)
+	}
+	l.next, l.skipped = now.Add(quiet), 0
+	return message, true
+}
+
+func (r *recorder) send(priority journal.Priority, message string, fields map[string]string) {
+	fields["ZEROLET_CONTAINER"] = r.container
+	fields["SYSLOG_IDENTIFIER"] = "zerolet-proxy"
+	if r.journal && journal.Send(message, priority, fields) == nil {
+		return
+	}
+	fmt.Fprintf(r.stderr, "<%d>%s\n", priority, message)
+}
+
+// wake says who woke the container and how long the app took, counted from the
+// start of the proxy.
+func (r *recorder) wake(peer netip.AddrPort, took time.Duration) {
+	r.send(journal.PriInfo,
+		fmt.Sprintf("%s ready for %s after %s", r.container, peer, took.Round(time.Millisecond)),
+		map[string]string{
+			"MESSAGE_ID":         WakeMessageID,
+			"ZEROLET_EVENT":      "wake",
+			"ZEROLET_PEER":       peer.String(),
+			"ZEROLET_READY_USEC": strconv.FormatInt(took.Microseconds(), 10),
+		})
+}
+
+// sleep says why the proxy ends and what it did.
+func (r *recorder) sleep(why string, a *activity) {
+	accepted, in, out := a.accepted.Load(), a.in.Load(), a.out.Load()
+	r.send(journal.PriInfo,
+		fmt.Sprintf("%s, %s not needed any more; %s", why, r.container, totals(accepted, in, out)),
+		map[string]string{
+			"MESSAGE_ID":          SleepMessageID,
+			"ZEROLET_EVENT":       "sleep",
+			"ZEROLET_CONNECTIONS": strconv.FormatInt(accepted, 10),
+			"ZEROLET_BYTES_IN":    strconv.FormatInt(in, 10),
+			"ZEROLET_BYTES_OUT":   strconv.FormatInt(out, 10),
+		})
+}
+
+// turnedAway says that a client got no answer.
+func (r *recorder) turnedAway(peer netip.AddrPort, why string) {
+	message, ok := r.turned.pass(fmt.Sprintf("%s turned away: %s", peer, why))
+	if !ok {
+		return
+	}
+	r.send(journal.PriErr, message, map[string]string{
+		"MESSAGE_ID":    FailMessageID,
+		"ZEROLET_EVENT": "fail",
+		"ZEROLET_PEER":  peer.String(),
+	})
+}
+
+// retrying says what went wrong and is tried again.
+func (r *recorder) retrying(err error) {
+	if message, ok := r.trouble.pass(err.Error() + "; trying again"); ok {
+		r.send(journal.PriWarning, message, map[string]string{})
+	}
+}
+
+// warn says what should not be but does not stop anything.
+func (r *recorder) warn(message string) {
+	r.send(journal.PriWarning, message, map[string]string{})
+}
+
+// notify tells systemd (sd_notify(3)). Without systemd nobody listens.
+func (r *recorder) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		r.retrying(fmt.Errorf("sd_notify: %w", err))
+	}
+}
+
+// status is the text of STATUS=.
+func status(a *activity) string {
+	return fmt.Sprintf("%s open, %s", count(a.open.Load(), "connection"),
+		totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
+}
+
+func totals(accepted, in, out int64) string {
+	return fmt.Sprintf("%d accepted, %s in, %s out", accepted, size(in), size(out))
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// size writes bytes as people read them, in powers of 1000.
+func size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), -1
+	for f >= 999.5 && unit < 4 {
+		f /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.3g %cB", f, "kMGTP"[unit])
+}
+
+// keepStatus sends STATUS= when it has changed, at most once a second, until
+// stop is closed.
+func (r *recorder) keepStatus(a *activity, stop <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := status(a)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		if now := status(a); now != last {
+			last = now
+			r.notify("STATUS=" + now)
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spareFiles are descriptors that no connection may take: the helper's
+// sockets, the journal.
+const spareFiles = 64
+
+// Serve forwards connections from the passed sockets until there has been none
+// for the idle time, or until stop has got a value and the open ones have
+// ended; a second value ends them at once. It closes the files. The error
+// wraps [ErrConfig] if the sockets and cfg do not fit together. What is worth
+// telling goes to the journal, or to stderr where there is none.
+func Serve(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
+	s, err := newServer(cfg, files, stderr)
+	if err != nil {
+		return err
+	}
+	s.serve(stop)
+	return nil
+}
+
+// serve is the straight line from ready to the end.
+func (s *server) serve(stop <-chan os.Signal) {
+	defer s.close()
+	s.resume()
+	s.record.notify("READY=1\nSTATUS=" + status(s.activity))
+	s.background(func() { s.record.keepStatus(s.activity, s.ending) })
+	s.background(func() { s.watchStop(stop) })
+
+	why := s.untilIdleOrStopped()
+	s.record.notify("STOPPING=1")
+	s.drain()
+	s.record.sleep(why, s.activity)
+}
+
+// server is the proxy at work.
+type server struct {
+	cfg       Config
+	listeners []*listener
+	targets   map[netip.AddrPort]*target
+	source    socketSource
+	activity  *activity
+	record    *recorder
+	buffers   buffers
+	capacity  int64 // connections that the descriptors suffice for
+	wake      sync.Once
+
+	accepting   sync.WaitGroup
+	connections sync.WaitGroup
+	others      sync.WaitGroup
+	paused      chan struct{} // closed when the accept loops are to end
+
+	stopped chan struct{} // closed by the first signal
+	ending  chan struct{} // closed when the proxy is about to return
+	hard    context.Context
+	cutOff  context.CancelFunc // ends connections at once
+
+	// What tests do at the edge of idleness: before the accept loops are told
+	// to end, and between their end and the count.
+	beforeSettle, afterSettle func()
+}
+
+func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) {
+	listeners, missing, err := listen(files, cfg.Forwards)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		cfg: cfg, listeners: listeners, targets: make(map[netip.AddrPort]*target),
+		source: ownNamespace{}, activity: newActivity(), record: newRecorder(cfg.Container, stderr),
+		capacity: capacity(), stopped: make(chan struct{}), ending: make(chan struct{}),
+		beforeSettle: func() {}, afterSettle: func() {},
+	}
+	s.hard, s.cutOff = context.WithCancel(context.Background())
+	if cfg.PIDFile != "" {
+		s.source = newContainerNamespace(cfg.PIDFile, cfg.Container)
+	}
+	for _, f := range cfg.Forwards {
+		s.targets[f.Listen] = newTarget(f.Target, cfg.PIDFile != "", s.source, s.record.retrying)
+	}
+	for _, f := range missing {
+		s.record.warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
+	}
+	return s, nil
+}
+
+// capacity is how many connections fit. Each takes two descriptors, and one
+// that is held must find a second or it holds the first for nothing.
+func capacity() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1
+	}
+	open, _ := os.ReadDir("/proc/self/fd") // a guess of none will do
+	return max(1, (int64(min(limit.Cur, 1<<30))-int64(len(open))-spareFiles)/2)
+}
+
+func (s *server) background(f func()) { s.others.Go(f) }
+
+// close ends everything and waits for it.
+func (s *server) close() {
+	s.cutOff()
+	s.connections.Wait()
+	close(s.ending)
+	s.others.Wait()
+	s.source.close()
+	closeAll(s.listeners)
+}
+
+// resume starts to accept.
+func (s *server) resume() {
+	s.paused = make(chan struct{})
+	for _, l := range s.listeners {
+		l.unwake()
+		s.accepting.Go(func() { s.acceptAll(l) })
+	}
+}
+
+// settle stops accepting. When it returns, everything that was taken off the
+// kernel's backlog has been counted, and what comes now stays in the backlog,
+// where it starts the proxy anew.
+func (s *server) settle() {
+	s.beforeSettle()
+	close(s.paused)
+	for _, l := range s.listeners {
+		l.wake()
+	}
+	s.accepting.Wait()
+	s.afterSettle()
+}
+
+// untilIdleOrStopped returns with accepting settled, and says why.
+func (s *server) untilIdleOrStopped() string {
+	for {
+		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
+		s.settle()
+		switch {
+		case !idle:
+			return "stopped"
+		case s.activity.untilIdle(s.cfg.IdleTimeout) <= 0:
+			return fmt.Sprintf("idle for %s", s.cfg.IdleTimeout)
+		}
+		s.resume()
+	}
+}
+
+// drain lets the open connections end by themselves, for a while.
+func (s *server) drain() {
+	if s.cfg.DrainTimeout != Infinity {
+		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
+	}
+	s.connections.Wait()
+}
+
+// watchStop turns the first signal into stopped, the second into cutOff.
+func (s *server) watchStop(stop <-chan os.Signal) {
+	for _, act := range []func(){func() { close(s.stopped) }, s.cutOff} {
+		select {
+		case <-stop:
+			act()
+		case <-s.ending:
+			return
+		}
+	}
+}
+
+// acceptAll accepts until it is paused. Without the means to take another
+// connection it leaves the clients in the backlog for a moment.
+func (s *server) acceptAll(l *listener) {
+	for {
+		fd, peer, err := -1, netip.AddrPort{}, error(unix.EMFILE)
+		if s.activity.open.Load() < s.capacity {
+			fd, peer, err = l.accept()
+		}
+		switch {
+		case err == nil:
+			s.activity.begin()
+			s.connections.Go(func() { s.serveClient(l, fd, peer, time.Now()) })
+		case isWoken(err):
+			return
+		default:
+			s.record.retrying(fmt.Errorf("cannot accept on %s: %w", l.forward.Listen, err))
+			if !s.rest(acceptPause) {
+				return
+			}
+		}
+	}
+}
+
+// rest returns false if accepting is to end.
+func (s *server) rest(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.paused:
+		return false
+	}
+}
+
+// serveClient is the life of one connection.
+func (s *server) serveClient(l *listener, fd int, peer netip.AddrPort, accepted time.Time) {
+	defer s.activity.end()
+	client, err := newSocket(fd)
+	if err != nil {
+		s.record.retrying(err)
+		return
+	}
+	t := s.targets[l.forward.Listen]
+	var deadline time.Time
+	if s.cfg.StartTimeout != Infinity {
+		deadline = accepted.Add(s.cfg.StartTimeout)
+	}
+	for attempt := 0; ; attempt++ {
+		backend, err := t.reach(s.hard, client, deadline)
+		if err != nil {
+			client.reset()
+			s.explain(t, peer, err)
+			return
+		}
+		s.wake.Do(func() { s.record.wake(peer, time.Since(s.activity.start)) })
+		p := newPair(client, backend, &s.buffers, s.activity, func() { t.proven.Store(true) })
+		p.run(s.hard)
+		if !p.unheard() || t.proven.Load() || !s.tryAgain(client, &deadline, attempt, accepted) {
+			p.finish(s.hard)
+			return
+		}
+		backend.close()
+	}
+}
+
+// tryAgain decides whether a client whose backend reset it unheard gets
+// another one. With the first reset the time for that begins to run.
+func (s *server) tryAgain(client *socket, deadline *time.Time, attempt int, accepted time.Time) bool {
+	client.unwake()
+	patience := time.Now().Add(resetPatience)
+	if attempt == 0 && (deadline.IsZero() || patience.Before(*deadline)) {
+		*deadline = patience
+	}
+	if !deadline.IsZero() && time.Now().After(*deadline) {
+		return false
+	}
+	return sleep(s.hard, pause(time.Since(accepted))) == nil
+}
+
+// explain says in the journal why a client got nothing, if that is news: a
+// client that left knows, and who stops the proxy knows too.
+func (s *server) explain(t *target, peer netip.AddrPort, err error) {
+	switch {
+	case errors.Is(err, errTooLate):
+		s.record.turnedAway(peer, fmt.Sprintf("%s did not accept on %s in time (%v)",
+			s.cfg.Container, t.addr, t.why()))
+	case errors.Is(err, context.Canceled):
+		s.record.turnedAway(peer, fmt.Sprintf("stopped before %s was ready", s.cfg.Container))
+	}
+}
