@@ -21,15 +21,16 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, "..", os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "demo: error: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, log io.Writer) (err error) {
+// run tells the story of the repository in a directory.
+func run(ctx context.Context, repository string, out, log io.Writer) (err error) {
 	fmt.Fprintln(out, "Setting up: a throw-away machine with systemd, Podman and zerolet ...")
-	m, err := machine(ctx, log)
+	m, err := machine(ctx, repository, log)
 	if err != nil {
 		return err
 	}
@@ -43,13 +44,13 @@ func run(ctx context.Context, out, log io.Writer) (err error) {
 }
 
 // machine boots a lab with zerolet installed.
-func machine(ctx context.Context, log io.Writer) (*lab.Machine, error) {
+func machine(ctx context.Context, repository string, log io.Writer) (*lab.Machine, error) {
 	dir, err := os.MkdirTemp("", "zerolet-demo-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if text, err := exec.CommandContext(ctx, "make", "-C", "..", "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
+	if text, err := exec.CommandContext(ctx, "make", "-C", repository, "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make install: %w\n%s", err, text)
 	}
 	m, err := lab.Start(ctx, lab.Options{Log: log})

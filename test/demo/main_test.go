@@ -1,0 +1,18 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"testing"
+)
+
+// The demo is a test of the story it tells.
+func TestDemo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("the lab needs root")
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), "../..", &out, os.Stderr); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+}

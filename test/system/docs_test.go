@@ -1,0 +1,101 @@
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// Every command in README and docs does what it says: the file to copy, the
+// lines after "$" and "#", and the commands inside the text.
+func TestDocs(t *testing.T) {
+	m := boot(t, lab.Options{})
+	h := &host{T: t, Session: m.User(), m: m, port: 8080}
+	if _, err := h.NginxImage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	readme := read(t, "../../README.md")
+	file := between(t, readme, "```ini\n", "```")
+	h.put("web.container", file)
+
+	console := regexp.MustCompile("(?s)```console\n(.*?)```")
+	for _, block := range console.FindAllStringSubmatch(readme, -1) {
+		for _, line := range strings.Split(strings.TrimSpace(block[1]), "\n") {
+			if target, ok := strings.CutPrefix(line, "# make "); ok {
+				makeTarget(t, target)
+				continue
+			}
+			h.Must(t, "sh", "-c", strings.TrimPrefix(line, "$ "))
+			h.waitState("web-proxy.socket", "active")
+		}
+	}
+	if out := h.Must(t, "curl", "-sS", "http://localhost:8080/"); !strings.Contains(out, "nginx") {
+		t.Errorf("the README's file is not served: %s", out)
+	}
+	docs, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(docs, "../../README.md") {
+		inline(t, h, path)
+	}
+}
+
+// inline runs the commands in a document's text: those for the user's manager
+// as the user, those for the system's as root.
+func inline(t *testing.T, h *host, path string) {
+	command := regexp.MustCompile("`((?:make|zerolet|systemctl|loginctl) [^`]+)`")
+	for _, match := range command.FindAllStringSubmatch(read(t, path), -1) {
+		line := match[1]
+		if target, ok := strings.CutPrefix(line, "make "); ok {
+			makeTarget(t, target)
+			continue
+		}
+		line = strings.ReplaceAll(line, "USER", "user")
+		s := h.Session
+		if strings.HasPrefix(line, "loginctl ") {
+			// logind asks for the caller's cgroup, and the lab enters from outside.
+			s, line = h.m.Root(), "systemd-run --quiet --wait --pipe "+line
+		}
+		if strings.HasPrefix(line, "systemctl ") && !strings.Contains(line, "--user") {
+			s = h.m.Root()
+			if strings.Contains(line, "web") { // the documents' example is the user's
+				line = strings.Replace(line, "systemctl", "systemctl --user", 1)
+				s = h.Session
+			}
+		}
+		if out, err := s.Run(t.Context(), "sh", "-c", line); err != nil {
+			t.Errorf("%s: %s: %v\n%s%s", path, line, err, out.Stdout, out.Stderr)
+		}
+	}
+}
+
+func makeTarget(t *testing.T, target string) {
+	t.Helper()
+	if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(target) + `:`).MatchString(read(t, "../../Makefile")) {
+		t.Errorf("there is no make %s", target)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func between(t *testing.T, text, start, end string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, start)
+	body, _, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("no %q in the text", start)
+	}
+	return body
+}
