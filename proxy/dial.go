@@ -77,19 +77,18 @@ func dialOne(source socketSource, addr netip.AddrPort) (*socket, error) {
 	// On loopback the handshake is over when connect returns; then there is
 	// no need for the poller.
 	err = unix.Connect(fd, sa)
-	if err != nil && err != unix.EINPROGRESS {
+	underWay := errors.Is(err, unix.EINPROGRESS)
+	if err != nil && !underWay {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
-	s, newErr := newSocket(fd)
-	if newErr != nil {
-		return nil, newErr
+	s, err := newSocket(fd)
+	if err != nil || !underWay {
+		return s, err
 	}
-	if err == unix.EINPROGRESS {
-		if err := s.finishConnect(sa); err != nil {
-			s.close()
-			return nil, fmt.Errorf("connect %s: %w", addr, err)
-		}
+	if err := s.finishConnect(sa); err != nil {
+		s.close()
+		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
 	return s, nil
 }

@@ -136,7 +136,7 @@ func (f *flow) copy() {
 	for {
 		if err := f.wait(f.src, fill); err != nil {
 			f.first(err)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				f.dstErr = f.dst.closeWrite()
 			} else {
 				f.srcErr = err
@@ -170,7 +170,7 @@ func (f *flow) wait(s *socket, step func(fd uintptr) bool) error {
 }
 
 func (f *flow) first(err error) {
-	if f.onFirst != nil && (err == nil || err == io.EOF) {
+	if f.onFirst != nil && (err == nil || errors.Is(err, io.EOF)) {
 		f.onFirst()
 		f.onFirst = nil
 	}
@@ -183,7 +183,7 @@ func (f *flow) fill(fd uintptr) bool {
 	n, err := f.src.receive(int(fd), buf[:], f.flags)
 	if err != nil {
 		f.buffers.put(buf)
-		if err == unix.EAGAIN || err == unix.EINTR {
+		if err == unix.EAGAIN {
 			return false
 		}
 		f.err = err
@@ -200,7 +200,7 @@ func (f *flow) flush(fd uintptr) bool {
 		if err == unix.EAGAIN {
 			return false
 		}
-		if err != nil && err != unix.EINTR {
+		if err != nil {
 			f.err = err
 			return true
 		}

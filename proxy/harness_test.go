@@ -163,7 +163,7 @@ func prepareServer(t testing.TB, cfg Config, files []*os.File) *running {
 func (r *running) run(t testing.TB) {
 	go func() {
 		defer close(r.done)
-		r.server.serve(r.stop)
+		r.serve(r.stop)
 	}()
 	t.Cleanup(func() {
 		r.cutOff()

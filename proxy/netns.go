@@ -78,7 +78,7 @@ func (n *containerNamespace) socket(family int) (int, error) {
 	}
 	fd, err := n.helper.socket(family)
 	if errors.Is(err, errHelper) {
-		err = n.drop(err)
+		err = n.broken(err)
 	}
 	return fd, err
 }
@@ -89,7 +89,7 @@ func (n *containerNamespace) refused() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper != nil && !n.helper.container.isAlive() {
-		n.drop(nil)
+		n.drop()
 	}
 }
 
@@ -97,7 +97,7 @@ func (n *containerNamespace) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper != nil {
-		n.drop(nil)
+		n.drop()
 	}
 }
 
@@ -120,13 +120,19 @@ func (n *containerNamespace) start() error {
 	return err
 }
 
-// drop ends the helper. If err says that it broke, the result says what it had
-// to say, and no container if that is why.
-func (n *containerNamespace) drop(err error) error {
-	alive := n.helper.container.isAlive()
-	said := n.helper.close()
+// drop ends the helper and returns the last thing it said.
+func (n *containerNamespace) drop() (said string) {
+	said = n.helper.close()
 	n.helper = nil
-	if err == nil || !alive {
+	return said
+}
+
+// broken drops the helper that failed with err and says why: no container
+// perhaps, or what the helper had to say.
+func (n *containerNamespace) broken(err error) error {
+	alive := n.helper.container.isAlive()
+	said := n.drop()
+	if !alive {
 		return errNoContainer
 	}
 	if said != "" {
@@ -205,10 +211,7 @@ func openForeign(path, own string) (*os.File, error) {
 
 // isAlive asks the pidfd, which is readable once the process has ended
 // (pidfd_open(2)).
-func (c *container) isAlive() bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.pidfd), Events: unix.POLLIN}}, 0)
-	return err == nil && n == 0
-}
+func (c *container) isAlive() bool { return !has(c.pidfd, unix.POLLIN) }
 
 func (c *container) close() {
 	unix.Close(c.pidfd)
@@ -291,7 +294,7 @@ func startHelper(c *container) (*helper, error) {
 	h.cmd = nsenter(c, theirs, exe)
 	h.cmd.Stderr = &h.stderr
 	if err := h.cmd.Start(); err != nil {
-		ours.Close()
+		_ = ours.Close()
 		return nil, err
 	}
 	return h, nil
@@ -352,8 +355,11 @@ func (h *helper) socket(family int) (int, error) {
 
 // request is one byte, the family. The answer is an errno and the sockets.
 func (h *helper) request(family int) ([]int, error) {
-	h.conn.SetDeadline(time.Now().Add(helperTimeout))
-	if _, err := h.conn.Write([]byte{byte(family)}); err != nil {
+	err := h.conn.SetDeadline(time.Now().Add(helperTimeout))
+	if err == nil {
+		_, err = h.conn.Write([]byte{byte(family)})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errHelper, err)
 	}
 	var answer [4]byte
@@ -394,9 +400,9 @@ func (h *helper) close() (said string) {
 			unix.Close(fd)
 		}
 	}
-	h.conn.Close()
-	kill := time.AfterFunc(helperGrace, func() { h.cmd.Process.Kill() })
-	h.cmd.Wait()
+	_ = h.conn.Close()
+	kill := time.AfterFunc(helperGrace, func() { _ = h.cmd.Process.Kill() })
+	_ = h.cmd.Wait() // how it ended matters less than what it said
 	kill.Stop()
 	h.container.close()
 	return strings.TrimSpace(h.stderr.String())

@@ -261,14 +261,13 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 }
 
 // pretendCgroup lets a server find every process in a cgroup.
-func pretendCgroup(t *testing.T, s *server, line string) string {
+func pretendCgroup(t *testing.T, s *server, line string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "cgroup")
 	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.source.(*containerNamespace).cgroup = func(int) string { return file }
-	return file
 }
 
 // A pid from before, which now is another process, is not trusted. The
@@ -379,21 +378,45 @@ func TestHelperDies(t *testing.T) {
 // A namespace that cannot be entered is said to be so, and tried again no more
 // than ten times a second.
 func TestNamespaceRefused(t *testing.T) {
-	front := listenTCP(t, "127.0.0.1:0")
-	b := &box{t: t, dir: t.TempDir()}
-	b.writePID(os.Getpid())
-	t.Setenv("PATH", t.TempDir()) // no nsenter
-	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
-	c := connect(t, r.addr)
-	eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), "nsenter") })
-	n := r.source.(*containerNamespace)
-	n.mu.Lock()
-	again := time.Until(n.notUntil)
-	n.mu.Unlock()
-	if again > helperPause || lines(r.log.String()) != 1 {
-		t.Errorf("again in %s: %s", again, r.log)
+	for name, says := range map[string]string{"no nsenter": "executable file not found", "nsenter fails": "not permitted"} {
+		t.Run(name, func(t *testing.T) {
+			front := listenTCP(t, "127.0.0.1:0")
+			b := &box{t: t, dir: t.TempDir()}
+			b.writePID(os.Getpid())
+			t.Setenv("PATH", b.dir)
+			calls := filepath.Join(b.dir, "calls")
+			if name == "nsenter fails" {
+				script := "#!/bin/sh\necho >>" + calls + "\necho not permitted >&2\nexit 1\n"
+				if err := os.WriteFile(filepath.Join(b.dir, "nsenter"), []byte(script), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
+			c := connect(t, r.addr)
+			began := time.Now()
+			eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), says) })
+			if name == "no nsenter" {
+				n := r.source.(*containerNamespace)
+				eventually(t, "it pauses", func() bool {
+					n.mu.Lock()
+					defer n.mu.Unlock()
+					return time.Until(n.notUntil) > helperPause/2
+				})
+			} else {
+				eventually(t, "it is tried again", func() bool {
+					text, _ := os.ReadFile(calls)
+					return len(text) >= 4
+				})
+				if took := time.Since(began); took < 3*helperPause {
+					t.Errorf("4 tries in %s", took)
+				}
+			}
+			if lines(r.log.String()) != 1 {
+				t.Errorf("journal:\n%s", r.log)
+			}
+			resetConn(c)
+		})
 	}
-	resetConn(c)
 }
 
 func TestCheckCgroup(t *testing.T) {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -86,7 +87,7 @@ func (s *socket) send(fd int, b []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if err != unix.EAGAIN && err != unix.EINTR {
+	if err != unix.EAGAIN {
 		s.sendErr = err
 	}
 	return 0, err
@@ -100,7 +101,7 @@ func (s *socket) send(fd int, b []byte) (int, error) {
 func (s *socket) endOfInput() error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	if s.sendErr != nil && s.sendErr != unix.EPIPE {
+	if s.sendErr != nil && !errors.Is(s.sendErr, unix.EPIPE) {
 		return s.sendErr
 	}
 	return io.EOF
@@ -114,21 +115,29 @@ func (s *socket) closeWrite() error {
 
 // wakeReader makes the reader, now or when it next waits, return
 // os.ErrDeadlineExceeded.
-func (s *socket) wakeReader() { s.file.SetReadDeadline(time.Unix(1, 0)) }
+func (s *socket) wakeReader() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // wake does so to reader and writer.
-func (s *socket) wake() { s.file.SetDeadline(time.Unix(1, 0)) }
+func (s *socket) wake() { _ = s.file.SetDeadline(time.Unix(1, 0)) }
 
 // unwake takes both back.
-func (s *socket) unwake() { s.file.SetDeadline(time.Time{}) }
+func (s *socket) unwake() { _ = s.file.SetDeadline(time.Time{}) }
 
 // isGone tells whether the connection has ended in both directions or was
 // reset. A FIN alone does not count: a client may shut down its side and still
 // wait for the answer. It leaves the socket's pending error where it is.
-func isGone(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd)}} // POLLERR and POLLHUP always report
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0
+func isGone(fd int) bool { return has(fd, 0) } // POLLERR and POLLHUP always report
+
+// has asks for events without waiting. A pending signal (Go's scheduler sends
+// them) interrupts even that.
+func has(fd int, events int16) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	for {
+		n, err := unix.Poll(p, 0)
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
 }
 
 // waitGone returns true when the connection is gone, false when the reader was
@@ -170,7 +179,7 @@ func (s *socket) drain(ctx context.Context) {
 // reset closes with an RST instead of a FIN (SO_LINGER with no time,
 // socket(7)). What was not delivered yet is lost; drain first.
 func (s *socket) reset() {
-	s.control(func(fd int) error {
+	_ = s.control(func(fd int) error { // a socket that is gone needs none
 		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
 	s.file.Close()
