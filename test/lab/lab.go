@@ -32,6 +32,9 @@ type Options struct {
 	// Suite is the Debian suite: "trixie" (default; systemd 257, Podman 5.4) or "bookworm" (systemd 252,
 	// Podman 4.3 without Quadlet).
 	Suite string
+	// Packages are Debian packages that the machine has besides. Their services start at boot as on any
+	// Debian. Each list has a tree of its own, built once.
+	Packages []string
 	// Log takes what a person waiting for a tree to be built wants to read. Default: standard error.
 	Log io.Writer
 }
@@ -59,7 +62,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err := prepareHost(ctx, o.Log); err != nil {
 		return nil, err
 	}
-	tree, err := openTree(ctx, o.Suite, o.Log)
+	tree, err := openTree(ctx, o.Suite, o.Packages, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("lab: tree of %s: %w", o.Suite, err)
 	}

@@ -18,13 +18,20 @@ import (
 //go:embed setup.sh
 var setupScript string
 
+// flavour names a tree: the suite, and what was asked for besides. The plain tree of a suite is neither
+// changed nor pruned by one with more in it.
+func flavour(suite string, extra []string) string {
+	return strings.Join(append([]string{suite}, extra...), "+")
+}
+
 // packages are what debootstrap installs besides the minbase system, without what they recommend.
-func packages(suite string) []string {
+func packages(suite string, extra []string) []string {
 	list := []string{
 		"systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd",
 		"podman", "netavark", "aardvark-dns", "uidmap", "catatonit", "fuse-overlayfs",
 		"iproute2", "nftables", "procps", "curl",
 	}
+	list = append(list, extra...)
 	if suite == "bookworm" {
 		// Podman 4.3 gives rootless containers slirp4netns; netavark 1.4 speaks iptables only.
 		return append(list, "runc", "slirp4netns", "iptables")
@@ -40,9 +47,9 @@ type tree struct {
 	lock  *os.File
 }
 
-// openTree returns the tree of a suite, which it builds if it is not there, and deletes older ones of the
-// same suite after that.
-func openTree(ctx context.Context, suite string, log io.Writer) (*tree, error) {
+// openTree returns the tree of a suite with extra packages, which it builds if it is not there, and deletes
+// older ones of the same flavour after that.
+func openTree(ctx context.Context, suite string, extra []string, log io.Writer) (*tree, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -50,10 +57,11 @@ func openTree(ctx context.Context, suite string, log io.Writer) (*tree, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err
 	}
-	recipe := sha256.Sum256([]byte(strings.Join(packages(suite), " ") + "\n" + setupScript))
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", suite, recipe[:6]))
+	name, list := flavour(suite, extra), packages(suite, extra)
+	recipe := sha256.Sum256([]byte(strings.Join(list, " ") + "\n" + setupScript))
+	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", name, recipe[:6]))
 	lock, err := cached(dir, func(tmp string) error {
-		return errors.Join(pruneTrees(cache, suite, dir), buildTree(ctx, suite, tmp, log))
+		return errors.Join(pruneTrees(cache, name, dir), buildTree(ctx, suite, list, tmp, log))
 	})
 	if err != nil {
 		return nil, err
@@ -64,8 +72,8 @@ func openTree(ctx context.Context, suite string, log io.Writer) (*tree, error) {
 // Close gives up the tree, not its files.
 func (t *tree) Close() error { return t.lock.Close() }
 
-func pruneTrees(cache, suite, current string) error {
-	locks, err := filepath.Glob(filepath.Join(cache, suite+"-*.lock"))
+func pruneTrees(cache, name, current string) error {
+	locks, err := filepath.Glob(filepath.Join(cache, name+"-*.lock"))
 	for _, lock := range locks {
 		if path := strings.TrimSuffix(lock, ".lock"); path != current {
 			err = errors.Join(err, prune(path))
@@ -74,7 +82,7 @@ func pruneTrees(cache, suite, current string) error {
 	return err
 }
 
-func buildTree(ctx context.Context, suite, dir string, log io.Writer) error {
+func buildTree(ctx context.Context, suite string, packages []string, dir string, log io.Writer) error {
 	mirror, err := hostMirror(ctx)
 	if err != nil {
 		return err
@@ -85,7 +93,7 @@ func buildTree(ctx context.Context, suite, dir string, log io.Writer) error {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
-	debootstrap := []string{"debootstrap", "--variant=minbase", "--include=" + strings.Join(packages(suite), ","), suite, root}
+	debootstrap := []string{"debootstrap", "--variant=minbase", "--include=" + strings.Join(packages, ","), suite, root}
 	if mirror != "" {
 		debootstrap = append(debootstrap, mirror)
 	}
