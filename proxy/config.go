@@ -16,8 +16,9 @@ import (
 const Infinity = time.Duration(math.MaxInt64)
 
 // Usage is what --help prints.
-const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH] [--idle-timeout=TIME]
-       [--start-timeout=TIME] [--drain-timeout=TIME] --forward=LISTEN=TARGET ...
+const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --published]
+       [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
+       --forward=LISTEN=TARGET ...
 
 Serves the TCP sockets that systemd passes (LISTEN_FDS), holds each connection
 until the app of the container takes it, and exits when idle.
@@ -25,6 +26,8 @@ until the app of the container takes it, and exits when idle.
   --container=UNIT      the container's service unit, for example httpd.service
   --pidfile=PATH        file with the container's pid (podman run --pidfile=);
                         targets are then inside its network namespace
+  --published           targets are ports that Podman publishes: what listens
+                        there on the host itself is not the container
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
@@ -46,6 +49,9 @@ type Config struct {
 	// PIDFile, if not empty, holds the pid of a process in the container, and
 	// the targets are inside that process's network namespace.
 	PIDFile string
+	// Published says that Podman publishes the targets on the host. What
+	// listens there on the host itself is then not taken for the app.
+	Published bool
 	// IdleTimeout is how long the proxy stays without a connection.
 	IdleTimeout time.Duration
 	// StartTimeout is how long a connection is held, counted from its accept.
@@ -85,6 +91,7 @@ func ParseArgs(args []string) (Config, error) {
 	set.Usage = func() {}
 	set.StringVar(&cfg.Container, "container", "", "")
 	set.StringVar(&cfg.PIDFile, "pidfile", "", "")
+	set.BoolVar(&cfg.Published, "published", false, "")
 	set.Var((*timeSpan)(&cfg.IdleTimeout), "idle-timeout", "")
 	set.Var((*timeSpan)(&cfg.StartTimeout), "start-timeout", "")
 	set.Var((*timeSpan)(&cfg.DrainTimeout), "drain-timeout", "")
@@ -107,6 +114,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--container=%s is not the name of a service unit", c.Container)
 	case c.PIDFile != "" && !filepath.IsAbs(c.PIDFile):
 		return fmt.Errorf("--pidfile=%s is not an absolute path", c.PIDFile)
+	case c.PIDFile != "" && c.Published:
+		return errors.New("--pidfile= and --published exclude each other")
 	case len(c.Forwards) == 0:
 		return errors.New("--forward= is missing")
 	}

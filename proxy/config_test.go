@@ -37,6 +37,7 @@ func TestParseArgsErrors(t *testing.T) {
 		"--container=../a.service":                     "not the name of a service unit",
 		"--container=a.service":                        "--forward= is missing",
 		ok + " --pidfile=a.pid":                        "not an absolute path",
+		ok + " --pidfile=/run/a.pid --published":       "exclude each other",
 		ok + " --idle-timeout=0s":                      "more than zero",
 		ok + " --idle-timeout=-1s":                     "more than zero",
 		ok + " --start-timeout=1minute":                "want a time",

@@ -20,6 +20,8 @@ const dialAttempt = 250 * time.Millisecond
 type socketSource interface {
 	// socket returns a descriptor of the family AF_INET or AF_INET6.
 	socket(family int) (int, error)
+	// verify looks whether a connected socket has reached the container.
+	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
 	refused()
 	// close ends what the source runs, and waits for it.
@@ -34,8 +36,9 @@ func (ownNamespace) socket(family int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) refused() {}
-func (ownNamespace) close()   {}
+func (ownNamespace) verify(int) error { return nil }
+func (ownNamespace) refused()         {}
+func (ownNamespace) close()           {}
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
@@ -77,16 +80,21 @@ func dialOne(source socketSource, addr netip.AddrPort) (*socket, error) {
 	// On loopback the handshake is over when connect returns; then there is
 	// no need for the poller.
 	err = unix.Connect(fd, sa)
-	underWay := errors.Is(err, unix.EINPROGRESS)
-	if err != nil && !underWay {
-		unix.Close(fd)
-		return nil, fmt.Errorf("connect %s: %w", addr, err)
+	s := newSocket(fd)
+	if errors.Is(err, unix.EINPROGRESS) {
+		err = s.finishConnect(sa)
 	}
-	s, err := newSocket(fd)
-	if err != nil || !underWay {
-		return s, err
+	if errors.Is(err, unix.ECONNRESET) {
+		// It was accepted, and reset before connect had returned, which thus
+		// took the error away from who reads and left the socket unconnected
+		// (__inet_stream_connect() in net/ipv4/af_inet.c).
+		s.failed(err)
+		err = nil
 	}
-	if err := s.finishConnect(sa); err != nil {
+	if err == nil {
+		err = s.control(source.verify)
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
@@ -96,10 +104,11 @@ func dialOne(source socketSource, addr netip.AddrPort) (*socket, error) {
 // finishConnect waits for a connect under way. Asking again tells how it went:
 // EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
 func (s *socket) finishConnect(sa unix.Sockaddr) error {
-	s.file.SetWriteDeadline(time.Now().Add(dialAttempt))
-	defer s.file.SetWriteDeadline(time.Time{})
+	file, raw := s.poller()
+	file.SetWriteDeadline(time.Now().Add(dialAttempt))
+	defer file.SetWriteDeadline(time.Time{})
 	var err error
-	e := s.raw.Write(func(fd uintptr) bool {
+	e := raw.Write(func(fd uintptr) bool {
 		err = unix.Connect(int(fd), sa)
 		return err != unix.EALREADY && err != unix.EINPROGRESS && err != unix.EINTR
 	})
@@ -123,13 +132,14 @@ func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
 }
 
 // isStarting tells whether an error is what one meets on the way to a running
-// app: not listening yet, backlog full, no container, no network in it yet.
+// app: not listening yet, backlog full, no container, no network in it yet,
+// its port not published yet.
 // Anything else is tried again too, since a failed start may be mended at any
 // time, but somebody should know.
 func isStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH,
-		unix.ECONNRESET, fs.ErrNotExist, errNoContainer,
+		unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -5,78 +5,71 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is what one direction of one connection holds at most, and only
-// while it has bytes that the receiver has not taken.
-const bufferSize = 64 << 10
-
-// buffers lends buffers to flows.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) get() *[bufferSize]byte {
-	if buf, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return buf
-	}
-	return new([bufferSize]byte)
-}
-
-func (b *buffers) put(buf *[bufferSize]byte) { b.pool.Put(buf) }
+// turns is how many chunks of one connection are moved before the others get
+// their turn.
+const turns = 4
 
 // pair is a client and its connection to the app.
 type pair struct {
 	client, backend *socket
+	loop            *loop
 	up, down        flow
-	finished        atomic.Int32 // flows that copy no more
+	done            chan struct{} // closed when both flows are over
 }
 
 // flow is one direction of a pair.
 type flow struct {
-	pair     *pair
 	src, dst *socket
-	buffers  *buffers
 	total    *atomic.Int64 // bytes sent, of all pairs
 	sent     int64         // bytes sent, of this flow
 	onFirst  func()        // called once the source has said something, or its FIN
 
 	// How the flow ended: both nil if the FIN was handed on.
 	srcErr, dstErr error
+	over           bool
 
-	// The chunk under way. buf is nil while there is none: an idle connection
-	// holds no buffer.
-	buf        *[bufferSize]byte
-	have, done int
-	flags      int // of recv(2)
-	err        error
+	// The chunk that the destination has not taken yet, in a buffer or in a
+	// pipe. There is neither while there is none: an idle connection holds
+	// nothing.
+	chunk
+	peek bool // what is read stays in the kernel until it has been sent
+	bulk bool // the last read filled the buffer: there may be much more
 }
 
 // newPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
-func newPair(client, backend *socket, b *buffers, a *activity, answered func()) *pair {
-	p := &pair{client: client, backend: backend}
+func newPair(client, backend *socket, l *loop, a *activity, answered func()) *pair {
+	p := &pair{client: client, backend: backend, loop: l, done: make(chan struct{})}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
-	p.up = flow{pair: p, src: client, dst: backend, buffers: b, total: &a.in, flags: unix.MSG_PEEK}
-	p.down = flow{pair: p, src: backend, dst: client, buffers: b, total: &a.out, onFirst: answered}
+	p.up = flow{src: client, dst: backend, total: &a.in, peek: true}
+	p.down = flow{src: backend, dst: client, total: &a.out, onFirst: answered}
 	return p
 }
 
 // run forwards until both directions have ended. The end of ctx is the end of
 // both. It leaves both sockets open.
 func (p *pair) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() {
-		p.client.wake()
-		p.backend.wake()
-	})
-	defer stop()
-	var up sync.WaitGroup
-	up.Go(p.up.run)
-	p.down.run()
-	up.Wait()
+	err := errors.Join(p.client.leavePoller(), p.backend.leavePoller())
+	if err == nil {
+		p.client.interest, p.backend.interest = p.interest(p.client), p.interest(p.backend)
+		err = p.loop.add(p)
+	}
+	if err != nil {
+		p.up.srcErr, p.down.srcErr = err, err
+		return
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.loop.post(p.cut)
+		<-p.done
+	}
 }
 
 // unheard tells whether the backend reset the connection before it took or
@@ -107,7 +100,36 @@ func isReset(err error) bool {
 	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
-// run copies, and sees to it that the other direction ends when it must:
+// cut ends both directions at once. It is for the loop to call.
+func (p *pair) cut() {
+	if p.up.over && p.down.over {
+		return
+	}
+	for _, f := range []*flow{&p.up, &p.down} {
+		f.stop(p.loop)
+	}
+	p.settle()
+}
+
+// ready is called by the loop when something has happened to a socket.
+func (p *pair) ready(l *loop, fd int, events uint32) {
+	from, to := &p.up, &p.down // the flows from and to the socket
+	if fd == p.backend.fd {
+		from, to = to, from
+	}
+	if to.pending() && events&^unix.EPOLLIN != 0 {
+		to.move(l)
+	}
+	if !from.over && !from.pending() && events&^unix.EPOLLOUT != 0 {
+		from.move(l)
+	}
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 && from.watches() && isGone(fd) {
+		from.srcErr = unix.ECONNRESET
+	}
+	p.settle()
+}
+
+// settle sees to it that a direction ends when it must with the other:
 //   - The source is gone: what the other direction carries can reach nobody.
 //   - The destination is gone: it may have sent something first, a complete
 //     answer perhaps, and the other direction delivers that before it meets
@@ -115,114 +137,191 @@ func isReset(err error) bool {
 //   - The source's FIN is handed on: the other direction goes on for as long
 //     as it likes, unless the source turns out to be gone altogether. That
 //     comes as a reset, or as the answer to a keepalive probe.
-func (f *flow) run() {
-	f.copy()
-	last := f.pair.finished.Add(1) == 2
-	if last {
-		f.dst.wakeReader() // the other direction may be watching it
+func (p *pair) settle() {
+	if p.up.over && p.up.srcErr != nil {
+		p.down.stop(p.loop)
+	}
+	if p.down.over && p.down.srcErr != nil {
+		p.up.stop(p.loop)
+	}
+	if p.up.over && p.down.over {
+		p.loop.remove(p)
+		close(p.done)
 		return
 	}
-	if f.srcErr == nil && f.dstErr == nil && f.src.waitGone() && !f.src.finSent.Load() {
-		f.srcErr = unix.ECONNRESET
-	}
-	if f.srcErr != nil {
-		f.dst.wakeReader()
+	err := errors.Join(p.loop.watch(p.client, p.interest(p.client)), p.loop.watch(p.backend, p.interest(p.backend)))
+	if err != nil { // no memory for it (epoll_ctl(2)); unwatched, it would hang for good
+		p.cut()
 	}
 }
 
-// copy moves chunks until one end fails or the source's FIN is handed on.
-func (f *flow) copy() {
-	fill, flush := f.fill, f.flush // one closure each for all chunks
-	for {
-		if err := f.wait(f.src, fill); err != nil {
-			f.first(err)
-			if errors.Is(err, io.EOF) {
-				f.dstErr = f.dst.closeWrite()
-			} else {
-				f.srcErr = err
-			}
+// interest is what has to be known of a socket: that it can be read, that it
+// takes more, or only that it is gone. EPOLLHUP and EPOLLERR always report.
+func (p *pair) interest(s *socket) (events uint32) {
+	from, to := &p.up, &p.down
+	if s == p.backend {
+		from, to = to, from
+	}
+	if !from.over && !from.pending() {
+		events |= unix.EPOLLIN
+	}
+	if to.pending() {
+		events |= unix.EPOLLOUT
+	}
+	if from.watches() {
+		events |= unix.EPOLLHUP
+	}
+	return events
+}
+
+// watches tells whether all that can come of the source is that it is gone.
+func (f *flow) watches() bool {
+	return f.over && f.srcErr == nil && f.dstErr == nil && !f.src.finSent
+}
+
+// stop ends the flow, if it goes on, for a reason that is not its own.
+func (f *flow) stop(l *loop) {
+	if !f.over {
+		f.end(l, os.ErrDeadlineExceeded, nil)
+	}
+}
+
+func (f *flow) end(l *loop, srcErr, dstErr error) {
+	f.over, f.srcErr, f.dstErr = true, srcErr, dstErr
+	f.drop(l)
+}
+
+// move moves chunks until the source has no more for now, the destination
+// takes no more for now, the flow is over, or it is the others' turn.
+func (f *flow) move(l *loop) {
+	for range turns {
+		if !f.pending() && !f.fill(l) || !f.flush(l) || !f.bulk {
 			return
 		}
-		f.first(nil)
-		f.dstErr = f.wait(f.dst, flush)
-		if f.flags != 0 {
-			f.srcErr = f.consume()
-		}
-		f.buffers.put(f.buf)
-		f.buf = nil
-		if f.srcErr != nil || f.dstErr != nil {
-			return
-		}
 	}
 }
 
-// wait runs step when the socket may be ready, until the step is done.
-func (f *flow) wait(s *socket, step func(fd uintptr) bool) error {
-	f.err = nil
-	poll := s.raw.Read
-	if s == f.dst {
-		poll = s.raw.Write
+// fill takes the next chunk and returns whether there was one.
+func (f *flow) fill(l *loop) bool {
+	err := f.read(l)
+	if err == unix.EAGAIN {
+		f.bulk = false
+		return false
 	}
-	if err := poll(step); err != nil {
-		return err
-	}
-	return f.err
-}
-
-func (f *flow) first(err error) {
 	if f.onFirst != nil && (err == nil || errors.Is(err, io.EOF)) {
 		f.onFirst()
 		f.onFirst = nil
 	}
-}
-
-// fill reads the next chunk into a borrowed buffer. With nothing to read it
-// gives the buffer back before it waits.
-func (f *flow) fill(fd uintptr) bool {
-	buf := f.buffers.get()
-	n, err := f.src.receive(int(fd), buf[:], f.flags)
-	if err != nil {
-		f.buffers.put(buf)
-		if err == unix.EAGAIN {
-			return false
-		}
-		f.err = err
+	switch {
+	case err == nil:
 		return true
+	case errors.Is(err, io.EOF):
+		f.end(l, nil, f.dst.closeWrite())
+	default:
+		f.end(l, err, nil)
 	}
-	f.buf, f.have, f.done = buf, n, 0
-	return true
+	return false
 }
 
-// flush writes the chunk.
-func (f *flow) flush(fd uintptr) bool {
-	for f.done < f.have {
-		n, err := f.dst.send(int(fd), f.buf[f.done:f.have])
+// read fills a pipe if much is to be expected and there is one, else a buffer.
+func (f *flow) read(l *loop) (err error) {
+	var n int
+	if f.bulk && f.borrowPipe(l) {
+		n, err = f.pipe.fill(f.src.fd)
+	} else {
+		n, err = f.fillBuffer(l)
+	}
+	if err == nil && n == 0 || err == unix.ENOTCONN { // see dialOne for the latter
+		err = f.src.endOfInput()
+	}
+	if err != nil {
+		f.drop(l)
+		return err
+	}
+	f.at, f.left = 0, n
+	return nil
+}
+
+func (f *flow) fillBuffer(l *loop) (n int, err error) {
+	f.buf = l.buffers.get()
+	if f.peek {
+		n, _, err = unix.Recvfrom(f.src.fd, f.buf[:], unix.MSG_PEEK)
+		return n, err
+	}
+	n, err = unix.Read(f.src.fd, f.buf[:]) // half the cost of recvfrom with an address
+	f.bulk = n == len(f.buf)
+	return n, err
+}
+
+// flush sends the chunk and returns whether all of it is gone.
+func (f *flow) flush(l *loop) bool {
+	for f.left > 0 {
+		n, err := f.write()
 		if err == unix.EAGAIN {
 			return false
 		}
 		if err != nil {
-			f.err = err
-			return true
+			f.dst.failed(err)
+			f.end(l, f.consume(), err)
+			return false
 		}
-		f.done += n
+		f.at, f.left = f.at+n, f.left-n
 		f.sent += int64(n)
 		f.total.Add(int64(n))
 	}
+	if err := f.consume(); err != nil {
+		f.end(l, err, nil)
+		return false
+	}
+	f.drop(l)
 	return true
 }
 
 // consume takes the bytes that were peeked at and sent off the source. From
 // then on chunks are read at once.
 func (f *flow) consume() error {
-	if f.done == 0 {
+	if !f.peek || f.at == 0 {
 		return nil
 	}
-	f.flags = 0
-	return f.src.control(func(fd int) error {
-		n, err := unix.Read(fd, f.buf[:f.done])
-		if err == nil && n != f.done {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	})
+	f.peek = false
+	n, err := unix.Read(f.src.fd, f.buf[:f.at])
+	if err == nil && n != f.at {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// chunk is what a flow has read and not sent yet. It is in a buffer or in a
+// pipe.
+type chunk struct {
+	buf      *buffer
+	pipe     *pipe
+	at, left int
+}
+
+func (c *chunk) pending() bool { return c.left > 0 }
+
+// write sends what fits now, like send(2).
+func (f *flow) write() (int, error) {
+	if f.pipe != nil {
+		return f.pipe.empty(f.dst.fd, f.left)
+	}
+	return unix.Write(f.dst.fd, f.buf[f.at:f.at+f.left])
+}
+
+func (c *chunk) borrowPipe(l *loop) bool {
+	c.pipe = l.pipes.get()
+	return c.pipe != nil
+}
+
+// drop gives back what holds the chunk. A pipe that still has some of it in it
+// can serve nobody else.
+func (c *chunk) drop(l *loop) {
+	if c.buf != nil {
+		l.buffers.put(c.buf)
+	}
+	if c.pipe != nil {
+		l.pipes.put(c.pipe, c.left == 0)
+	}
+	*c = chunk{}
 }

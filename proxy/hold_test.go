@@ -168,6 +168,22 @@ func TestResetUnheardIsTriedAgain(t *testing.T) {
 	expectReset(t, other)
 }
 
+// So does a client that has spoken first, as with HTTP: an app that has not
+// answered yet gets a moment to reset before it is sent anything.
+func TestResetAtAcceptKeepsRequest(t *testing.T) {
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	r := serve(t, config(front, addrOf(l)), front, nil)
+	var resets atomic.Int32
+	app(t, l, func(c *net.TCPConn) {
+		if resets.Add(1) <= 20 {
+			resetConn(c)
+			return
+		}
+		echo(c)
+	})
+	ask(t, connect(t, r.addr), "request\n")
+}
+
 // What the client said stays with it until the app's kernel has taken it.
 func TestResetUnheardKeepsRequest(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
@@ -181,14 +197,14 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	c := connect(t, clients.Addr().String())
 	io.WriteString(c, "request")
 	waitSent(t, c)
-	client := must(newSocket(acceptFD(t, clients)))(t)
-	p := newPair(client, backend, &r.buffers, r.activity, func() {})
-	p.up.copy()
+	client := newSocket(acceptFD(t, clients))
+	p := newPair(client, backend, r.loops.next(), r.activity, func() {})
+	p.run(r.hard)
 	if !p.unheard() {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
 	client.unwake()
-	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l)))(t), &r.buffers, r.activity, func() {})
+	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l)))(t), r.loops.next(), r.activity, func() {})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -22,6 +22,10 @@ const acceptPause = 50 * time.Millisecond
 type listener struct {
 	*socket
 	forward Forward
+	// emptied tells that the backlog was empty once. Clients that had come
+	// before the options were set, the one that woke us first of all, have
+	// inherited none of them.
+	emptied bool
 }
 
 // listen turns the passed descriptors into listeners. Two sockets may share a
@@ -69,11 +73,7 @@ func newListener(file *os.File, forwards []Forward) (*listener, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	s, err := newSocket(fd)
-	if err != nil {
-		return nil, err
-	}
-	return &listener{s, forward}, nil
+	return &listener{socket: newSocket(fd), forward: forward}, nil
 }
 
 // prepare sets the options on the listening socket, from which accepted ones
@@ -119,11 +119,13 @@ func closeAll(ls []*listener) {
 // woken, and with the error of accept(2) otherwise.
 func (l *listener) accept() (fd int, peer netip.AddrPort, err error) {
 	var sa unix.Sockaddr
-	e := l.raw.Read(func(lfd uintptr) bool {
+	_, raw := l.poller()
+	e := raw.Read(func(lfd uintptr) bool {
 		for {
 			fd, sa, err = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			// The client gave up in the backlog, or a signal came.
 			if err != unix.ECONNABORTED && err != unix.EINTR {
+				l.emptied = l.emptied || err == unix.EAGAIN
 				return err != unix.EAGAIN
 			}
 		}
@@ -133,6 +135,13 @@ func (l *listener) accept() (fd int, peer netip.AddrPort, err error) {
 	}
 	if err != nil {
 		return -1, netip.AddrPort{}, os.NewSyscallError("accept4", err)
+	}
+	if !l.emptied {
+		err = tune(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, netip.AddrPort{}, err
 	}
 	return fd, addrPort(sa), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -82,6 +83,9 @@ func (n *containerNamespace) socket(family int) (int, error) {
 	}
 	return fd, err
 }
+
+// verify has nothing to find: in the namespace there is but the container.
+func (n *containerNamespace) verify(int) error { return nil }
 
 // refused gives the helper up if its container has died: its namespace lives
 // on as long as the helper does, and refuses every connection.
@@ -224,12 +228,24 @@ func (c *container) close() {
 
 // readPID reads a pidfile. Podman does not write it atomically; what is half
 // written is no pid, or one that fails the check of its cgroup.
+// Where others may write, it may be anything: no link is followed, nothing
+// blocks, and little is read.
 func readPID(path string) (int, error) {
-	text, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%w: %s is no regular file", errNoContainer, path)
+	}
+	text := make([]byte, 32)
+	n, err := f.Read(text)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
 	if err != nil || pid <= 0 {
 		return 0, fmt.Errorf("%w: %s holds no pid", errNoContainer, path)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -439,5 +440,28 @@ func TestCheckCgroup(t *testing.T) {
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
+	}
+}
+
+// A pidfile that somebody has put in place of Podman's leads nowhere and does
+// not block.
+func TestHostilePIDFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pid")
+	for name, put := range map[string]func() error{
+		"link":      func() error { return os.Symlink("/proc/self/loginuid", path) },
+		"fifo":      func() error { return unix.Mkfifo(path, 0o600) },
+		"directory": func() error { return os.Mkdir(path, 0o700) },
+		"large":     func() error { return os.WriteFile(path, bytes.Repeat([]byte("1"), 1<<20), 0o600) },
+		"negative":  func() error { return os.WriteFile(path, []byte("-1"), 0o600) },
+		"empty":     func() error { return os.WriteFile(path, nil, 0o600) },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if pid, err := readPID(path); err == nil {
+			t.Errorf("%s: pid %d", name, pid)
+		}
+		os.Remove(path)
 	}
 }

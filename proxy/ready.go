@@ -14,6 +14,11 @@ import (
 // a moment, one that does it on purpose does it for ever.
 const resetPatience = 30 * time.Second
 
+// resetGrace is how long an app that has not answered anybody yet is given to
+// reset a connection before it is sent the client's first bytes: once it may
+// have read them, they cannot be given to another.
+const resetGrace = 10 * time.Millisecond
+
 var (
 	errClientGone = errors.New("the client is gone")
 	errTooLate    = errors.New("start timeout")
@@ -102,7 +107,7 @@ func heldContext(parent context.Context, client *socket, deadline time.Time) (_ 
 		}
 	})
 	return ctx, func() {
-		client.wakeReader()
+		client.wake()
 		watch.Wait()
 		client.unwake()
 		stop()

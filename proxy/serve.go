@@ -53,7 +53,7 @@ type server struct {
 	source    socketSource
 	activity  *activity
 	record    *recorder
-	buffers   buffers
+	loops     *loops
 	capacity  int64 // connections that the descriptors suffice for
 	wake      sync.Once
 
@@ -77,16 +77,19 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	if err != nil {
 		return nil, err
 	}
+	loops, err := newLoops()
+	if err != nil {
+		closeAll(listeners)
+		return nil, err
+	}
 	s := &server{
-		cfg: cfg, listeners: listeners, targets: make(map[netip.AddrPort]*target),
-		source: ownNamespace{}, activity: newActivity(), record: newRecorder(cfg.Container, stderr),
+		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[netip.AddrPort]*target),
+		activity: newActivity(), record: newRecorder(cfg.Container, stderr),
 		capacity: capacity(), stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
 	s.hard, s.cutOff = context.WithCancel(context.Background())
-	if cfg.PIDFile != "" {
-		s.source = newContainerNamespace(cfg.PIDFile, cfg.Container)
-	}
+	s.source = s.newSource()
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = newTarget(f.Target, cfg.PIDFile != "", s.source, s.record.retrying)
 	}
@@ -94,6 +97,21 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		s.record.warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
 	}
 	return s, nil
+}
+
+// newSource is the way to the container.
+func (s *server) newSource() socketSource {
+	switch {
+	case s.cfg.PIDFile != "":
+		return newContainerNamespace(s.cfg.PIDFile, s.cfg.Container)
+	case s.cfg.Published:
+		p, err := newPublished(s.listeners[0])
+		if err == nil {
+			return p
+		}
+		s.record.warn(fmt.Sprintf("cannot tell the container from others on its published port: %v", err))
+	}
+	return ownNamespace{}
 }
 
 // capacity is how many connections fit. Each takes two descriptors, and one
@@ -116,6 +134,7 @@ func (s *server) close() {
 	close(s.ending)
 	s.others.Wait()
 	s.source.close()
+	s.loops.close()
 	closeAll(s.listeners)
 }
 
@@ -214,11 +233,7 @@ func (s *server) rest(d time.Duration) bool {
 // serveClient is the life of one connection.
 func (s *server) serveClient(l *listener, fd int, peer netip.AddrPort, accepted time.Time) {
 	defer s.activity.end()
-	client, err := newSocket(fd)
-	if err != nil {
-		s.record.retrying(err)
-		return
-	}
+	client := newSocket(fd)
 	t := s.targets[l.forward.Listen]
 	var deadline time.Time
 	if s.cfg.StartTimeout != Infinity {
@@ -231,8 +246,11 @@ func (s *server) serveClient(l *listener, fd int, peer netip.AddrPort, accepted 
 			s.explain(t, peer, err)
 			return
 		}
+		if !t.proven.Load() {
+			backend.awaitWord(resetGrace)
+		}
 		s.wake.Do(func() { s.record.wake(peer, time.Since(s.activity.start)) })
-		p := newPair(client, backend, &s.buffers, s.activity, func() { t.proven.Store(true) })
+		p := newPair(client, backend, s.loops.next(), s.activity, func() { t.proven.Store(true) })
 		p.run(s.hard)
 		if !p.unheard() || t.proven.Load() || !s.tryAgain(client, &deadline, attempt, accepted) {
 			p.finish(s.hard)

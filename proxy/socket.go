@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,88 +18,72 @@ import (
 // delivering what was sent before the reset goes out anyway.
 const drainStall = 10 * time.Second
 
-// socket is a non-blocking TCP socket that waits in Go's poller. It is not a
-// net.TCPConn because that can be made from a descriptor only by duplicating
-// it (net.FileConn), and the descriptors here come from accept, from a helper
-// process and from systemd.
+// socket is a non-blocking TCP socket. It is not a net.TCPConn because that can
+// be made from a descriptor only by duplicating it (net.FileConn), and the
+// descriptors here come from accept, from a helper process and from systemd.
 type socket struct {
-	file *os.File
-	raw  syscall.RawConn
+	fd int
 
-	// sending covers a write together with the note of its error; see
-	// endOfInput.
-	sending sync.Mutex
-	sendErr error
+	// In Go's poller from the first wait until leavePoller. A connection that
+	// need not be waited for before it is forwarded is never there.
+	joining sync.Mutex
+	file    *os.File
+	raw     syscall.RawConn
 
-	finSent atomic.Bool // we have ended, or are about to end, what we send
+	// The loop's while it carries the connection.
+	interest uint32 // events that it has asked for, 0: not in its epoll
+	sendErr  error  // see failed
+	finSent  bool   // we have ended, or are about to end, what we send
 }
 
 // newSocket takes over fd, which must be non-blocking: os.NewFile puts only
 // such descriptors into the poller.
-func newSocket(fd int) (*socket, error) {
-	s := &socket{file: os.NewFile(uintptr(fd), "tcp")}
-	raw, err := s.file.SyscallConn()
-	if err != nil {
-		s.file.Close()
-		return nil, err
+func newSocket(fd int) *socket { return &socket{fd: fd} }
+
+// poller puts the socket into Go's poller.
+func (s *socket) poller() (*os.File, syscall.RawConn) {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if s.file == nil {
+		s.file = os.NewFile(uintptr(s.fd), "tcp")
+		s.raw, _ = s.file.SyscallConn() // fails for a nil file only
 	}
-	s.raw = raw
-	return s, nil
+	return s.file, s.raw
+}
+
+// leavePoller takes the socket out again: the poller would be woken by every
+// byte that a loop carries. The way out is to close the descriptor, so the
+// socket goes on with a duplicate.
+func (s *socket) leavePoller() error {
+	if s.file == nil {
+		return nil
+	}
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	s.file.Close()
+	s.fd, s.file, s.raw = fd, nil, nil
+	return nil
 }
 
 // control runs f on the descriptor.
-func (s *socket) control(f func(fd int) error) error {
-	var err error
-	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
-		return e
-	}
-	return err
-}
+func (s *socket) control(f func(fd int) error) error { return f(s.fd) }
 
-// receive reads what is there, like recv(2). At the end of input the error is
-// io.EOF or what ended it.
-func (s *socket) receive(fd int, b []byte, flags int) (int, error) {
-	n, err := s.read(fd, b, flags)
-	switch {
-	case err != nil:
-		return 0, err
-	case n == 0:
-		return 0, s.endOfInput()
-	default:
-		return n, nil
-	}
-}
-
-func (s *socket) read(fd int, b []byte, flags int) (int, error) {
-	if flags == 0 {
-		return unix.Read(fd, b) // half the cost of recvfrom with an address
-	}
-	n, _, err := unix.Recvfrom(fd, b, flags)
-	return n, err
-}
-
-// send writes what fits now, like send(2).
-func (s *socket) send(fd int, b []byte) (int, error) {
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	n, err := unix.Write(fd, b)
-	if err == nil {
-		return n, nil
-	}
-	if err != unix.EAGAIN {
+// failed keeps the error that the writer got, for endOfInput. The first one
+// tells most.
+func (s *socket) failed(err error) {
+	if s.sendErr == nil {
 		s.sendErr = err
 	}
-	return 0, err
 }
 
-// endOfInput tells the peer's FIN from a reset whose error somebody else got.
-// The kernel reports a reset once, to whoever asks first (sock_error() in
+// endOfInput tells the peer's FIN, io.EOF, from a reset whose error the writer
+// got. The kernel reports a reset once, to whoever asks first (sock_error() in
 // net/core/sock.c); if that was the writer, a read just ends. The writer then
 // saw ECONNRESET. After a FIN it sees EPIPE instead (tcp_reset() in
 // net/ipv4/tcp_input.c), and the input did end well.
 func (s *socket) endOfInput() error {
-	s.sending.Lock()
-	defer s.sending.Unlock()
 	if s.sendErr != nil && !errors.Is(s.sendErr, unix.EPIPE) {
 		return s.sendErr
 	}
@@ -109,19 +92,22 @@ func (s *socket) endOfInput() error {
 
 // closeWrite sends the FIN.
 func (s *socket) closeWrite() error {
-	s.finSent.Store(true)
-	return s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+	s.finSent = true
+	return unix.Shutdown(s.fd, unix.SHUT_WR)
 }
 
-// wakeReader makes the reader, now or when it next waits, return
+// wake makes who waits for the socket, now or when they next do, return
 // os.ErrDeadlineExceeded.
-func (s *socket) wakeReader() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
+func (s *socket) wake() {
+	file, _ := s.poller()
+	_ = file.SetDeadline(time.Unix(1, 0))
+}
 
-// wake does so to reader and writer.
-func (s *socket) wake() { _ = s.file.SetDeadline(time.Unix(1, 0)) }
-
-// unwake takes both back.
-func (s *socket) unwake() { _ = s.file.SetDeadline(time.Time{}) }
+// unwake takes it back.
+func (s *socket) unwake() {
+	file, _ := s.poller()
+	_ = file.SetDeadline(time.Time{})
+}
 
 // isGone tells whether the connection has ended in both directions or was
 // reset. A FIN alone does not count: a client may shut down its side and still
@@ -140,10 +126,22 @@ func has(fd int, events int16) bool {
 	}
 }
 
-// waitGone returns true when the connection is gone, false when the reader was
-// woken.
+// waitGone returns true when the connection is gone, false when it was woken.
 func (s *socket) waitGone() bool {
-	return s.raw.Read(func(fd uintptr) bool { return isGone(int(fd)) }) == nil
+	_, raw := s.poller()
+	return raw.Read(func(fd uintptr) bool { return isGone(int(fd)) }) == nil
+}
+
+// awaitWord waits until the peer says something, ends, or d is over. The caller
+// finds out which.
+func (s *socket) awaitWord(d time.Duration) {
+	file, raw := s.poller()
+	file.SetReadDeadline(time.Now().Add(d))
+	_ = raw.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return err == nil && n > 0
+	})
+	file.SetReadDeadline(time.Time{})
 }
 
 // unsent is how many bytes the peer's kernel has not acknowledged (SIOCOUTQ,
@@ -179,14 +177,19 @@ func (s *socket) drain(ctx context.Context) {
 // reset closes with an RST instead of a FIN (SO_LINGER with no time,
 // socket(7)). What was not delivered yet is lost; drain first.
 func (s *socket) reset() {
-	_ = s.control(func(fd int) error { // a socket that is gone needs none
-		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	})
-	s.file.Close()
+	// A socket that is gone needs none.
+	_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	s.close()
 }
 
 // close ends the connection in order; the kernel delivers what is left.
-func (s *socket) close() { s.file.Close() }
+func (s *socket) close() {
+	if s.file != nil {
+		s.file.Close()
+	} else {
+		unix.Close(s.fd)
+	}
+}
 
 // tune sends small messages at once and finds silent dead peers: the first
 // probe after 30 s, dead after 6 unanswered ones, 90 s in all.

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// loops carry the bytes of all pairs. Go's own poller would do with a
+// goroutine for each direction, and cost twice the processor time for a small
+// message (a wake-up by the scheduler, and a read that finds nothing) and twice
+// the memory for an idle connection.
+type loops struct {
+	lent
+	all  []*loop
+	last atomic.Uint32
+}
+
+// maxLoops suffices for what one service can take on any machine.
+const maxLoops = 4
+
+// newLoops starts one loop for each processor, but no more than maxLoops.
+func newLoops() (*loops, error) {
+	ls := new(loops)
+	for range min(maxLoops, runtime.GOMAXPROCS(0)) {
+		l, err := newLoop(&ls.lent)
+		if err != nil {
+			ls.close()
+			return nil, err
+		}
+		ls.all = append(ls.all, l)
+	}
+	return ls, nil
+}
+
+// next is the loop for the next pair.
+func (ls *loops) next() *loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
+
+// close ends the loops, which must not have pairs any more.
+func (ls *loops) close() {
+	for _, l := range ls.all {
+		l.close()
+	}
+	ls.pipes.close()
+}
+
+// loop carries the bytes of many pairs in one goroutine, which waits in an
+// epoll(7) instance. It is level-triggered: what one turn leaves is reported
+// again, so nothing is read only to find that there is no more.
+type loop struct {
+	epoll *socket // in Go's poller
+	bell  int     // an eventfd(2)
+	ended chan struct{}
+
+	mu     sync.Mutex
+	pairs  map[int32]*pair // by the descriptor of either socket
+	posted []func()
+	closed bool
+
+	*lent
+}
+
+func newLoop(shared *lent) (*loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	bell, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), pairs: make(map[int32]*pair), lent: shared}
+	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // newSocket wants it
+	if err == nil {
+		err = l.control(unix.EPOLL_CTL_ADD, bell, unix.EPOLLIN)
+	}
+	if err != nil {
+		unix.Close(bell)
+		unix.Close(epoll)
+		return nil, err
+	}
+	go l.run()
+	return l, nil
+}
+
+func (l *loop) control(op, fd int, events uint32) error {
+	err := unix.EpollCtl(l.epoll.fd, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// close ends the goroutine and waits for it.
+func (l *loop) close() {
+	l.post(func() { l.closed = true })
+	<-l.ended
+	unix.Close(l.bell)
+	l.epoll.close()
+}
+
+// post has f called in the loop's goroutine.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	_, _ = unix.Write(l.bell, one) // EAGAIN: it rings already
+}
+
+// add begins to carry p. Until the pair's end it belongs to the goroutine.
+func (l *loop) add(p *pair) error {
+	l.mu.Lock() // the first event waits until both sockets are there
+	defer l.mu.Unlock()
+	for _, s := range []*socket{p.client, p.backend} {
+		if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.interest); err != nil {
+			if s == p.backend {
+				_ = l.control(unix.EPOLL_CTL_DEL, p.client.fd, 0)
+			}
+			return err
+		}
+	}
+	l.pairs[int32(p.client.fd)], l.pairs[int32(p.backend.fd)] = p, p
+	return nil
+}
+
+// remove ends the carrying of p.
+func (l *loop) remove(p *pair) {
+	l.mu.Lock()
+	delete(l.pairs, int32(p.client.fd))
+	delete(l.pairs, int32(p.backend.fd))
+	l.mu.Unlock()
+	_ = l.watch(p.client, 0) // nothing but what is not there fails to go
+	_ = l.watch(p.backend, 0)
+}
+
+// watch changes the events that are wanted of a socket. With none it leaves
+// the epoll instance, which would report EPOLLHUP without being asked, over
+// and over.
+func (l *loop) watch(s *socket, events uint32) error {
+	op := unix.EPOLL_CTL_MOD
+	switch {
+	case events == s.interest:
+		return nil
+	case events == 0:
+		op = unix.EPOLL_CTL_DEL
+	case s.interest == 0:
+		op = unix.EPOLL_CTL_ADD
+	}
+	err := l.control(op, s.fd, events)
+	if err == nil {
+		s.interest = events
+	}
+	return err
+}
+
+// run waits in Go's poller for the epoll instance, which is a file like any
+// other (epoll(7)). A thread that waits in epoll_wait(2) itself would have the
+// runtime look for its processor every 20 µs (sysmon in runtime/proc.go).
+func (l *loop) run() {
+	defer close(l.ended)
+	_, raw := l.epoll.poller()
+	_ = raw.Read(func(fd uintptr) bool { // fails only when it is closed, after the end
+		var events [128]unix.EpollEvent
+		for !l.closed {
+			n, _ := unix.EpollWait(int(fd), events[:], 0)
+			if n <= 0 {
+				return false
+			}
+			for _, e := range events[:n] {
+				l.dispatch(e)
+			}
+		}
+		return true
+	})
+}
+
+func (l *loop) dispatch(e unix.EpollEvent) {
+	if int(e.Fd) == l.bell {
+		l.answer()
+		return
+	}
+	l.mu.Lock()
+	p := l.pairs[e.Fd]
+	l.mu.Unlock()
+	if p != nil { // else it ended a moment ago
+		p.ready(l, int(e.Fd), e.Events)
+	}
+}
+
+// answer calls what was posted.
+func (l *loop) answer() {
+	var count [8]byte
+	_, _ = unix.Read(l.bell, count[:])
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
