@@ -35,9 +35,15 @@ func adminDirs(m quadlet.Manager, getenv func(string) string) []string {
 // whether it is a mask: a link to /dev/null or an empty file
 // (systemd.unit(5)).
 func AdminUnit(m quadlet.Manager, getenv func(string) string) func(name string) (exists, masked bool) {
-	dirs := adminDirs(m, getenv)
+	dirs := make(map[string][]string) // that have a unit, by its name
+	for _, dir := range adminDirs(m, getenv) {
+		entries, _ := os.ReadDir(dir) // what systemd cannot read does not win either
+		for _, e := range entries {
+			dirs[e.Name()] = append(dirs[e.Name()], dir)
+		}
+	}
 	return func(name string) (exists, masked bool) {
-		for _, dir := range dirs {
+		for _, dir := range dirs[name] {
 			path := filepath.Join(dir, name)
 			if target, err := filepath.EvalSymlinks(path); err == nil && target == os.DevNull {
 				return true, true

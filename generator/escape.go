@@ -12,8 +12,10 @@ func literal(value string) string {
 	return strings.ReplaceAll(oneLine(value), "%", "%%")
 }
 
-// word makes one word of a command line (systemd.service(5), "Command lines").
-// Our ExecStart= lines begin with ":", so "$" needs no escape.
+// word makes one word of a command line (systemd.service(5), "Command lines"),
+// which is also unescaped like one where it is not quoted: a unit's name may
+// have a backslash. Our ExecStart= lines begin with ":", so "$" needs no escape.
+// The text has its "%" doubled, but for a specifier that is meant.
 func word(value string) string {
 	value = oneLine(value)
 	if value != "" && !strings.ContainsAny(value, " \t\"'\\;") {

@@ -2,6 +2,7 @@ package generator
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -22,18 +23,23 @@ type Generator struct {
 // Plan reads every .container file of the manager and plans those that are
 // scaled. What is wrong with a file stands in the plan.
 func (g Generator) Plan(ctx context.Context) *Plan {
-	dirs, ds := g.Search.Dirs()
+	dirs, search := g.Search.Dirs()
 	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
-	ds = append(ds, scan...)
 	var files []*quadlet.File
+	var others quadlet.Diagnostics
 	read := make(map[*quadlet.File]quadlet.Diagnostics)
-	for _, path := range sources.Units(".container") {
+	for _, path := range sources.Units() {
 		f, fds := sources.Load(path)
+		if filepath.Ext(path) != ".container" {
+			others = append(others, f.NotScaled()...)
+			continue
+		}
 		files = append(files, f)
 		read[f] = fds
 	}
 	p := NewPlan(g.Search.Manager, files)
-	p.Diagnostics = ds
+	p.Search = append(search, scan...)
+	p.Diagnostics = others
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -31,6 +32,7 @@ type Forward struct {
 type Plan struct {
 	Manager     quadlet.Manager
 	Endpoints   []*Endpoint         // in the order of the files
+	Search      quadlet.Diagnostics // of the search for files: with an error, some may be missing
 	Diagnostics quadlet.Diagnostics // about no endpoint in particular
 }
 
@@ -47,6 +49,7 @@ func NewPlan(m quadlet.Manager, files []*quadlet.File) *Plan {
 	}
 	p.checkNames(files)
 	p.checkListeners()
+	p.checkPublished(files)
 	p.forward(files)
 	return p
 }
@@ -69,28 +72,39 @@ func (e *Endpoint) published() bool {
 // of a unit: %t is the runtime directory of the manager.
 func (e *Endpoint) pidFile() string { return "%t/" + e.Spec.Unit + ".pid" }
 
-// checkNames refuses files that would share a unit with another file.
+// checkNames refuses files that would share a unit with another file. One that
+// would share its service gets no unit at all: it is the other file's.
 func (p *Plan) checkNames(files []*quadlet.File) {
+	const hint = "rename one of the two, the file or by ServiceName="
 	owners := make(map[string]*quadlet.File)
+	second := make(map[*quadlet.File]*quadlet.File)
 	for _, f := range files {
-		if owner, taken := owners[f.Unit()]; taken {
-			p.refuse(f, quadlet.Pos{File: f.Path}, "%s.service is already made of %s", f.Unit(), owner.Path)
+		name := f.Unit() + ".service"
+		if owner, taken := owners[name]; taken {
+			second[f] = owner
 			continue
 		}
-		owners[f.Unit()] = f
+		owners[name] = f
 	}
-	for _, e := range p.Endpoints {
-		if owner, taken := owners[e.Spec.Unit+"-proxy"]; taken {
-			e.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "rename one of the two files",
-				"%s-proxy.service, the name of the proxy, is made of %s", e.Spec.Unit, owner.Path)
+	for _, f := range files {
+		for _, alias := range f.All("Install", "Alias") {
+			for _, name := range alias.Words() {
+				if _, taken := owners[name]; !taken {
+					owners[name] = f
+				}
+			}
 		}
 	}
-}
-
-func (p *Plan) refuse(f *quadlet.File, pos quadlet.Pos, format string, args ...any) {
 	for _, e := range p.Endpoints {
-		if e.Spec.File == f {
-			e.Diagnostics.Errorf(pos, "", format, args...)
+		whole := quadlet.Pos{File: e.Spec.File.Path}
+		if owner, ok := second[e.Spec.File]; ok {
+			e.Diagnostics.Errorf(whole, hint, "%s.service is already made of %s", e.Spec.Unit, owner.Path)
+			e.Spec.Unit = ""
+		}
+		for _, suffix := range []string{"-proxy.service", "-proxy.socket"} {
+			if owner, taken := owners[e.Spec.Unit+suffix]; taken && e.Spec.Unit != "" {
+				e.Diagnostics.Errorf(whole, hint, "%s%s, the name of the proxy, is a unit of %s", e.Spec.Unit, suffix, owner.Path)
+			}
 		}
 	}
 }
@@ -138,6 +152,61 @@ func overlap(a, b quadlet.Listener) bool {
 	return a.Host.IsUnspecified() && b.Host.IsUnspecified() && a.ContainerPort != b.ContainerPort
 }
 
+// checkPublished warns of ports that Podman publishes beside a socket: such a
+// container can start only while the socket does not listen.
+func (p *Plan) checkPublished(files []*quadlet.File) {
+	scaled := make(map[*quadlet.File]*Endpoint)
+	for _, e := range p.Endpoints {
+		scaled[e.Spec.File] = e
+	}
+	podman := make(map[uint16][]quadlet.Listener)
+	for _, f := range files {
+		values := publishPorts(f)
+		if e, ok := scaled[f]; ok {
+			values = e.Spec.Published
+		}
+		for _, l := range published(values) {
+			podman[l.HostPort] = append(podman[l.HostPort], l)
+		}
+	}
+	for _, e := range p.Endpoints {
+		for _, l := range e.Spec.Listen {
+			for _, other := range podman[l.HostPort] {
+				if l.Protocol == other.Protocol && overlap(l, other) {
+					e.Diagnostics.Warnf(l.Pos, "give one of the two another port or address: the container cannot start while the socket listens",
+						"podman publishes port %d too, for %s", l.HostPort, other.Pos)
+				}
+			}
+		}
+	}
+}
+
+func publishPorts(f *quadlet.File) []quadlet.Published {
+	var out []quadlet.Published
+	for _, e := range f.All("Container", "PublishPort") {
+		out = append(out, quadlet.Published{Value: e.Value, Pos: e.Pos})
+	}
+	return out
+}
+
+// published are the ports of the values, each by itself. What cannot be
+// understood is passed over: it has no port that is known beforehand.
+func published(values []quadlet.Published) []quadlet.Listener {
+	var out []quadlet.Listener
+	for _, v := range values {
+		ports, err := quadlet.ParsePublish(v.Value)
+		if err != nil {
+			continue
+		}
+		for _, p := range ports {
+			for _, one := range p.Each() {
+				out = append(out, quadlet.Listener{Publish: one, Pos: v.Pos})
+			}
+		}
+	}
+	return out
+}
+
 // forward decides how the proxy reaches each port.
 func (p *Plan) forward(files []*quadlet.File) {
 	private := newPrivatePorts(files)
@@ -151,7 +220,7 @@ func (p *Plan) forward(files []*quadlet.File) {
 			if e.published() {
 				var ok bool
 				if port, ok = private.take(e.Spec.Unit, l.ContainerPort); !ok {
-					e.Diagnostics.Errorf(l.Pos, "", "no private port from %d to %d is left", firstPrivate, lastPrivate)
+					e.Diagnostics.Errorf(l.Pos, "scale fewer ports", "no private port from %d to %d is left", firstPrivate, lastPrivate)
 					break
 				}
 			}
@@ -176,15 +245,39 @@ func (p *Plan) Convert(ctx context.Context, c quadlet.Converter) {
 	for i, r := range results {
 		endpoints[i].Service = r.Service
 		endpoints[i].Diagnostics = append(endpoints[i].Diagnostics, r.Diagnostics...)
+		endpoints[i].checkLines()
 	}
+}
+
+// checkLines refuses a unit that systemd would not load for the length of a
+// line (LONG_LINE_MAX in systemd's src/basic/def.h; tried on 257).
+func (e *Endpoint) checkLines() {
+	const longest = 1<<20 - 1
+	if e.Service == nil {
+		return
+	}
+	for _, entry := range e.Service.Entries {
+		if n := len(entry.Key) + len("=") + len(entry.Value); n > longest {
+			e.Diagnostics.Errorf(e.longestLine(), "put long values into a file: EnvironmentFile=, Secret= or Volume=",
+				"%s= of the service is a line of %d bytes, systemd takes no more than %d", entry.Key, n, longest)
+		}
+	}
+}
+
+// longestLine is where the longest value of the file stands.
+func (e *Endpoint) longestLine() quadlet.Pos {
+	return slices.MaxFunc(e.Spec.File.Entries, func(a, b quadlet.Entry) int { return len(a.Value) - len(b.Value) }).Pos
 }
 
 // override takes the scaled ports away from Podman, and lets the proxy find
 // the container.
 func (e *Endpoint) override() quadlet.Override {
-	o := quadlet.Override{File: e.Spec.File, Published: e.Spec.Published}
+	o := quadlet.Override{File: e.Spec.File}
+	for _, p := range e.Spec.Published {
+		o.Published = append(o.Published, p.Value)
+	}
 	if e.namespaced() {
-		o.PodmanArgs = append(o.PodmanArgs, "--pidfile="+e.pidFile())
+		o.PodmanArgs = append(o.PodmanArgs, word("--pidfile="+e.pidFile()))
 	}
 	if e.published() {
 		seen := make(map[netip.AddrPort]bool)
@@ -200,7 +293,7 @@ func (e *Endpoint) override() quadlet.Override {
 
 // All are the diagnostics of the plan and of every endpoint, in a stable order.
 func (p *Plan) All() quadlet.Diagnostics {
-	all := append(quadlet.Diagnostics(nil), p.Diagnostics...)
+	all := append(append(quadlet.Diagnostics(nil), p.Search...), p.Diagnostics...)
 	for _, e := range p.Endpoints {
 		all = append(all, e.Diagnostics...)
 	}

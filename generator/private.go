@@ -25,16 +25,8 @@ type privatePorts struct {
 func newPrivatePorts(files []*quadlet.File) *privatePorts {
 	p := &privatePorts{taken: make(map[uint16]bool), given: make(map[string]uint16)}
 	for _, f := range files {
-		for _, e := range f.All("Container", "PublishPort") {
-			ports, err := quadlet.ParsePublish(e.Value)
-			if err != nil {
-				continue // whoever reads that file says so
-			}
-			for _, port := range ports {
-				for i := range port.Count {
-					p.taken[port.HostPort+uint16(i)] = true
-				}
-			}
+		for _, l := range published(publishPorts(f)) {
+			p.taken[l.HostPort] = true
 		}
 	}
 	return p

@@ -28,7 +28,6 @@ func everySandbox() [][2]string {
 		{"MemoryDenyWriteExecute", "yes"},
 		{"RestrictRealtime", "yes"},
 		{"RestrictSUIDSGID", "yes"},
-		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"},
 		{"SystemCallArchitectures", "native"},
 		{"SystemCallErrorNumber", "EPERM"},
 		{"UMask", "0077"},
@@ -40,6 +39,7 @@ func everySandbox() [][2]string {
 func systemSandbox() [][2]string {
 	return [][2]string{
 		{"DynamicUser", "yes"},
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"}, // sock_diag(7)
 		{"CapabilityBoundingSet", ""},
 		{"SystemCallFilter", "@system-service"},
 		{"SystemCallFilter", "~@privileged @resources"},
@@ -70,7 +70,10 @@ func systemSandbox() [][2]string {
 // (tried on systemd 257).
 func userSandbox() [][2]string {
 	return [][2]string{
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"},
 		{"SystemCallFilter", "@system-service setns"},
+		{"SystemCallFilter", "~@privileged @resources"},
+		{"KeyringMode", "private"}, // the system manager's default
 		{"RestrictNamespaces", "user net"},
 	}
 }

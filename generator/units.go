@@ -148,9 +148,12 @@ func (e *Endpoint) proxy(l Layout) Unit {
 }
 
 func (e *Endpoint) proxyCommand(proxy string) string {
-	args := []string{":" + word(literal(proxy)), "--container=" + e.name(".service")}
+	args := []string{":" + word(literal(proxy)), word("--container=" + e.name(".service"))}
 	if e.namespaced() {
-		args = append(args, "--pidfile="+e.pidFile())
+		args = append(args, word("--pidfile="+e.pidFile()))
+	}
+	if e.published() {
+		args = append(args, "--published")
 	}
 	args = append(args,
 		"--idle-timeout="+duration(e.Spec.IdleTimeout),
@@ -182,6 +185,12 @@ func duration(s quadlet.Span) string {
 func (e *Endpoint) service() Unit {
 	u := e.unit(e.name(".service"), Early, sections(e.Service)...)
 	settle(&u, "Unit", "StopWhenUnneeded", "yes")
+	// The proxy's Upholds= brings the container back while it is needed. With
+	// Restart= one that cannot start would go on for ever, clients or none:
+	// StopWhenUnneeded= does not see a unit between two tries.
+	if declared(e.Service, "Service", "Restart") {
+		settle(&u, "Service", "Restart", "no")
+	}
 	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
 	if !declared(e.Service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
 		settle(&u, "Unit", "StartLimitIntervalSec", "0")
@@ -204,7 +213,7 @@ func (e *Endpoint) service() Unit {
 func (e *Endpoint) leftovers() []string {
 	var files []string
 	if e.namespaced() {
-		files = append(files, e.pidFile())
+		files = append(files, word(e.pidFile()))
 	}
 	const cidFile = "%t/%N.cid"
 	if run, ok := e.Service.Last("Service", "ExecStart"); ok && strings.Contains(run.Value, "--cidfile="+cidFile) {
@@ -297,8 +306,8 @@ func (e *Endpoint) install() map[string][]string {
 	dirs := make(map[string][]string)
 	for key, suffix := range map[string]string{"WantedBy": ".wants", "RequiredBy": ".requires", "UpheldBy": ".upholds"} {
 		for _, entry := range e.Spec.File.All("Install", key) {
-			for _, name := range strings.Fields(entry.Value) {
-				if !strings.Contains(name, "/") { // as stock Quadlet
+			for _, name := range entry.Words() {
+				if !strings.Contains(name, "/") && !slices.Contains(dirs[suffix], name) { // as stock Quadlet
 					dirs[suffix] = append(dirs[suffix], name)
 				}
 			}
@@ -307,10 +316,26 @@ func (e *Endpoint) install() map[string][]string {
 	return dirs
 }
 
+// installedName is the name of the service that [Install] is about: of a template
+// it is the default instance, or none (enableServiceFile in Podman's
+// cmd/quadlet/main.go).
+func (e *Endpoint) installedName() string {
+	base, instance, template := strings.Cut(e.Spec.Unit, "@")
+	if !template || instance != "" {
+		return e.name(".service")
+	}
+	if instance, ok := e.Spec.File.Last("Install", "DefaultInstance"); ok && validInstance(instance.Value) {
+		return base + "@" + instance.Value + ".service"
+	}
+	return ""
+}
+
+func validInstance(name string) bool { return name != "" && !strings.Contains(name, "/") }
+
 // installMasks cancel the links that stock Quadlet makes of [Install] for the
 // container, which would start it at boot and keep it up.
 func (e *Endpoint) installMasks() []Unit {
-	return e.installed(Early, e.name(".service"), "/dev/null")
+	return e.installed(Early, e.installedName(), "/dev/null")
 }
 
 // installLinks apply [Install] to the socket.
@@ -320,6 +345,9 @@ func (e *Endpoint) installLinks() []Unit {
 
 func (e *Endpoint) installed(p Priority, name, target string) []Unit {
 	var links []Unit
+	if name == "" {
+		return nil
+	}
 	dirs := e.install()
 	for _, suffix := range []string{".wants", ".requires", ".upholds"} {
 		for _, by := range dirs[suffix] {

@@ -3,8 +3,12 @@ package generator
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Output names the two directories of a generator's arguments that we write
@@ -27,35 +31,41 @@ func (o Output) dir(p Priority) string {
 // others from being written; the errors come back joined.
 func (o Output) Write(units []Unit) error {
 	var errs []error
+	made := make(map[string]bool)
 	for _, u := range units {
-		if err := o.write(u); err != nil {
+		path := filepath.Join(o.dir(u.Priority), u.Name)
+		dir := filepath.Dir(path)
+		var err error
+		if !made[dir] {
+			err = os.MkdirAll(dir, 0o755)
+			made[dir] = err == nil
+		}
+		if err == nil {
+			err = u.write(path)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", u.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (o Output) write(u Unit) error {
-	path := filepath.Join(o.dir(u.Priority), u.Name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	// The name of a temporary file must not end in a unit's suffix.
-	tmp := filepath.Join(filepath.Dir(path), ".#"+filepath.Base(path)+".tmp")
-	if err := u.create(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return nil
-}
-
-func (u Unit) create(tmp string) error {
+func (u Unit) write(path string) error {
 	if u.Link != "" {
-		return os.Symlink(u.Link, tmp)
+		err := os.Symlink(u.Link, path)
+		if errors.Is(err, fs.ErrExist) {
+			err = errors.Join(os.Remove(path), os.Symlink(u.Link, path))
+		}
+		return err
 	}
-	if err := os.WriteFile(tmp, u.Text(), 0o644); err != nil {
+	// The name of a temporary file must not end in a unit's suffix, nor be
+	// longer than that of the file, which may be as long as one can be.
+	tmp := filepath.Join(filepath.Dir(path), ".#zerolet.tmp")
+	err := quadlet.WriteFile(tmp, u.Text(), 0o644)
+	if err == nil {
+		err = syscall.Rename(tmp, path) // os.Rename looks at the target first
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,21 +22,50 @@ func (c Converter) delegate(ctx context.Context, overrides []Override) ([]Result
 	if err := c.supported(ctx); err != nil {
 		return nil, err
 	}
+	return c.dryRun(ctx, overrides)
+}
+
+// halves converts each half by itself, at the same time.
+func (c Converter) halves(ctx context.Context, overrides []Override) ([]Result, error) {
+	half := len(overrides) / 2
+	var first, second []Result
+	var err1, err2 error
+	var wg sync.WaitGroup
+	wg.Go(func() { first, err1 = c.dryRun(ctx, overrides[:half]) })
+	second, err2 = c.dryRun(ctx, overrides[half:])
+	wg.Wait()
+	return append(first, second...), cmp.Or(err1, err2)
+}
+
+// dryRun converts the files in one run, in several if they are many, and in
+// ever smaller halves where Quadlet crashes: up to 5.4 it does on a Mount= with
+// an empty source.
+func (c Converter) dryRun(ctx context.Context, overrides []Override) ([]Result, error) {
+	const many = 500
+	if len(overrides) > many {
+		return c.halves(ctx, overrides)
+	}
 	m, err := c.mirror(overrides)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(m.root)
+	defer m.close() //nolint:errcheck // what is left lies in a temporary directory
 	for {
-		stdout, stderr, err := c.run(ctx, "QUADLET_UNIT_DIRS="+m.dirs(), "-dryrun")
+		out, err := c.run(ctx, "QUADLET_UNIT_DIRS="+m.unitDirs(), "-dryrun")
 		if err != nil {
 			return nil, err
 		}
-		refused := refusals(m.real(stderr))
-		if m.remove(refused) {
+		messages := refusals(m.real(out.stderr))
+		if m.remove(messages) {
 			continue
 		}
-		return collect(overrides, splitUnits(m.real(stdout)), m.removed, refused), nil
+		if out.crashed && len(overrides) > 1 {
+			return c.halves(ctx, overrides)
+		}
+		if out.crashed {
+			messages[overrides[0].File.Path] = "it crashes on this file"
+		}
+		return collect(overrides, splitUnits(m.real(out.stdout)), m.removed, messages), nil
 	}
 }
 
@@ -47,13 +77,13 @@ func (c Converter) supported(ctx context.Context) error {
 			return fmt.Errorf("QUADLET_UNIT_DIRS cannot name the directory %q", dir)
 		}
 	}
-	out, _, err := c.run(ctx, "", "-version")
+	out, err := c.run(ctx, "", "-version")
 	if err != nil {
 		return err
 	}
 	var major, minor int
-	if _, err := fmt.Sscanf(string(out), "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("its version is not known: %q", strings.TrimSpace(string(out)))
+	if _, err := fmt.Sscanf(string(out.stdout), "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("its version is not known: %q", strings.TrimSpace(string(out.stdout)))
 	}
 	if major < 5 || major == 5 && minor < 3 {
 		return fmt.Errorf("version %d.%d is older than 5.3", major, minor)
@@ -61,9 +91,14 @@ func (c Converter) supported(ctx context.Context) error {
 	return nil
 }
 
-// run runs Quadlet. Its exit status says only that some file of the machine is
-// bad, so it counts only where nothing was printed.
-func (c Converter) run(ctx context.Context, env string, args ...string) (stdout, stderr []byte, err error) {
+// output is what a run of Quadlet left. A crash is a panic of the Go runtime:
+// its exit status is 2, Quadlet's own is 1 where some file is bad.
+type output struct {
+	stdout, stderr []byte
+	crashed        bool
+}
+
+func (c Converter) run(ctx context.Context, env string, args ...string) (output, error) {
 	if c.Manager == User {
 		args = append([]string{"-user"}, args...)
 	}
@@ -74,12 +109,15 @@ func (c Converter) run(ctx context.Context, env string, args ...string) (stdout,
 	var out, diag bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &diag
 	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return output{}, fmt.Errorf("it did not end within %s", c.Timeout)
+	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() && ctx.Err() == nil {
+	if errors.As(err, &exit) && exit.Exited() {
 		err = nil
 	}
-	return out.Bytes(), diag.Bytes(), err
+	return output{out.Bytes(), diag.Bytes(), cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2}, err
 }
 
 // splitUnits splits what -dryrun prints: each unit follows a line ---NAME---.
@@ -133,7 +171,7 @@ func refusals(stderr []byte) map[string]string {
 	return messages
 }
 
-func collect(overrides []Override, units map[string]*File, refused ...map[string]string) []Result {
+func collect(overrides []Override, units map[string]*File, refusals ...map[string]string) []Result {
 	results := make([]Result, len(overrides))
 	for i, o := range overrides {
 		results[i].Service = units[o.File.Path]
@@ -141,10 +179,10 @@ func collect(overrides []Override, units map[string]*File, refused ...map[string
 			continue
 		}
 		message := "it made no unit of this file"
-		for _, r := range refused {
+		for _, r := range refusals {
 			message = cmp.Or(r[o.File.Path], r[o.File.Name()], message)
 		}
-		results[i].Diagnostics.Errorf(Pos{File: o.File.Path}, "", "quadlet: %s", message)
+		results[i].Diagnostics = refused(o.File, message)
 	}
 	return results
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Pos is a place in a file. Line and Col count from 1, Col in bytes; zero
@@ -18,13 +20,14 @@ type Pos struct {
 
 // String is "file:line:col", "file:line" or "file", as far as it is known.
 func (p Pos) String() string {
+	file := Printable(p.File)
 	switch {
 	case p.Line == 0:
-		return p.File
+		return file
 	case p.Col == 0:
-		return fmt.Sprintf("%s:%d", p.File, p.Line)
+		return fmt.Sprintf("%s:%d", file, p.Line)
 	default:
-		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+		return fmt.Sprintf("%s:%d:%d", file, p.Line, p.Col)
 	}
 }
 
@@ -70,12 +73,30 @@ type Diagnostics []Diagnostic
 
 // Errorf adds an error. The hint may be empty.
 func (ds *Diagnostics) Errorf(pos Pos, hint, format string, args ...any) {
-	*ds = append(*ds, Diagnostic{pos, Error, fmt.Sprintf(format, args...), hint})
+	ds.add(Diagnostic{pos, Error, fmt.Sprintf(format, args...), hint})
 }
 
 // Warnf adds a warning. The hint may be empty.
 func (ds *Diagnostics) Warnf(pos Pos, hint, format string, args ...any) {
-	*ds = append(*ds, Diagnostic{pos, Warning, fmt.Sprintf(format, args...), hint})
+	ds.add(Diagnostic{pos, Warning, fmt.Sprintf(format, args...), hint})
+}
+
+// add keeps what a file says from reaching into a terminal or a journal: a
+// message is one line without control characters.
+func (ds *Diagnostics) add(d Diagnostic) {
+	d.Message, d.Hint = Printable(d.Message), Printable(d.Hint)
+	*ds = append(*ds, d)
+}
+
+// Printable is text with every control character, line break and invalid byte
+// replaced.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }
 
 // ValueError is what is wrong with a value, and at which of its bytes.

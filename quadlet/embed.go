@@ -15,7 +15,7 @@ func (c Converter) embed(overrides []Override) []Result {
 	for i, o := range overrides {
 		service, err := convertContainer(o, names, c.Manager == User)
 		if err != nil {
-			results[i].Diagnostics.Errorf(Pos{File: o.File.Path}, "", "quadlet: %v", err)
+			results[i].Diagnostics = refused(o.File, err.Error())
 			continue
 		}
 		results[i].Service = service

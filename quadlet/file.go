@@ -3,6 +3,8 @@ package quadlet
 import (
 	"path/filepath"
 	"strings"
+
+	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
 )
 
 // Entry is one assignment. Value has its continuation lines joined and no
@@ -70,6 +72,24 @@ func (f *File) Last(section, key string) (Entry, bool) {
 		}
 	}
 	return Entry{}, false
+}
+
+// Words are the words of a value that is a list, split at space and unquoted as
+// Quadlet splits those of [Install]. systemd differs from it only in quotes
+// that are not closed, where it drops the rest.
+func (e Entry) Words() []string {
+	// The parser of podman/v4 is the same code as in 6.0.0 here.
+	u := podmanfile.NewUnitFile()
+	u.Add(e.Section, e.Key, e.Value)
+	return u.LookupAllStrv(e.Section, e.Key)
+}
+
+// Arguments are the words of a value that is a command line: also unescaped,
+// as Quadlet does for Exec= and PodmanArgs=, and systemd for ExecStart=.
+func (e Entry) Arguments() []string {
+	u := podmanfile.NewUnitFile()
+	u.Add(e.Section, e.Key, e.Value)
+	return u.LookupAllArgs(e.Section, e.Key)
 }
 
 // Merge appends what a drop-in says.

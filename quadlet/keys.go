@@ -55,7 +55,7 @@ func parseBool(v string) (bool, error) {
 	case "0", "no", "n", "false", "f", "off":
 		return false, nil
 	}
-	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v)}
+	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v), Hint: "write yes or no"}
 }
 
 // nearest is the key a mistyped name may have meant, or "".

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 )
 
-// mirror shows Quadlet exactly the files that we read, with our overrides: a
+// mirror shows Quadlet the files that it needs, with our overrides: a
 // tree of links under a private root, each at its real path. Quadlet itself
 // would search every directory of QUADLET_UNIT_DIRS with all below it, other
 // users' files included, and drop a whole directory for one file that does
@@ -22,6 +24,35 @@ type mirror struct {
 	root    string
 	sources *Sources
 	removed map[string]string // files that Quadlet could not read, and why
+	dirs    map[string]bool   // that are there
+	made    []string          // paths, each after its directory
+}
+
+// needed are the names of the .container files that have an override, or that
+// one of these or a file of another kind refers to, as After=db.container
+// does. The others are many and would cost Quadlet time.
+func (c Converter) needed(overrides []Override) map[string]bool {
+	names := make(map[string]bool)
+	refer := func(f *File) {
+		for _, e := range f.Entries {
+			if strings.Contains(e.Value, ".container") {
+				for _, word := range strings.FieldsFunc(e.Value, func(r rune) bool { return strings.ContainsRune(" \t\"',:=", r) }) {
+					names[word] = true
+				}
+			}
+		}
+	}
+	for _, o := range overrides {
+		names[o.File.Name()] = true
+		refer(o.File)
+	}
+	for _, path := range c.Sources.Units() {
+		if filepath.Ext(path) != ".container" {
+			f, _ := c.Sources.Load(path)
+			refer(f)
+		}
+	}
+	return names
 }
 
 func (c Converter) mirror(overrides []Override) (*mirror, error) {
@@ -32,48 +63,85 @@ func (c Converter) mirror(overrides []Override) (*mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &mirror{root: root, sources: c.Sources, removed: make(map[string]string)}
+	m := &mirror{root: root, sources: c.Sources, removed: make(map[string]string), dirs: map[string]bool{root: true}, made: []string{root}}
+	needed := c.needed(overrides)
 	for _, path := range c.Sources.Units() {
-		err = errors.Join(err, m.link(path))
+		if filepath.Ext(path) != ".container" || needed[filepath.Base(path)] {
+			err = errors.Join(err, m.link(path))
+		}
 	}
 	for _, o := range overrides {
 		err = errors.Join(err, m.override(o))
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(root))
+		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
 }
 
 // link shows one file and its drop-ins.
 func (m *mirror) link(path string) error {
-	if err := os.MkdirAll(m.root+filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := os.Symlink(path, m.root+path); err != nil {
-		return err
-	}
-	dropins := m.sources.Dropins(filepath.Base(path))
-	if len(dropins) == 0 {
+	if !regular(path) {
 		return nil
 	}
-	dir := m.root + path + ".d"
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := m.symlink(path, m.root+path); err != nil {
 		return err
 	}
-	for _, dropin := range dropins {
-		if err := os.Symlink(dropin, filepath.Join(dir, filepath.Base(dropin))); err != nil {
+	for _, dropin := range m.sources.Dropins(filepath.Base(path)) {
+		if !regular(dropin) {
+			continue
+		}
+		if err := m.symlink(dropin, filepath.Join(m.root+path+".d", filepath.Base(dropin))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (m *mirror) symlink(target, path string) error {
+	if err := m.mkdir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	m.made = append(m.made, path)
+	return os.Symlink(target, path)
+}
+
+// mkdir makes a directory with those above it.
+func (m *mirror) mkdir(dir string) error {
+	if m.dirs[dir] {
+		return nil
+	}
+	if err := m.mkdir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	m.dirs[dir] = true
+	m.made = append(m.made, dir)
+	return os.Mkdir(dir, 0o700)
+}
+
+// close removes what was made, and nothing else.
+func (m *mirror) close() error {
+	var err error
+	for _, path := range slices.Backward(m.made) {
+		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// regular tells whether Quadlet can read a file: a FIFO would hang it.
+func regular(path string) bool {
+	var st syscall.Stat_t
+	err := syscall.Stat(path, &st)
+	return err == nil && (st.Mode&syscall.S_IFMT == syscall.S_IFREG || isDevNull(st))
+}
+
 // override adds a drop-in under a name that sorts after every other of the
 // file: the last one wins.
 func (m *mirror) override(o Override) error {
 	dir := m.root + o.File.Path + ".d"
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := m.mkdir(dir); err != nil {
 		return err
 	}
 	name := "zz-zerolet.conf"
@@ -82,11 +150,13 @@ func (m *mirror) override(o Override) error {
 			name = strings.TrimSuffix(last, ".conf") + "~zerolet.conf"
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, name), o.text(), 0o600)
+	path := filepath.Join(dir, name)
+	m.made = append(m.made, path)
+	return WriteFile(path, o.text(), 0o600)
 }
 
-// dirs is the value of QUADLET_UNIT_DIRS.
-func (m *mirror) dirs() string {
+// unitDirs is the value of QUADLET_UNIT_DIRS.
+func (m *mirror) unitDirs() string {
 	var dirs []string
 	for _, dir := range m.sources.Dirs() {
 		dirs = append(dirs, m.root+dir)

@@ -30,6 +30,18 @@ type Publish struct {
 // Unix tells whether either side is a unix socket.
 func (p Publish) Unix() bool { return p.HostPath != "" || p.ContainerPath != "" }
 
+// Each is every port of a range by itself.
+func (p Publish) Each() []Publish {
+	out := make([]Publish, p.Count)
+	for i := range out {
+		out[i] = p
+		out[i].HostPort += uint16(i)
+		out[i].ContainerPort += uint16(i)
+		out[i].Count = 1
+	}
+	return out
+}
+
 // ParsePublish reads a value of PublishPort=,
 // [[IP:][HOSTPORT]:]PORT[/PROTOCOL], as Podman 6.0.0 does (CreatePortBindings
 // in pkg/specgenutil/util.go), but insists on a host port: nothing could be
@@ -130,7 +142,7 @@ func (p *publishParser) characters() *ValueError {
 		case unicode.IsSpace(r):
 			return at.errorf("write one line for each port", "unexpected space")
 		case unicode.IsControl(r), r == utf8.RuneError:
-			return at.errorf("", "unexpected character %q", r)
+			return at.errorf("remove it", "unexpected character %q", r)
 		}
 	}
 	return nil
@@ -179,7 +191,7 @@ func (p *publishParser) protocol(side part) (part, *ValueError) {
 			protocol = "tcp"
 		case "tcp", "udp":
 		case "sctp":
-			return ports, name.errorf("only tcp and udp can be scaled", "sctp cannot be scaled")
+			return ports, name.errorf(p.sctpHint(), "sctp cannot be scaled")
 		default:
 			return ports, name.errorf("write tcp or udp", "unknown protocol %q", name.s)
 		}
@@ -188,6 +200,13 @@ func (p *publishParser) protocol(side part) (part, *ValueError) {
 		}
 	}
 	return ports, nil
+}
+
+func (p *publishParser) sctpHint() string {
+	if p.unix {
+		return "write tcp, or leave this line to PublishPort="
+	}
+	return "name the ports to scale with Listen= in [ScaleToZero]; podman goes on publishing the others"
 }
 
 // containerSide reads [FIRST-]LAST or a path.
@@ -244,7 +263,7 @@ func (p *publishParser) host(side part) (port part, err *ValueError) {
 		addr, port, closed = part{side.s[1:], side.off + 1}.cut(']')
 		switch {
 		case !closed:
-			return port, side.errorf("", "missing ] after the address")
+			return port, side.errorf(`write it like "[::1]:8080:80"`, "missing ] after the address")
 		case port.s != "" && port.s[0] != ':':
 			return port, port.errorf(publishHint, "expected : after the address")
 		}
@@ -290,7 +309,7 @@ func (a part) ports(what string) (first uint16, count int, err *ValueError) {
 		return 0, 0, err
 	}
 	if last <= first {
-		return 0, 0, to.errorf("", "range of %ss ends at %d, before it begins", what, last)
+		return 0, 0, to.errorf("write the lower one first, or one port alone", "range of %ss ends at %d, before it begins", what, last)
 	}
 	return first, int(last-first) + 1, nil
 }
@@ -315,11 +334,11 @@ func (p *publishParser) checkPath(a part) *ValueError {
 	case !p.unix:
 		return a.errorf("name it in Listen= of [ScaleToZero]", "a unix socket cannot be used here")
 	case i >= 0:
-		return part{a.s, a.off + i}.errorf("", "a path with a colon cannot be used here")
+		return part{a.s, a.off + i}.errorf("rename the socket", "a path with a colon cannot be used here")
 	case len(a.s) > 107:
 		return a.errorf("a unix socket has at most 107 bytes", "path is too long")
 	case strings.HasSuffix(a.s, "/"):
-		return a.errorf("", "path %q is a directory", a.s)
+		return a.errorf("name a socket in it", "path %q is a directory", a.s)
 	}
 	return nil
 }

@@ -3,9 +3,7 @@ package quadlet
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"sort"
 	"strings"
 	"syscall"
@@ -43,48 +41,81 @@ func errTooLarge() error { return fmt.Errorf("it is larger than %d MiB", maxFile
 
 // readRegular is the content of a file of at most maxFile bytes.
 func readRegular(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO does not wait for a writer (fifo(7)).
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// System calls as they are: package os would offer each file to epoll, which
+	// takes longer than to read it. O_NONBLOCK: opening a FIFO does not wait for
+	// a writer (fifo(7)).
+	fd, err := ignoringEINTR(func() (int, error) {
+		return syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	defer syscall.Close(fd) //nolint:errcheck // it was only read
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
 	switch {
-	case info.Mode().IsRegular():
-	case isDevNull(info):
+	case st.Mode&syscall.S_IFMT == syscall.S_IFREG:
+	case isDevNull(st):
 		return nil, nil
-	case info.IsDir():
+	case st.Mode&syscall.S_IFMT == syscall.S_IFDIR:
 		return nil, errors.New("it is a directory")
 	default:
 		return nil, errors.New("it is not a regular file")
 	}
-	if info.Size() > maxFile {
+	if st.Size > maxFile {
 		return nil, errTooLarge()
 	}
-	data := make([]byte, 0, info.Size()+1) // the spare byte finds the end without growing
+	data := make([]byte, 0, st.Size+1) // the spare byte finds the end without growing
 	for {
-		n, err := f.Read(data[len(data):cap(data)])
+		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(fd, data[len(data):cap(data)]) })
+		if err != nil {
+			return nil, err
+		}
 		data = data[:len(data)+n]
 		switch {
 		case len(data) > maxFile: // it grew meanwhile
 			return nil, errTooLarge()
-		case err == io.EOF:
+		case n == 0:
 			return data, nil
-		case err != nil:
-			return nil, err
 		case len(data) == cap(data):
 			data = append(data, 0)[:len(data)]
 		}
 	}
 }
 
-func isDevNull(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == devNull
+// WriteFile is os.WriteFile without what that one does to wait for a file: a
+// generator writes thousands of small ones.
+func WriteFile(path string, data []byte, mode uint32) error {
+	fd, err := ignoringEINTR(func() (int, error) {
+		return syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC|syscall.O_CLOEXEC, mode)
+	})
+	for err == nil && len(data) > 0 {
+		var n int
+		n, err = ignoringEINTR(func() (int, error) { return syscall.Write(fd, data) })
+		data = data[max(n, 0):]
+	}
+	if fd >= 0 {
+		err = errors.Join(err, syscall.Close(fd))
+	}
+	if err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+// ignoringEINTR goes on after a signal, which the runtime of Go sends to itself.
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+func isDevNull(st syscall.Stat_t) bool {
+	return st.Mode&syscall.S_IFMT == syscall.S_IFCHR && st.Rdev == devNull
 }
 
 // reason is an error without the operation and path that os puts before it.
@@ -243,7 +274,7 @@ func joint(section string) string {
 func (p *lexer) check(line string, n, col int) {
 	if i := strings.IndexByte(line, 0); i >= 0 {
 		p.bad = true
-		p.errorf(n, col+i, "", "NUL byte")
+		p.errorf(n, col+i, "save the file as plain text", "NUL byte")
 	}
 	if i := strings.IndexByte(line, '\r'); i >= 0 {
 		// Podman copies it into the unit, where systemd ends the line: the
@@ -298,7 +329,7 @@ func (p *lexer) logical(text string, pieces []piece) {
 		p.errorf(at.line, at.col, "a comment starts with #",
 			"expected KEY=VALUE, [SECTION] or a comment")
 	case eq == 0:
-		p.errorf(at.line, at.col, "", "missing key before =")
+		p.errorf(at.line, at.col, "write KEY=VALUE", "missing key before =")
 	case !p.inside:
 		if !p.outside {
 			p.errorf(at.line, at.col, "open a section first, such as [Container]",
@@ -340,9 +371,9 @@ func header(line string) (name string, ok bool) {
 func (p *lexer) open(name string, at piece) {
 	switch {
 	case name == "":
-		p.errorf(at.line, at.col, "", "section without a name")
+		p.errorf(at.line, at.col, "write [Container], [ScaleToZero] or the like", "section without a name")
 	case !validName(name):
-		p.errorf(at.line, at.col, "", "invalid section name %q", name)
+		p.errorf(at.line, at.col, "write [Container], [ScaleToZero] or the like", "invalid section name %q", name)
 	default:
 		p.enter(name, at)
 	}
@@ -432,7 +463,7 @@ func (p *lexer) warnf(line, col int, hint, format string, args ...any) {
 // there are more, and is an error whatever they are.
 func (p *lexer) room(line int) bool {
 	if len(p.ds) == maxProblems {
-		p.ds.Errorf(Pos{File: p.file.Path, Line: line}, "", "too many problems in this file")
+		p.ds.Errorf(Pos{File: p.file.Path, Line: line}, "repair these first", "too many problems in this file")
 	}
 	return len(p.ds) < maxProblems
 }

@@ -129,9 +129,9 @@ func parseTests() []struct{ name, text, want string } {
 				"f:1:1: error: assignment before the first section\n" +
 				"hint: open a section first, such as [Container]\n" +
 				"f:4:1: error: expected KEY=VALUE, [SECTION] or a comment\nhint: a comment starts with #\n" +
-				"f:5:1: error: missing key before =\n" +
-				"f:6:1: error: section without a name\n" +
-				"f:7:1: error: invalid section name \"a[b\"\n",
+				"f:5:1: error: missing key before =\nhint: write KEY=VALUE\n" +
+				"f:6:1: error: section without a name\nhint: write [Container], [ScaleToZero] or the like\n" +
+				"f:7:1: error: invalid section name \"a[b\"\nhint: write [Container], [ScaleToZero] or the like\n",
 		},
 		{
 			"missing bracket", "[A]\n [Container\nImage=a\n[Service] # c\nB=1\n",
@@ -143,12 +143,12 @@ func parseTests() []struct{ name, text, want string } {
 		{
 			"nul and carriage return", "[A]\nx=a\x00b\ny=a\rz=b\n# \x00 \r c\nv=1\n",
 			"1:1 [A]\n5:1 A.v, 5:3 \"1\"\n" +
-				"f:2:4: error: NUL byte\n" +
+				"f:2:4: error: NUL byte\nhint: save the file as plain text\n" +
 				"f:3:4: error: carriage return inside a line\nhint: end lines with \\n or \\r\\n\n",
 		},
 		{
 			"nul in a continued line", "[A]\nx=a \\\nb\x00 \\\nc\nv=1\n",
-			"1:1 [A]\n5:1 A.v, 5:3 \"1\"\nf:3:2: error: NUL byte\n",
+			"1:1 [A]\n5:1 A.v, 5:3 \"1\"\nf:3:2: error: NUL byte\nhint: save the file as plain text\n",
 		},
 		{
 			"invalid utf-8", "[A]\nx=\u00e9 \xe9\n",
@@ -173,7 +173,7 @@ func TestParseTellsSoManyProblemsOnly(t *testing.T) {
 	if len(ds) != maxProblems+1 {
 		t.Fatalf("%d diagnostics, want %d", len(ds), maxProblems+1)
 	}
-	if got, want := ds[maxProblems].String(), "f:101: error: too many problems in this file"; got != want {
+	if got, want := ds[maxProblems].String(), "f:101: error: too many problems in this file\nhint: repair these first"; got != want {
 		t.Errorf("last is %q, want %q", got, want)
 	}
 }

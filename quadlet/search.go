@@ -42,7 +42,8 @@ type Search struct {
 // Dirs are the directories that hold the Quadlet files, first come first
 // served, with their subdirectories and with symlinks resolved. They are those
 // of Quadlet 6.0.0 (GetUnitDirs in pkg/systemd/quadlet/unitdirs.go), without
-// the ones that do not exist.
+// the ones that do not exist. An error among the diagnostics means that some
+// are missing.
 func (s Search) Dirs() ([]string, Diagnostics) {
 	w := walk{seen: make(map[string]bool)}
 	if env := s.getenv("QUADLET_UNIT_DIRS"); env != "" {
@@ -142,7 +143,7 @@ func (w *walk) add(path string) {
 	dir, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			w.ds.Warnf(Pos{File: path}, "", "cannot follow: %v", reason(err))
+			w.ds.Errorf(Pos{File: path}, "", "cannot follow: %v", reason(err))
 		}
 		return
 	}
@@ -159,7 +160,7 @@ func (w *walk) descend(dir string) {
 	}
 	if len(w.dirs) == maxDirs {
 		w.full = true
-		w.ds.Warnf(Pos{File: dir}, "", "more than %d directories, it and what follows is ignored", maxDirs)
+		w.ds.Errorf(Pos{File: dir}, "keep only Quadlet files below the search directories", "more than %d directories, it and what follows is ignored", maxDirs)
 		return
 	}
 	w.seen[dir] = true
@@ -184,7 +185,7 @@ type Sources struct {
 }
 
 // Scan reads the search directories once. The diagnostics tell which could not
-// be read.
+// be read: files may be missing then.
 func Scan(dirs []string) (*Sources, Diagnostics) {
 	var ds Diagnostics
 	s := &Sources{dirs: dirs, dropins: make(map[string][]dropinDir)}
@@ -192,7 +193,7 @@ func Scan(dirs []string) (*Sources, Diagnostics) {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			ds.Warnf(Pos{File: dir}, "", "cannot read directory: %v", reason(err))
+			ds.Errorf(Pos{File: dir}, "", "cannot read directory: %v", reason(err))
 		}
 		for _, e := range entries {
 			name := e.Name()

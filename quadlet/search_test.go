@@ -181,8 +181,8 @@ func TestDirs(t *testing.T) {
 			"symlink loop", System, env("QUADLET_UNIT_DIRS=ROOT/loop"),
 			[]string{
 				"/loop",
-				"/loop/a: warning: cannot follow: EvalSymlinks: too many links",
-				"/loop/b: warning: cannot follow: EvalSymlinks: too many links",
+				"/loop/a: error: cannot follow: EvalSymlinks: too many links",
+				"/loop/b: error: cannot follow: EvalSymlinks: too many links",
 			},
 		},
 	}
@@ -222,7 +222,7 @@ func TestUnits(t *testing.T) {
 		"file",
 	)
 	s, ds := Scan([]string{root + "/1", root + "/missing", root + "/2", root + "/file"})
-	if got, want := under(root, texts(ds)), "/file: warning: cannot read directory: not a directory"; got != want {
+	if got, want := under(root, texts(ds)), "/file: error: cannot read directory: not a directory"; got != want {
 		t.Errorf("diagnostics %q, want %q", got, want)
 	}
 	want := lines("/1/a.container", "/1/b.container", "/1/dir.container", "/2/c.container")

@@ -1,7 +1,9 @@
 package quadlet
 
 import (
+	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -24,8 +26,15 @@ type Spec struct {
 	StartTimeout Span
 	AutoStart    bool
 	Listen       []Listener
-	Published    []string // PublishPort= values that stay Podman's
+	Published    []Published
 	Network      Network
+}
+
+// Published is a PublishPort= value that stays Podman's, and where the file
+// says so.
+type Published struct {
+	Value string
+	Pos   Pos
 }
 
 // Listener is a public side and where the file says so.
@@ -56,6 +65,18 @@ func NewSpec(f *File, m Manager) (*Spec, Diagnostics) {
 	s.readPorts(&ds)
 	s.checkKind(&ds)
 	return s, ds
+}
+
+// NotScaled tells that a file of another kind has the section in vain.
+func (f *File) NotScaled() Diagnostics {
+	var ds Diagnostics
+	for _, s := range f.Sections {
+		if scaleSection(s.Name) {
+			ds.Errorf(s.Pos, "move the section to the .container file of the app",
+				"[%s] is for .container files: nothing is scaled here", s.Name)
+		}
+	}
+	return ds
 }
 
 func (s *Spec) readSection(ds *Diagnostics) {
@@ -92,7 +113,11 @@ func didYouMean(name string, keys []Key) string {
 	if k := nearest(name, keys); k != "" {
 		return fmt.Sprintf("did you mean %s=?", k)
 	}
-	return ""
+	hint := "the keys are"
+	for _, k := range keys {
+		hint += " " + k.Name + "="
+	}
+	return hint
 }
 
 // listen adds one Listen= line; an empty one forgets those before it.
@@ -111,7 +136,9 @@ func (s *Spec) listen(value string) error {
 		}
 	}
 	for _, p := range ports {
-		s.Listen = append(s.Listen, each(p)...)
+		for _, one := range p.Each() {
+			s.Listen = append(s.Listen, Listener{Publish: one})
+		}
 	}
 	return nil
 }
@@ -120,7 +147,7 @@ func (s *Spec) listen(value string) error {
 func forwardable(p Publish) error {
 	switch {
 	case p.Unix():
-		return &ValueError{Message: "unix sockets are not supported yet"}
+		return &ValueError{Message: "unix sockets are not supported yet", Hint: "listen on a port of this machine only: 127.0.0.1:8080:80"}
 	case p.Protocol != "tcp":
 		return &ValueError{
 			Message: fmt.Sprintf("%s is not supported yet", p.Protocol),
@@ -128,19 +155,6 @@ func forwardable(p Publish) error {
 		}
 	}
 	return nil
-}
-
-// each makes one listener of every port of a range.
-func each(p Publish) []Listener {
-	var out []Listener
-	for i := range p.Count {
-		one := p
-		one.HostPort += uint16(i)
-		one.ContainerPort += uint16(i)
-		one.Count = 1
-		out = append(out, Listener{Publish: one})
-	}
-	return out
 }
 
 // readPorts settles which ports are scaled and which stay published by Podman.
@@ -152,9 +166,11 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 		switch {
 		case named && err != nil:
 			// Podman's to judge: it may be a variable, or have no host port.
-			s.Published = append(s.Published, e.Value)
+			s.Published = append(s.Published, Published{e.Value, e.Pos})
 		case named:
-			s.Published = append(s.Published, s.unscaled(e.Value, ports)...)
+			for _, value := range s.unscaled(e.Value, ports) {
+				s.Published = append(s.Published, Published{value, e.Pos})
+			}
 		case err != nil:
 			ds.Value(e, err)
 		default:
@@ -174,9 +190,8 @@ func (s *Spec) scale(e Entry, ports []Publish, ds *Diagnostics) {
 			ds.Value(e, err)
 			continue
 		}
-		for _, l := range each(p) {
-			l.Pos = e.Pos
-			s.Listen = append(s.Listen, l)
+		for _, one := range p.Each() {
+			s.Listen = append(s.Listen, Listener{one, e.Pos})
 		}
 	}
 }
@@ -186,7 +201,7 @@ func (s *Spec) unscaled(value string, ports []Publish) []string {
 	var kept []string
 	whole := true
 	for _, p := range ports {
-		for _, one := range each(p) {
+		for _, one := range p.Each() {
 			if s.listensFor(one.ContainerPort, one.Protocol) {
 				whole = false
 				continue
@@ -218,10 +233,20 @@ func (p Publish) published() string {
 	return text
 }
 
+const ownNetwork = "give it a network of its own: containers on one Network=NAME.network reach each other by name"
+
 // readNetwork refuses the networks in which the proxy cannot reach the app.
 func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 	if e, ok := s.File.Last("Container", "Pod"); ok && e.Value != "" {
-		ds.Errorf(e.Pos, "", "a container in a pod cannot be scaled by itself")
+		ds.Errorf(e.Pos, ownNetwork, "a container in a pod cannot be scaled by itself")
+	}
+	for _, e := range s.File.All("Container", "PodmanArgs") {
+		for _, arg := range e.Arguments() {
+			switch option, _, _ := strings.Cut(arg, "="); option {
+			case "--network", "--net", "--pod":
+				ds.Errorf(e.Pos, "write Network= in [Container]", "%s in PodmanArgs= hides from zerolet how the container is reached", option)
+			}
+		}
 	}
 	for _, e := range s.File.All("Container", "Network") {
 		mode, _, _ := strings.Cut(e.Value, ":")
@@ -229,7 +254,7 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 		case mode == "host":
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
-			ds.Errorf(e.Pos, "", "a container in the network of another one cannot be scaled")
+			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
 		case m == System && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
 			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager",
 				"a rootful container with Network=%s has no port that the proxy can reach", mode)
@@ -240,23 +265,40 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 // checkKind refuses files that are not one long-running service.
 func (s *Spec) checkKind(ds *Diagnostics) {
 	whole := Pos{File: s.File.Path}
-	if strings.Contains(s.File.Name(), "@") {
-		ds.Errorf(whole, "write one .container file for each instance", "a template cannot be scaled")
+	if base, instance, ok := strings.Cut(s.Unit, "@"); ok {
+		// Its sockets would be instances too, and two instances of one file
+		// cannot listen on one port.
+		ds.Errorf(whole, fmt.Sprintf("write a file for each instance, such as %s-%s.container, with a port of its own", base, cmp.Or(instance, "1")),
+			"a template or an instance of one cannot be scaled")
 	}
 	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {
 		ds.Errorf(e.Pos, "remove Type=oneshot", "a service that ends by itself cannot be scaled")
 	}
+	s.checkAliases(ds)
 	if !validUnit(s.Unit) {
 		ds.Errorf(whole, "use letters, digits and :-_. only", "%q is not the name of a systemd unit", s.Unit)
 		s.Unit = ""
 	}
 }
 
-// validUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with our
-// longest suffix, at most 255 bytes.
+// checkAliases tells of names that lead nowhere: stock Quadlet makes each a
+// link to the service, whose type it must have.
+func (s *Spec) checkAliases(ds *Diagnostics) {
+	for _, e := range s.File.All("Install", "Alias") {
+		for _, alias := range e.Words() {
+			if filepath.Ext(alias) != ".service" {
+				ds.Warnf(e.Pos, "Alias= names the service: write "+stem(alias)+".service, or leave it out",
+					"alias %s is not used: it does not end in .service", alias)
+			}
+		}
+	}
+}
+
+// validUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with what
+// we make of it, at most 255 bytes, which is also the limit of a file's name.
 func validUnit(name string) bool {
-	const suffix = "-proxy.service"
-	if name == "" || len(name)+len(suffix) > 255 {
+	const longest = "50-zerolet-.conf"
+	if name == "" || len(name)+len(longest) > 255 {
 		return false
 	}
 	const valid = `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\@`

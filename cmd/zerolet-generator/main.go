@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/zerolet/zerolet/generator"
@@ -15,6 +16,9 @@ import (
 )
 
 func main() {
+	// It ends in a moment: memory is collected only if there is much of it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(48 << 20)
 	os.Exit(run(os.Args, os.Getenv, os.Stderr))
 }
 

@@ -54,7 +54,7 @@ func TestCommandLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := proxy.Config{
-			Container: "web.service", PIDFile: pidFile,
+			Container: "web.service", PIDFile: pidFile, Published: pidFile == "",
 			IdleTimeout: 90 * time.Second, StartTimeout: proxy.Infinity, DrainTimeout: 10 * time.Second,
 		}
 		if want.Forwards = got.Forwards; !reflect.DeepEqual(got, want) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -13,11 +14,13 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-const usage = `usage: zerolet COMMAND [--system|--user] [NAME|FILE...]
+const usage = `usage: zerolet COMMAND [--system|--user] [--json] [NAME|FILE...]
 
 commands:
   check     read the scaled .container files and say what is wrong with them
@@ -26,19 +29,32 @@ commands:
 Without a NAME or FILE: every scaled file of the manager. The manager is the
 system's for root and the user's otherwise.
 
-exit status: 0 all is well, 1 a file has an error, 2 usage
+--json: check prints one JSON object, for editors (docs/diagnostics.md)
+
+exit status: 0 all is well (there may be warnings), 1 a file has an error,
+2 the command line is wrong, 3 something else failed: a directory cannot be
+read, the output cannot be written
 `
 
 // Exit statuses, as the usage text says.
 const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
+	exitOK      = 0
+	exitError   = 1
+	exitUsage   = 2
+	exitFailure = 3
 )
 
 func main() {
-	m := machine{getenv: os.Getenv, uid: os.Getuid(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir()}
+	m := machine{
+		getenv: os.Getenv, uid: os.Getuid(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(),
+		color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	}
 	os.Exit(run(os.Args[1:], m, os.Stdout, os.Stderr))
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) // as isatty(3) does
+	return err == nil
 }
 
 // machine is what the commands ask of the machine they run on.
@@ -47,6 +63,7 @@ type machine struct {
 	uid     int
 	quadlet string // path of its own Quadlet, or ""
 	prefix  string // PREFIX of the installation
+	color   bool   // standard error is a terminal that wants it
 }
 
 func run(args []string, m machine, stdout, stderr io.Writer) int {
@@ -65,18 +82,32 @@ func run(args []string, m machine, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	ds := plan.All()
-	for _, d := range ds {
-		fmt.Fprintln(stderr, d)
+	if err := c.show(plan, units, ds, stdout, printer{stderr, m.color}); err != nil {
+		fmt.Fprintf(stderr, "zerolet: error: %v\n", err)
+		return exitFailure
 	}
-	if c.verb == "render" {
-		render(stdout, units)
-	} else {
-		check(stdout, plan)
-	}
-	if ds.HasErrors() {
+	switch {
+	case plan.Search.HasErrors():
+		return exitFailure
+	case ds.HasErrors():
 		return exitError
 	}
 	return exitOK
+}
+
+// show prints what the command found. An error means that it could not be
+// written.
+func (c command) show(plan *generator.Plan, units []generator.Unit, ds quadlet.Diagnostics, stdout io.Writer, p printer) error {
+	if c.json {
+		return newReport(plan, ds).write(stdout)
+	}
+	for _, d := range ds {
+		p.print(d)
+	}
+	if c.verb == "render" {
+		return render(stdout, units)
+	}
+	return check(stdout, plan)
 }
 
 // command is a parsed command line.
@@ -84,6 +115,7 @@ type command struct {
 	verb    string
 	manager quadlet.Manager
 	names   []string
+	json    bool
 }
 
 func parse(args []string, uid int) (command, error) {
@@ -103,6 +135,9 @@ func parse(args []string, uid int) (command, error) {
 	flags.SetOutput(io.Discard)
 	system := flags.Bool("system", uid == 0, "")
 	user := flags.Bool("user", false, "")
+	if c.verb == "check" {
+		flags.BoolVar(&c.json, "json", false, "")
+	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return c, err
 	}
@@ -169,31 +204,37 @@ func prefixDir() string {
 }
 
 // check prints a line for each endpoint that would be made.
-func check(w io.Writer, plan *generator.Plan) {
+func check(w io.Writer, plan *generator.Plan) error {
 	for _, e := range plan.Endpoints {
 		if e.Refused() {
 			continue
 		}
-		var on []string
-		for _, f := range e.Forwards {
-			on = append(on, f.Stream())
+		stops := fmt.Sprintf("stops %s after the last connection", e.Spec.IdleTimeout)
+		if e.Spec.IdleTimeout == quadlet.Infinity {
+			stops = "never stops"
 		}
-		fmt.Fprintf(w, "%s.service: listens on %s, stops %s after the last connection\n",
-			e.Spec.Unit, strings.Join(on, " "), e.Spec.IdleTimeout)
+		_, err := fmt.Fprintf(w, "%s.service: listens on %s, %s\n", e.Spec.Unit, strings.Join(listens(e), " "), stops)
+		if err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // render prints units as "systemctl cat" does, each after the path it gets.
-func render(w io.Writer, units []generator.Unit) {
+func render(w io.Writer, units []generator.Unit) error {
+	var b bytes.Buffer
 	for i, u := range units {
 		if i > 0 {
-			fmt.Fprintln(w)
+			b.WriteByte('\n')
 		}
-		fmt.Fprintf(w, "# %s/%s\n", u.Priority, u.Name)
+		fmt.Fprintf(&b, "# %s/%s\n", u.Priority, u.Name)
 		if u.Link != "" {
-			fmt.Fprintf(w, "# link to %s\n", u.Link)
+			fmt.Fprintf(&b, "# link to %s\n", u.Link)
 			continue
 		}
-		w.Write(u.Text())
+		b.Write(u.Text())
 	}
+	_, err := w.Write(b.Bytes())
+	return err
 }

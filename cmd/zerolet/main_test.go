@@ -2,12 +2,19 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -49,6 +56,190 @@ func rendered(t *testing.T, dir, manager string) string {
 	status := run([]string{"render", "--" + manager}, m, &stdout, &stderr)
 	text := fmt.Sprintf("exit status %d\n%s\n%s", status, stderr.String(), stdout.String())
 	return strings.ReplaceAll(text, abs, "/DIR")
+}
+
+// Whatever can be set right says how.
+func TestHints(t *testing.T) {
+	dirs, err := os.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, dir := range dirs {
+		if !dir.IsDir() {
+			continue
+		}
+		for _, d := range checked(t, filepath.Join("testdata", dir.Name())).Diagnostics {
+			if d.Severity == "error" {
+				count++
+				if d.Hint == "" || strings.HasSuffix(d.Hint, ".") {
+					t.Errorf("%s:%d: %q has the hint %q", d.File, d.Line, d.Message, d.Hint)
+				}
+			}
+		}
+	}
+	if count < 30 {
+		t.Errorf("only %d errors in testdata", count)
+	}
+}
+
+// checked is what check --json prints, read strictly.
+func checked(t *testing.T, dir string) report {
+	t.Helper()
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine{uid: 1000, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
+	}}
+	var stdout, stderr bytes.Buffer
+	run([]string{"check", "--json"}, m, &stdout, &stderr)
+	if stderr.Len() > 0 {
+		t.Errorf("%s: --json prints to standard error: %s", dir, &stderr)
+	}
+	var r report
+	decoder := json.NewDecoder(&stdout)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil || r.Version != 1 || decoder.More() {
+		t.Fatalf("%s: %v, version %d", dir, err, r.Version)
+	}
+	return r
+}
+
+// docs/diagnostics.md shows what check says of one file, plain and as JSON, and
+// names every field.
+func TestDiagnosticsDocument(t *testing.T) {
+	const path = "../../docs/diagnostics.md"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(data)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.container")
+	if err := os.WriteFile(file, []byte(block(t, doc, "ini")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := machine{uid: 1000, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
+	}}
+	const home = "/home/user/.config/containers/systemd"
+	var stdout, stderr bytes.Buffer
+	if status := run([]string{"check"}, m, &stdout, &stderr); status != exitError {
+		t.Errorf("status %d", status)
+	}
+	run([]string{"check", "--json"}, m, &stdout, &stderr)
+	for language, b := range map[string]*bytes.Buffer{"text": &stderr, "json": &stdout} {
+		got := strings.ReplaceAll(b.String(), dir, home)
+		doc = strings.Replace(doc, "```"+language+"\n"+block(t, doc, language)+"```", "```"+language+"\n"+got+"```", 1)
+	}
+	golden(t, path, doc)
+	for _, shape := range []any{report{}, reportDiagnostic{}, reportEndpoint{}} {
+		for i := range reflect.TypeOf(shape).NumField() {
+			name, _, _ := strings.Cut(reflect.TypeOf(shape).Field(i).Tag.Get("json"), ",")
+			if !strings.Contains(doc, "`"+name+"`") {
+				t.Errorf("the document does not describe %s", name)
+			}
+		}
+	}
+}
+
+// block is the first code block of a language.
+func block(t *testing.T, text, language string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, "```"+language+"\n")
+	body, _, closed := strings.Cut(rest, "```")
+	if !ok || !closed {
+		t.Fatalf("no block of %s", language)
+	}
+	return body
+}
+
+// Colour is for terminals, and changes nothing else.
+func TestColor(t *testing.T) {
+	abs, err := filepath.Abs("testdata/hints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine{uid: 1000, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
+	}}
+	var stdout, plain, colored bytes.Buffer
+	run([]string{"check"}, m, &stdout, &plain)
+	m.color = true
+	run([]string{"check"}, m, &stdout, &colored)
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(colored.String(), "\x1b[1;31merror\x1b[0m") {
+		t.Errorf("plain %q, colored %q", &plain, &colored)
+	}
+	stripped := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(colored.String(), "")
+	if stripped != plain.String() {
+		t.Errorf("without colour it is %s, not %s", stripped, &plain)
+	}
+}
+
+// The caret stands below the byte of the column, whatever is before it.
+func TestExcerpt(t *testing.T) {
+	long := strings.Repeat("é", 200)
+	for _, test := range []struct {
+		text        string
+		col         int
+		line, caret string
+	}{
+		{"Key=value\r\n", 5, "Key=value", "    "},
+		{"\tKey=\tvalue\n", 7, "\tKey=\tvalue", "\t    \t"},
+		{"Kéy=x", 6, "Kéy=x", "    "},
+		{"a\x1b[2Jb=\xff", 7, "a\ufffd[2Jb=\ufffd", "      "},
+		{"abc", 4, "abc", "   "},
+		{"abc", 5, "", ""},
+		{long, 201, "…" + strings.Repeat("é", 30) + strings.Repeat("é", 20) + "…", strings.Repeat(" ", 31)},
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, []byte("first\n"+test.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		line, caret, ok := excerpt(quadlet.Pos{File: path, Line: 2, Col: test.col})
+		if line != test.line || caret != test.caret || ok != (test.line != "") {
+			t.Errorf("%q at %d: %q, %q", test.text, test.col, line, caret)
+		}
+	}
+}
+
+// A search that could not see everything, and output that is lost, are not
+// success.
+func TestFailure(t *testing.T) {
+	loop := t.TempDir()
+	if err := errors.Join(os.Symlink("b", filepath.Join(loop, "a")), os.Symlink("a", filepath.Join(loop, "b"))); err != nil {
+		t.Fatal(err)
+	}
+	basic, err := filepath.Abs("testdata/basic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, test := range []struct {
+		dir    string
+		args   []string
+		stdout io.Writer
+		stderr string
+	}{
+		{loop, []string{"check"}, io.Discard, "too many links"},
+		{basic, []string{"check"}, full, "no space left"},
+		{basic, []string{"check", "--json"}, full, "no space left"},
+		{basic, []string{"render"}, full, "no space left"},
+	} {
+		m := machine{uid: 1000, getenv: func(name string) string {
+			return map[string]string{"QUADLET_UNIT_DIRS": test.dir}[name]
+		}}
+		var stderr bytes.Buffer
+		if status := run(test.args, m, test.stdout, &stderr); status != exitFailure || !strings.Contains(stderr.String(), test.stderr) {
+			t.Errorf("%v: status %d: %s", test.args, status, &stderr)
+		}
+	}
 }
 
 func golden(t *testing.T, path, got string) {

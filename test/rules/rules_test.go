@@ -49,7 +49,7 @@ func imports() map[string][]string {
 		"quadlet":               {"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet"},
 		"generator":             {module + "/quadlet", systemd + "unit"},
 		"proxy":                 {systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
-		"cmd/zerolet":           {module + "/quadlet", module + "/generator"},
+		"cmd/zerolet":           {module + "/quadlet", module + "/generator", "golang.org/x/sys/unix"},
 		"cmd/zerolet-generator": {module + "/quadlet", module + "/generator", systemd + "journal"},
 		"cmd/zerolet-proxy":     {module + "/proxy", systemd + "activation"},
 	}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// printer shows diagnostics to a person: each with its source line and a caret
+// below the column.
+type printer struct {
+	w     io.Writer
+	color bool
+}
+
+func (p printer) print(d quadlet.Diagnostic) {
+	severity := p.paint("1;35", d.Severity.String()) // bold magenta and red, as compilers have them
+	if d.Severity == quadlet.Error {
+		severity = p.paint("1;31", d.Severity.String())
+	}
+	fmt.Fprintf(p.w, "%s: %s: %s\n", p.paint("1", d.Pos.String()), severity, d.Message)
+	if line, caret, ok := excerpt(d.Pos); ok {
+		number := fmt.Sprintf("%5d", d.Pos.Line)
+		fmt.Fprintf(p.w, "%s | %s\n%s | %s%s\n", number, line,
+			strings.Repeat(" ", len(number)), caret, p.paint("1;32", "^"))
+	}
+	if d.Hint != "" {
+		fmt.Fprintf(p.w, "%s: %s\n", p.paint("36", "hint"), d.Hint)
+	}
+}
+
+func (p printer) paint(style, text string) string {
+	if !p.color {
+		return text
+	}
+	return "\x1b[" + style + "m" + text + "\x1b[0m"
+}
+
+// excerpt is the line at a position as it can be shown, and what puts a caret
+// below the column: tabs stay, everything else is as wide as a space. Of a long
+// line only what is near the column is shown.
+func excerpt(pos quadlet.Pos) (line, caret string, ok bool) {
+	const before, after = 60, 40
+	text, ok := sourceLine(pos)
+	if !ok || pos.Col < 1 || pos.Col > len(text)+1 {
+		return "", "", false
+	}
+	head, tail := text[:pos.Col-1], text[pos.Col-1:]
+	if len(head) > before {
+		head = "…" + cutFront(head, before)
+	}
+	if len(tail) > after {
+		tail = cutBack(tail, after) + "…"
+	}
+	head, tail = shown(head), shown(tail)
+	caret = strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, head)
+	return strings.TrimRight(head+tail, " \t"), caret, true
+}
+
+// cutFront and cutBack keep at most n bytes and split no character.
+func cutFront(s string, n int) string {
+	s = s[len(s)-n:]
+	for len(s) > 0 && !utf8.RuneStart(s[0]) {
+		s = s[1:]
+	}
+	return s
+}
+
+func cutBack(s string, n int) string {
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// shown keeps the terminal from obeying what stands in a file.
+func shown(s string) string {
+	parts := strings.Split(s, "\t")
+	for i := range parts {
+		parts[i] = quadlet.Printable(parts[i])
+	}
+	return strings.Join(parts, "\t")
+}
+
+// sourceLine reads one line of a file. Only files that were read as Quadlet
+// files have positions with a line, so this does not open a FIFO.
+func sourceLine(pos quadlet.Pos) (string, bool) {
+	if pos.Line < 1 {
+		return "", false
+	}
+	f, err := os.Open(pos.File)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	for n := 1; ; n++ {
+		line, err := r.ReadString('\n')
+		if n == pos.Line {
+			return strings.TrimRight(line, "\r\n"), line != ""
+		}
+		if err != nil {
+			return "", false
+		}
+	}
+}
+
+// report is what check --json prints; docs/diagnostics.md describes it.
+type report struct {
+	Version     int                `json:"version"`
+	Diagnostics []reportDiagnostic `json:"diagnostics"`
+	Endpoints   []reportEndpoint   `json:"endpoints"`
+}
+
+type reportDiagnostic struct {
+	File     string `json:"file"`
+	Line     int    `json:"line,omitempty"`
+	Column   int    `json:"column,omitempty"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+type reportEndpoint struct {
+	Service     string   `json:"service"`
+	File        string   `json:"file"`
+	Listen      []string `json:"listen"`
+	IdleTimeout string   `json:"idleTimeout"`
+}
+
+func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
+	r := report{Version: 1, Diagnostics: []reportDiagnostic{}, Endpoints: []reportEndpoint{}}
+	for _, d := range ds {
+		r.Diagnostics = append(r.Diagnostics, reportDiagnostic{
+			File: d.Pos.File, Line: d.Pos.Line, Column: d.Pos.Col,
+			Severity: d.Severity.String(), Message: d.Message, Hint: d.Hint,
+		})
+	}
+	for _, e := range plan.Endpoints {
+		if !e.Refused() {
+			r.Endpoints = append(r.Endpoints, reportEndpoint{
+				Service: e.Spec.Unit + ".service", File: e.Spec.File.Path,
+				Listen: listens(e), IdleTimeout: e.Spec.IdleTimeout.String(),
+			})
+		}
+	}
+	return r
+}
+
+func (r report) write(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(r)
+}
+
+func listens(e *generator.Endpoint) []string {
+	var on []string
+	for _, f := range e.Forwards {
+		on = append(on, f.Stream())
+	}
+	return on
+}

@@ -1,0 +1,48 @@
+package quadlet
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// refused is the diagnostic of a file that Quadlet does not convert, at the
+// line that its message is about as far as that can be told.
+func refused(f *File, message string) Diagnostics {
+	var ds Diagnostics
+	pos, key := locate(f, message)
+	hint := ""
+	switch {
+	case strings.HasPrefix(message, "unsupported key ") && key != "":
+		hint = "remove it: podman-systemd.unit(5) of this Podman has the keys that its Quadlet knows"
+	case strings.Contains(message, "was not found") || strings.Contains(message, "does not exist"):
+		hint = "write that file, or name an object that Podman has without the extension"
+	case strings.HasPrefix(message, "no Image or Rootfs"):
+		hint = "add Image= to [Container]"
+	case key != "":
+		hint = "podman-systemd.unit(5) tells what " + key + "= may be"
+	}
+	ds.Errorf(pos, hint, "quadlet: %s", strings.TrimSuffix(message, " in "+f.Path))
+	return ds
+}
+
+// locate finds the assignment that a message of Quadlet's names, by the key
+// ("unsupported key 'Foo' in group 'Container'", "invalid KillMode 'x'") or by
+// a file in the value ("requested Quadlet image x.image was not found"); else
+// the section, else the file.
+func locate(f *File, message string) (pos Pos, key string) {
+	words := strings.FieldsFunc(message, func(r rune) bool { return strings.ContainsRune(" '\",:", r) })
+	for _, word := range words {
+		for _, e := range slices.Backward(f.Entries) {
+			if e.Key == word || isUnitKind(filepath.Ext(word)) && strings.Contains(e.Value, word) {
+				return e.Pos, e.Key
+			}
+		}
+	}
+	for _, s := range f.Sections {
+		if s.Name == "Container" {
+			return s.Pos, ""
+		}
+	}
+	return Pos{File: f.Path}, ""
+}
