@@ -7,20 +7,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
 
 // Every command in README and docs does what it says: the file to copy, the
 // lines after "$" and "#", and the commands inside the text.
 func TestDocs(t *testing.T) {
-	m := boot(t, lab.Options{})
-	h := &host{T: t, Session: m.User(), m: m, port: 8080}
+	m := harness.Boot(t, lab.Options{})
+	h := &harness.Host{T: t, Session: m.User(), M: m, Port: 8080}
 	if _, err := h.NginxImage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	readme := read(t, "../../README.md")
 	file := between(t, readme, "```ini\n", "```")
-	h.put("web.container", file)
+	h.PutFile("web.container", file)
 
 	console := regexp.MustCompile("(?s)```console\n(.*?)```")
 	for _, block := range console.FindAllStringSubmatch(readme, -1) {
@@ -30,7 +31,7 @@ func TestDocs(t *testing.T) {
 				continue
 			}
 			h.Must(t, "sh", "-c", strings.TrimPrefix(line, "$ "))
-			h.waitState("web-proxy.socket", "active")
+			h.WaitState("web-proxy.socket", "active")
 		}
 	}
 	if out := h.Must(t, "curl", "-sS", "http://localhost:8080/"); !strings.Contains(out, "nginx") {
@@ -47,7 +48,7 @@ func TestDocs(t *testing.T) {
 
 // inline runs the commands in a document's text: those for the user's manager
 // as the user, those for the system's as root.
-func inline(t *testing.T, h *host, path string) {
+func inline(t *testing.T, h *harness.Host, path string) {
 	command := regexp.MustCompile("`((?:make|zerolet|systemctl|loginctl) [^`]+)`")
 	for _, match := range command.FindAllStringSubmatch(read(t, path), -1) {
 		line := match[1]
@@ -59,10 +60,10 @@ func inline(t *testing.T, h *host, path string) {
 		s := h.Session
 		if strings.HasPrefix(line, "loginctl ") {
 			// logind asks for the caller's cgroup, and the lab enters from outside.
-			s, line = h.m.Root(), "systemd-run --quiet --wait --pipe "+line
+			s, line = h.M.Root(), "systemd-run --quiet --wait --pipe "+line
 		}
 		if strings.HasPrefix(line, "systemctl ") && !strings.Contains(line, "--user") {
-			s = h.m.Root()
+			s = h.M.Root()
 			if strings.Contains(line, "web") { // the documents' example is the user's
 				line = strings.Replace(line, "systemctl", "systemctl --user", 1)
 				s = h.Session
@@ -76,6 +77,7 @@ func inline(t *testing.T, h *host, path string) {
 
 func makeTarget(t *testing.T, target string) {
 	t.Helper()
+	target, _, _ = strings.Cut(target, " ")
 	if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(target) + `:`).MatchString(read(t, "../../Makefile")) {
 		t.Errorf("there is no make %s", target)
 	}

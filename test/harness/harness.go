@@ -1,0 +1,249 @@
+// Package harness is what the tests of zerolet in the lab share: a machine
+// with zerolet installed, an endpoint on it, a client. It holds no tests and
+// does not know how zerolet works inside.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// Patience bounds every wait for a condition; nothing is timed.
+const Patience = 60 * time.Second
+
+// install is a directory with what "make install" writes. Two packages of
+// tests may ask at the same time; the lock keeps the builds apart.
+var install = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
+	dir, err := os.MkdirTemp("", "zerolet-install-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install", "DESTDIR="+dir).CombinedOutput()
+	if err != nil {
+		return dir, fmt.Errorf("make install: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// Main is the TestMain of a package that calls [Boot]. It ends the process.
+func Main(m *testing.M) {
+	status := m.Run()
+	if dir, err := install(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(status)
+}
+
+// Boot is a machine with zerolet installed. It ends with the test.
+func Boot(t testing.TB, o lab.Options) *lab.Machine {
+	t.Helper()
+	m := lab.New(t, o)
+	Install(t, m)
+	return m
+}
+
+// Install installs zerolet, anew if it is there.
+func Install(t testing.TB, m *lab.Machine) {
+	t.Helper()
+	dir, err := install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Install(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Each runs a test as root and as the rootless user of one machine.
+func Each(t *testing.T, m *lab.Machine, test func(t *testing.T, h *Host)) {
+	for i, s := range m.Sessions() {
+		t.Run(s.Name, func(t *testing.T) { test(t, &Host{t, s, m, 8080 + i}) })
+	}
+}
+
+// Host is one manager under test. Both managers share the machine's network,
+// so each has a port of its own.
+type Host struct {
+	*testing.T
+	*lab.Session
+	M    *lab.Machine
+	Port int
+}
+
+// App declares NAME.container with the app's image and reloads the manager.
+// Lines are added after those of the image; sections may follow.
+func (h *Host) App(name, exec string, lines ...string) {
+	h.Helper()
+	image, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Declare(name, append([]string{"Image=" + image, "Exec=" + exec}, lines...)...)
+}
+
+// Declare is App with an image of the caller's.
+func (h *Host) Declare(name string, lines ...string) {
+	h.Helper()
+	h.PutFile(name+".container", "[Container]\n"+strings.Join(lines, "\n")+"\n")
+	h.Reload()
+	if !slices.Contains(lines, "AutoStart=no") {
+		// daemon-reload returns before the job of Upholds= is done.
+		h.WaitState(name+"-proxy.socket", "active")
+	}
+}
+
+// PutFile writes a file, see [lab.Session.Put].
+func (h *Host) PutFile(path, text string) {
+	h.Helper()
+	if err := h.Put(h.Context(), path, text); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// Reload is systemctl daemon-reload.
+func (h *Host) Reload() { h.Helper(); h.Control("daemon-reload") }
+
+// Control runs systemctl.
+func (h *Host) Control(args ...string) {
+	h.Helper()
+	if out, err := h.Systemctl(h.Context(), args...); err != nil {
+		h.Fatalf("systemctl %s: %v\n%s%s", strings.Join(args, " "), err, out.Stdout, out.Stderr)
+	}
+}
+
+// Publish is the line that publishes the app's port 80.
+func (h *Host) Publish() string { return fmt.Sprintf("PublishPort=%d:80", h.Port) }
+
+// Addr is the published address.
+func (h *Host) Addr() string { return fmt.Sprintf("127.0.0.1:%d", h.Port) }
+
+// Connect dials the published address.
+func (h *Host) Connect() *net.TCPConn {
+	h.Helper()
+	c, err := h.M.Dial(h.Context(), "tcp", h.Addr())
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// Get answers with what the app says: its start id.
+func (h *Host) Get() (string, error) { return h.GetPath("/") }
+
+// GetPath is a GET of any path.
+func (h *Host) GetPath(path string) (string, error) {
+	ctx, cancel := context.WithTimeout(h.Context(), Patience)
+	defer cancel()
+	return h.Request(ctx, path)
+}
+
+// Request is a GET that ends with ctx.
+func (h *Host) Request(ctx context.Context, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Addr()+path, nil)
+	if err != nil {
+		return "", err
+	}
+	r, err := h.M.HTTP().Do(req) //nolint:gosec // the address is the test's own
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = errors.New(r.Status)
+	}
+	return string(body), err
+}
+
+// MustGet is Get that ends the test when it fails.
+func (h *Host) MustGet() string {
+	h.Helper()
+	id, err := h.Get()
+	if err != nil {
+		h.Fatalf("request: %v\n%s", err, h.LastJournal())
+	}
+	return id
+}
+
+// LastJournal is the end of the journal, for a failed test.
+func (h *Host) LastJournal() string {
+	text, err := h.Journal(context.WithoutCancel(h.Context()), "")
+	if err != nil {
+		return err.Error()
+	}
+	return text[max(0, len(text)-16000):]
+}
+
+// State is a unit's ActiveState.
+func (h *Host) State(unit string) string { h.Helper(); return h.Property(unit, "ActiveState") }
+
+// Property is one property of a unit.
+func (h *Host) Property(unit, property string) string {
+	h.Helper()
+	value, err := h.Show(h.Context(), unit, property)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return value
+}
+
+// Expect fails the test unless the unit is in the state.
+func (h *Host) Expect(unit, state string) {
+	h.Helper()
+	if got := h.State(unit); got != state {
+		h.Errorf("%s is %s, want %s\n%s", unit, got, state, h.LastJournal())
+	}
+}
+
+// Wait waits for a condition.
+func (h *Host) Wait(what string, condition func() bool, units ...string) {
+	h.Helper()
+	h.WaitFor(h.T, Patience, what, func() (bool, error) { return condition(), nil }, units...)
+}
+
+// WaitState waits until the unit is in the state.
+func (h *Host) WaitState(unit, state string) {
+	h.Helper()
+	h.Wait(unit+" is "+state, func() bool { return h.State(unit) == state }, unit)
+}
+
+// Asleep waits until the idle container app is gone and nothing of it is left.
+func (h *Host) Asleep() {
+	const name = "app"
+	h.Helper()
+	h.WaitState(name+"-proxy.service", "inactive")
+	h.WaitState(name+".service", "inactive")
+	h.Expect(name+"-proxy.socket", "active")
+	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
+		h.Errorf("containers are left: %s", left)
+	}
+	for _, suffix := range []string{".pid", ".cid"} {
+		if _, err := os.Lstat(h.M.Host(filepath.Join(h.RuntimeDir, name+suffix))); !errors.Is(err, os.ErrNotExist) {
+			h.Errorf("%s%s is left: %v", name, suffix, err)
+		}
+	}
+	failed, err := h.M.Failed(h.Context())
+	if err != nil {
+		h.Error(err)
+	}
+	for _, unit := range failed {
+		if strings.HasPrefix(unit, h.Name+": ") {
+			h.Errorf("a failed unit: %s", unit)
+		}
+	}
+}
