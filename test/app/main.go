@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/rand"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -44,33 +46,41 @@ func main() {
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
+	var lines tally
+	endpointFlag("tally", "answer each line with the start id, its number since the start, and the line", each(lines.serve(id)))
 	endpointFlag("reset", "accept, then reset", each(reset))
 	endpointFlag("cut", "send the start id, then reset once a byte comes", each(cut(id)))
 	delay := flag.Duration("delay", 0, "wait this long before listening")
 	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
+	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
 	flag.Parse()
 	if len(endpoints) == 0 || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
 
-	onTerm(*ignore, *exit)
+	onTerm(*ignore, func() {
+		lines.print()
+		os.Exit(*exit)
+	})
 	time.Sleep(*delay)
 	failed := make(chan error)
+	var left atomic.Int64
+	left.Store(*resets)
 	for _, e := range endpoints {
 		l, err := listen(e.address)
 		if err != nil {
 			log.Fatal(err)
 		}
-		go func() { failed <- e.serve(l) }()
+		go func() { failed <- e.serve(&resetting{Listener: l, left: &left}) }()
 	}
 	fmt.Println("listening", id)
 	log.Fatal(<-failed)
 }
 
 // onTerm decides what SIGTERM does. Process 1 of a pid namespace has no default action (pid_namespaces(7)).
-func onTerm(ignore bool, exit int) {
+func onTerm(ignore bool, end func()) {
 	if ignore {
 		signal.Ignore(syscall.SIGTERM)
 		return
@@ -79,7 +89,7 @@ func onTerm(ignore bool, exit int) {
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
 		<-term
-		os.Exit(exit)
+		end()
 	}()
 }
 
@@ -159,6 +169,41 @@ func sum(c net.Conn) {
 	n, err := io.Copy(io.Discard, c)
 	if err == nil {
 		fmt.Fprintln(c, n)
+	}
+}
+
+// tally counts lines. What a start has counted in all stands on standard output when it ends by SIGTERM:
+// a test compares it with what clients were told.
+type tally struct{ n atomic.Int64 }
+
+func (l *tally) serve(id string) func(net.Conn) {
+	return func(c net.Conn) {
+		for r := bufio.NewScanner(c); r.Scan(); {
+			fmt.Fprintln(c, id, l.n.Add(1), r.Text())
+		}
+	}
+}
+
+func (l *tally) print() {
+	if n := l.n.Load(); n > 0 {
+		fmt.Println("tallied", n)
+	}
+}
+
+// resetting resets the connections that are left to reset before it passes others on.
+type resetting struct {
+	net.Listener
+	left *atomic.Int64
+}
+
+func (r *resetting) Accept() (net.Conn, error) {
+	for {
+		c, err := r.Listener.Accept()
+		if err != nil || r.left.Add(-1) < 0 {
+			return c, err
+		}
+		reset(c)
+		_ = c.Close()
 	}
 }
 

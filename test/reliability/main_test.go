@@ -1,0 +1,132 @@
+// Package reliability tests in the lab that nothing is lost and nothing stays
+// dead. Every fault and race of docs/reliability.md is a test here, as root
+// and as the rootless user; what is random or takes minutes runs with -soak.
+package reliability
+
+import (
+	"flag"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+var (
+	soak  = flag.Bool("soak", false, "run what takes minutes, too")
+	seed  = flag.Uint64("seed", 0, "seed of the random times; 0: another one each time")
+	count = flag.Int("wakes", 4000, "wakes in all with -soak, of units that run the app itself; Podman does a tenth")
+	limit = flag.Duration("limit", 6*time.Minute, "end the wakes after this long, whatever their number")
+)
+
+func TestMain(m *testing.M) {
+	// These tests wait more than they compute.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	harness.Main(m)
+}
+
+// each runs a test as root and as the user on a machine of its own, beside
+// other tests.
+func each(t *testing.T, test func(t *testing.T, h *harness.Host)) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), test)
+}
+
+// dropIn adds to a unit. It counts from the next daemon-reload on.
+func dropIn(h *harness.Host, unit string, lines ...string) {
+	h.Helper()
+	h.PutFile(filepath.Join(h.UnitDir, unit+".d", "50-test.conf"), strings.Join(lines, "\n")+"\n")
+}
+
+func removeDropIn(h *harness.Host, unit string) {
+	h.Helper()
+	h.Must(h.T, "rm", filepath.Join(h.UnitDir, unit+".d", "50-test.conf"))
+	h.Reload()
+}
+
+// gate is a FIFO at which a stage of a service waits.
+type gate struct {
+	h    *harness.Host
+	path string
+}
+
+// newGate puts a gate into a stage, such as ExecStartPre=, of app.service.
+func newGate(h *harness.Host, stage string) gate {
+	h.Helper()
+	g := gate{h, filepath.Join(h.RuntimeDir, "gate")}
+	dropIn(h, "app.service", "[Service]", stage+"=-/bin/sh -c 'test ! -p "+g.path+" || cat "+g.path+"'")
+	g.shut()
+	return g
+}
+
+func (g gate) shut() { g.h.Helper(); g.h.Must(g.h.T, "mkfifo", g.path) }
+
+// open lets pass who waits there, or is about to, and everybody after them.
+func (g gate) open() {
+	g.h.Helper()
+	g.h.Must(g.h.T, "sh", "-c", `exec 3>"$1" && rm "$1"`, "sh", g.path)
+}
+
+// waitStage waits until app.service is in a stage of starting or stopping.
+func waitStage(h *harness.Host, state string) {
+	h.Helper()
+	const unit = "app.service"
+	h.Wait(unit+" is "+state, func() bool { return h.Property(unit, "SubState") == state }, unit)
+}
+
+// answer is what a request in the background ends with.
+type answer struct {
+	id  string
+	err error
+}
+
+func background(h *harness.Host, path string) <-chan answer {
+	done := make(chan answer, 1)
+	go func() {
+		id, err := h.GetPath(path)
+		done <- answer{id, err}
+	}()
+	return done
+}
+
+func (a answer) must(h *harness.Host) string {
+	h.Helper()
+	if a.err != nil {
+		h.Fatalf("request: %v\n%s", a.err, h.LastJournal())
+	}
+	return a.id
+}
+
+func exchange(h *harness.Host, c net.Conn, line string) {
+	h.Helper()
+	got := make([]byte, len(line))
+	if _, err := c.Write([]byte(line)); err != nil {
+		h.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != line {
+		h.Fatalf("read %q, %v; want %q\n%s", got, err, line, h.LastJournal())
+	}
+}
+
+// abort resets a connection.
+func abort(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+// containerPID is the first process of app's container.
+func containerPID(h *harness.Host) string {
+	h.Helper()
+	return h.Must(h.T, "podman", "inspect", "--format", "{{.State.Pid}}", "systemd-app")
+}
+
+func contains(h *harness.Host, unit, text string) bool {
+	journal, err := h.Journal(h.Context(), unit)
+	return err == nil && strings.Contains(journal, text)
+}

@@ -1,0 +1,155 @@
+package reliability
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+)
+
+// The proxy's sandbox is as tight as docs/security.md says.
+func TestExposure(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		scope, most := "--system", 11 // tenths
+		if h.UserManager {
+			scope, most = "--user", 66
+		}
+		out, err := h.Session.Run(t.Context(), "systemd-analyze", scope, "security", "--no-pager",
+			fmt.Sprintf("--threshold=%d", most), "app-proxy.service")
+		overall := regexp.MustCompile(`Overall exposure.*`).FindString(out.Stdout)
+		if err != nil {
+			t.Errorf("%v\n%s", err, out.Stdout)
+		}
+		t.Log(overall)
+		h.MustGet()
+		h.Asleep()
+	})
+}
+
+// evil answers every request with its name, on a port of the host.
+func evil(h *harness.Host, address string) (stop func()) {
+	h.Helper()
+	var l net.Listener
+	err := h.M.Network(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		h.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "evil") })}
+	go server.Serve(l)
+	return func() { server.Close() }
+}
+
+// A local user takes the private port of a sleeping rootful container. The
+// container cannot start then, but no client is handed to the thief, and once
+// the thief is gone the client who waits is served.
+func TestPrivatePortStolen(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if h.UserManager {
+			t.Skip("the user's containers have no port on the host")
+		}
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		private := regexp.MustCompile(`=(127\.0\.0\.1:\d+) `).FindStringSubmatch(h.Property("app-proxy.service", "ExecStart") + " ")
+		if private == nil {
+			t.Fatal("no private port")
+		}
+		stop := evil(h, private[1])
+		a := background(h, "/")
+		h.Wait("the container cannot start", func() bool { return contains(h, "app.service", "Failed to start") })
+		h.WaitState("app-proxy.service", "active")
+		stop()
+		if id := (<-a).must(h); id == "evil" {
+			t.Error("the client was handed to the thief")
+		}
+		h.Asleep()
+	})
+}
+
+// The pidfile names a process that is not the container's: an old pid that is
+// in use again, or what somebody has put there, as a file or as a link. The
+// client is not handed to it.
+func TestPIDFileOfAnother(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if !h.UserManager {
+			t.Skip("no pidfile is used for root's containers")
+		}
+		other, own := filepath.Join(h.RuntimeDir, "other.pid"), filepath.Join(h.RuntimeDir, "app.pid")
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Must(t, "systemd-run", "--user", "--unit=other", "podman", "run", "--rm", "--pidfile="+other, "--name=other", image, "-http", ":80")
+		h.Wait("the other container runs", func() bool {
+			out, err := h.Session.Run(t.Context(), "podman", "logs", "other")
+			return err == nil && strings.Contains(out.Stdout, "listening")
+		})
+		id := strings.TrimPrefix(h.Must(t, "podman", "logs", "other"), "listening ")
+		for _, put := range []string{"cp", "ln -sf"} {
+			repair := breakStart(h, fmt.Sprintf("rm -f %s; test ! -e %%t/broken || %s %s %s; ", own, put, other, own))
+			h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+			dropIn(h, "app.service", append(strings.Split(readDropIn(h, "app.service"), "\n"), "ExecStopPost=")...)
+			h.Reload()
+			a := background(h, "/")
+			h.Wait("the proxy has looked at the pidfile", func() bool { return contains(h, "app-proxy.service", "trying again") })
+			repair()
+			if got := strings.TrimSpace((<-a).must(h)); got == id {
+				t.Errorf("%s: another container answered", put)
+			}
+			h.WaitState("app-proxy.service", "inactive")
+			h.Must(t, "rm", "-f", own)
+		}
+		h.Control("stop", "other.service")
+	})
+}
+
+func readDropIn(h *harness.Host, unit string) string {
+	h.Helper()
+	return h.Must(h.T, "cat", filepath.Join(h.UnitDir, unit+".d", "50-test.conf"))
+}
+
+// The helper that reaches into the container's namespaces cannot be traced by
+// what runs there, has the proxy's socket and nothing else, and ends with it.
+func TestHelperIsClosed(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if !h.UserManager {
+			t.Skip("the system's proxy has no helper")
+		}
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.MustGet()
+		helper := h.Must(t, "pgrep", "-P", h.Property("app-proxy.service", "MainPID"))
+		root := h.M.Root()
+		// As root of the container, with the capabilities that Podman leaves it.
+		inside := []string{
+			"nsenter", "--target", containerPID(h), "--user", "--preserve-credentials",
+			"setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "cat",
+		}
+		if _, err := h.Session.Run(t.Context(), append(inside, "/proc/self/environ")...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Session.Run(t.Context(), append(inside, "/proc/"+helper+"/environ")...); err == nil {
+			t.Error("the container's root may trace the helper")
+		}
+		fds := strings.Fields(root.Must(t, "ls", "/proc/"+helper+"/fd"))
+		for _, fd := range fds {
+			if fd > "3" && len(fd) == 1 {
+				target := root.Must(t, "readlink", "/proc/"+helper+"/fd/"+fd)
+				if !strings.HasPrefix(target, "anon_inode:") {
+					t.Errorf("the helper has %s -> %s", fd, target)
+				}
+			}
+		}
+		h.Asleep()
+		if _, err := root.Run(t.Context(), "test", "!", "-e", "/proc/"+helper); err != nil {
+			t.Errorf("the helper has outlived the proxy: %v", err)
+		}
+	})
+}

@@ -1,0 +1,268 @@
+package reliability
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// boundary is a run of clients against several services at the edge between
+// idle and awake. What it learns is kept by start id.
+type boundary struct {
+	idle     time.Duration // IdleTimeout= of the services
+	services int
+	wakes    *atomic.Int64 // how many are left to do, of both managers
+
+	mu     sync.Mutex
+	starts map[string]map[int]bool // the numbers that each start has answered with
+	asked  int
+	lost   []error
+	worst  time.Duration
+	took   time.Duration
+}
+
+// Clients with random pauses around the idle time, on Podman. systemd stops an
+// unneeded unit at most 16 times in 10 s (unit.c, auto_start_stop_ratelimit),
+// so many services take turns.
+func TestIdleEdgeOnPodman(t *testing.T) {
+	wakes := 12
+	if *soak {
+		wakes = *count / 10
+	}
+	bothManagers(t, wakes, func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		b := &boundary{idle: 200 * time.Millisecond, services: 3, wakes: left}
+		for i := range b.services {
+			h.App(name(i), "-tally :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=200ms")
+		}
+		b.run(h, r)
+		b.check(h, func() int {
+			sum := 0
+			for _, record := range records(h, "--grep=^tallied ", "_UID="+h.Must(t, "id", "-u")) {
+				sum += tallied(record.text("MESSAGE"))
+			}
+			return sum
+		})
+	})
+}
+
+// The same on the same units with the container's command replaced by the app
+// itself, so that a wake costs milliseconds. As the user's it has a network
+// namespace of its own, as a container has.
+func TestIdleEdgeByForce(t *testing.T) {
+	wakes := 60
+	if *soak {
+		wakes = *count
+	}
+	bothManagers(t, wakes, func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		b := &boundary{idle: 50 * time.Millisecond, services: 8, wakes: left}
+		app := installApp(h)
+		for i := range b.services {
+			inner := 20000 + port(h, i)
+			lines := []string{
+				"[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
+				fmt.Sprintf("ExecStart=%s -tally 127.0.0.1:%d", app, inner), "StandardOutput=append:%t/tally.log",
+			}
+			network := "Network=host"
+			if h.UserManager {
+				network = ""
+				lines = append(lines, "PrivateNetwork=yes", "ExecStartPost=sh -c 'echo $MAINPID >%t/%N.pid'", "ExecStopPost=rm -f %t/%N.pid")
+			}
+			dropIn(h, name(i)+".service", lines...)
+			h.Declare(name(i), "Image=localhost/none", network, fmt.Sprintf("PublishPort=%d:%d", port(h, i), inner), "[ScaleToZero]", "IdleTimeout=50ms")
+		}
+		b.run(h, r)
+		b.check(h, func() int {
+			sum := 0
+			for line := range strings.Lines(h.Must(h.T, "cat", filepath.Join(h.RuntimeDir, "tally.log"))) {
+				sum += tallied(line)
+			}
+			return sum
+		})
+	})
+}
+
+func name(i int) string { return fmt.Sprintf("edge%d", i) }
+
+func port(h *harness.Host, i int) int { return h.Port + 10*(i+1) }
+
+func tallied(message string) int {
+	text, _ := strings.CutPrefix(strings.TrimSpace(message), "tallied ")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// bothManagers runs a test on both managers of a machine at once, with a source
+// of random numbers for each, until they have had so many wakes together.
+func bothManagers(t *testing.T, wakes int, test func(h *harness.Host, r *rand.Rand, left *atomic.Int64)) {
+	t.Parallel()
+	seed := *seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	left := new(atomic.Int64)
+	left.Store(int64(wakes))
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		t.Parallel()
+		t.Logf("seed %d", seed)
+		test(h, rand.New(rand.NewPCG(seed, uint64(h.Port))), left)
+	})
+}
+
+// installApp puts test/app into the machine.
+func installApp(h *harness.Host) string {
+	h.Helper()
+	built := filepath.Join(h.TempDir(), "app")
+	cmd := exec.Command("go", "build", "-o", built, "../app")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		h.Fatalf("go build: %v\n%s", err, out)
+	}
+	program, err := os.ReadFile(built)
+	if err != nil {
+		h.Fatal(err)
+	}
+	path := filepath.Join(h.Home, "app")
+	h.PutFile(path, string(program))
+	h.Must(h.T, "chmod", "755", path)
+	return path
+}
+
+// run has every service asked in rounds until there were enough wakes.
+func (b *boundary) run(h *harness.Host, r *rand.Rand) {
+	b.starts = make(map[string]map[int]bool)
+	ctx, cancel := context.WithTimeout(h.Context(), *limit)
+	defer cancel()
+	began := time.Now()
+	var all sync.WaitGroup
+	for i := range b.services {
+		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		all.Go(func() {
+			for b.wakes.Load() > 0 && ctx.Err() == nil {
+				b.round(ctx, h, own, port(h, i))
+			}
+		})
+	}
+	all.Wait()
+	b.took = time.Since(began)
+}
+
+// round is one to four clients that come within a moment, and a rest: in one
+// of two up to the edge itself, where the proxy exits and the container stops,
+// else well into the sleep.
+func (b *boundary) round(ctx context.Context, h *harness.Host, r *rand.Rand, port int) {
+	var clients sync.WaitGroup
+	for range 1 + r.IntN(4) {
+		rest := time.Duration(r.Int64N(int64(20 * time.Millisecond)))
+		clients.Go(func() {
+			time.Sleep(rest)
+			b.ask(ctx, h, port)
+		})
+	}
+	clients.Wait()
+	rest := b.idle - 10*time.Millisecond
+	if r.IntN(2) == 0 {
+		rest += time.Duration(r.Int64N(int64(60 * time.Millisecond)))
+	} else {
+		rest += 60*time.Millisecond + time.Duration(r.Int64N(int64(4*b.idle)))
+	}
+	time.Sleep(rest)
+}
+
+// ask is one request with a number of its own, and its answer.
+func (b *boundary) ask(ctx context.Context, h *harness.Host, port int) {
+	b.mu.Lock()
+	b.asked++
+	number := strconv.Itoa(b.asked)
+	b.mu.Unlock()
+	began := time.Now()
+	id, n, err := exchangeNumber(ctx, h, port, number)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.worst = max(b.worst, time.Since(began))
+	switch {
+	case err != nil:
+		b.lost = append(b.lost, fmt.Errorf("request %s on port %d: %w", number, port, err))
+	case b.starts[id] == nil:
+		b.wakes.Add(-1)
+		b.starts[id] = map[int]bool{n: true}
+	case b.starts[id][n]:
+		b.lost = append(b.lost, fmt.Errorf("number %d of start %s twice", n, id))
+	default:
+		b.starts[id][n] = true
+	}
+}
+
+func exchangeNumber(ctx context.Context, h *harness.Host, port int, number string) (id string, n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, harness.Patience)
+	defer cancel()
+	c, err := h.M.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return "", 0, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(harness.Patience))
+	if _, err := fmt.Fprintln(c, number); err != nil {
+		return "", 0, err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return "", 0, err
+	}
+	var echoed string
+	if _, err := fmt.Sscan(line, &id, &n, &echoed); err != nil {
+		return "", 0, fmt.Errorf("answer %q: %w", line, err)
+	}
+	if echoed != number {
+		return "", 0, errors.New("the answer is another's: " + line)
+	}
+	return id, n, nil
+}
+
+// check compares what the clients got with what the apps have counted.
+func (b *boundary) check(h *harness.Host, count func() int) {
+	h.Helper()
+	for _, err := range b.lost {
+		h.Error(err)
+	}
+	for id, numbers := range b.starts {
+		for n := range len(numbers) {
+			if !numbers[n+1] {
+				h.Errorf("start %s answered %d requests, but none with number %d: it got one twice", id, len(numbers), n+1)
+			}
+		}
+	}
+	for i := range b.services {
+		h.WaitState(name(i)+".service", "inactive")
+	}
+	counted := 0
+	h.WaitFor(h.T, harness.Patience, "the apps have told all they have counted", func() (bool, error) {
+		before := counted
+		counted = count()
+		return counted >= b.asked || counted == before && counted > 0, nil
+	})
+	if counted != b.asked {
+		h.Errorf("the apps have counted %d requests of %d", counted, b.asked)
+	}
+	h.Logf("%d requests, %d wakes of %d services in %s: %d lost or twice, worst wait %s",
+		b.asked, len(b.starts), b.services, b.took.Round(time.Second), len(b.lost), b.worst.Round(time.Millisecond))
+	if failed, err := h.M.Failed(h.Context()); err != nil || len(failed) > 0 {
+		h.Errorf("failed units: %v %v", failed, err)
+	}
+}
