@@ -10,7 +10,7 @@ BINS     = bin/zerolet bin/zerolet-generator bin/zerolet-proxy
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build install test lint lab demo golden fuzz clean
+.PHONY: help build install test lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,12 +44,22 @@ demo: ## show the main job on a real container, in a lab
 	$(GO) -C test run ./demo
 
 golden: ## write the golden files of the tests anew
-	$(GO) test ./... -update
+	$(GO) test ./cmd/zerolet -update
+	$(GO) -C test test ./oracle -update
 
 fuzz: ## fuzz the readers, a minute each
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzSpan -fuzztime 1m
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzPublish -fuzztime 1m
+	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
+
+bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator or traffic for one case)
+	cd test && $(GO) run ./bench $(BENCH)
+	$(if $(filter-out traffic,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/benchmarks.md $(TRAFFIC))
+
+soak: ## provoke what is random or slow, for 8 minutes (as root; SEED=1 COUNT=10000 LIMIT=18m)
+	$(GO) -C test test -count=1 -timeout 40m -v ./reliability -soak \
+		$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT))
 
 clean: ## remove what was built
 	rm -rf bin dist

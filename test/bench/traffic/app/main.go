@@ -1,0 +1,80 @@
+// Command app is what the containers of the benchmark run: nginx, which answers small requests on port 80,
+// and beside it a server that sends without end on port 81 and one that takes everything on port 82.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+)
+
+// chunk is big enough for the system calls not to matter.
+const chunk = 256 << 10
+
+func main() {
+	log.SetFlags(0)
+	nginx := exec.Command("/usr/sbin/nginx", "-c", "/opt/bench/nginx.conf")
+	nginx.Stdout, nginx.Stderr = os.Stdout, os.Stderr
+	if err := nginx.Start(); err != nil {
+		log.Fatal(err)
+	}
+	go serve(":81", source)
+	go serve(":82", sink)
+	// Process 1 of a pid namespace has no default action for it (pid_namespaces(7)).
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go func() {
+		<-term
+		_ = nginx.Process.Signal(syscall.SIGTERM)
+	}()
+	_ = nginx.Wait() // however it ended, there is nothing more to do
+}
+
+func serve(address string, handle func(net.Conn)) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			handle(c)
+			_ = c.Close()
+		}()
+	}
+}
+
+// source sends until the client goes away.
+func source(c net.Conn) {
+	b := make([]byte, chunk)
+	for {
+		if _, err := c.Write(b); err != nil {
+			return
+		}
+	}
+}
+
+// sink answers the number of bytes that came, once a chunk ends with a 1. A
+// FIN would do for zerolet, but not every forwarder keeps a half-closed
+// connection open.
+func sink(c net.Conn) {
+	b := make([]byte, chunk)
+	var total int64
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		total += int64(n)
+		if b[n-1] == 1 {
+			fmt.Fprintln(c, total)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// row is one line of the tables. Each measure fills some.
+type row int
+
+const (
+	rowRequests16 row = iota
+	rowRequests256
+	rowConnections
+	rowDownload1
+	rowDownload4
+	rowUpload1
+	rowUpload4
+	rowMedian
+	row99
+	row999
+	rowCPURequests
+	rowCPUBulk
+	rowMemory
+	rowIdle1000
+	rowIdleMany
+	rowBusy1000
+	rowBusyMany
+	rowAsleep
+	rowCold
+	rowPodmanStart
+)
+
+// label is what is measured, and the unit.
+func (r row) label() (name, unit string) {
+	labels := [...][2]string{
+		rowRequests16:  {"small requests, 16 connections", "/s"},
+		rowRequests256: {"small requests, 256 connections", "/s"},
+		rowConnections: {"new connections", "/s"},
+		rowDownload1:   {"1 download", "GB/s"},
+		rowDownload4:   {"4 downloads", "GB/s"},
+		rowUpload1:     {"1 upload", "GB/s"},
+		rowUpload4:     {"4 uploads", "GB/s"},
+		rowMedian:      {"latency, median", "µs"},
+		row99:          {"latency, 99 %", "µs"},
+		row999:         {"latency, 99.9 %", "µs"},
+		rowCPURequests: {"CPU per 100,000 requests", "s"},
+		rowCPUBulk:     {"CPU per GB", "s"},
+		rowMemory:      {"memory, fresh", "KiB"},
+		rowIdle1000:    {"memory per idle connection of 1,000", "KiB"},
+		rowIdleMany:    {"memory per idle connection of 9,000", "KiB"},
+		rowBusy1000:    {"memory per connection of 1,000, busy", "KiB"},
+		rowBusyMany:    {"memory per connection of 9,000, busy", "KiB"},
+		rowAsleep:      {"processes while asleep", ""},
+		rowCold:        {"from nothing to the first answer", "ms"},
+		rowPodmanStart: {"from nothing, by podman run", "ms"},
+	}
+	return labels[r][0], labels[r][1]
+}
+
+func (r row) name() string { name, _ := r.label(); return name }
+
+func (r row) unit() string { _, unit := r.label(); return unit }
+
+func trafficRows() []row {
+	return []row{
+		rowRequests16, rowRequests256, rowConnections, rowDownload1, rowDownload4, rowUpload1, rowUpload4,
+		rowMedian, row99, row999, rowCPURequests, rowCPUBulk,
+	}
+}
+
+func memoryRows() []row {
+	return []row{rowMemory, rowIdle1000, rowIdleMany, rowBusy1000, rowBusyMany}
+}
+
+// sample is what one run of a measure found.
+type sample map[row]float64
+
+// measure loads a peer for about d.
+type measure func(ctx context.Context, p *peer, d time.Duration) (sample, error)
+
+func measures() []measure {
+	bulkOf := func(n, port int, r row, cost ...row) measure {
+		return func(_ context.Context, p *peer, d time.Duration) (sample, error) {
+			return bulk(p, d, n, port, r, cost...)
+		}
+	}
+	return []measure{
+		func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
+			rate, _, err := p.wrk(ctx, 16, d)
+			return sample{rowRequests16: rate}, err
+		},
+		requests256,
+		func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
+			rate, _, err := p.wrk(ctx, 16, d, "Connection: close")
+			return sample{rowConnections: rate}, err
+		},
+		bulkOf(1, sourcePort, rowDownload1),
+		bulkOf(4, sourcePort, rowDownload4, rowCPUBulk),
+		bulkOf(1, sinkPort, rowUpload1),
+		bulkOf(4, sinkPort, rowUpload4),
+		latencies,
+	}
+}
+
+func requests256(ctx context.Context, p *peer, d time.Duration) (sample, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return nil, err
+	}
+	rate, total, err := p.wrk(ctx, 256, d)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.cpu()
+	return sample{rowRequests256: rate, rowCPURequests: (after - before).Seconds() / total * 1e5}, err
+}
+
+func bulk(p *peer, d time.Duration, n, port int, r row, cost ...row) (sample, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return nil, err
+	}
+	total, took, err := p.bulk(n, port, d)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.cpu()
+	s := sample{r: float64(total) / 1e9 / took.Seconds()}
+	for _, c := range cost {
+		s[c] = (after - before).Seconds() / (float64(total) / 1e9)
+	}
+	return s, err
+}
+
+func latencies(_ context.Context, p *peer, d time.Duration) (sample, error) {
+	sorted, err := p.latency(d)
+	if err != nil {
+		return nil, err
+	}
+	at := func(q float64) float64 { return float64(sorted[int(q*float64(len(sorted)-1))].Nanoseconds()) / 1e3 }
+	return sample{rowMedian: at(0.5), row99: at(0.99), row999: at(0.999)}, nil
+}
+
+// cpu is what the whole machine has used: the app, and whatever carries its
+// bytes. Clients are entered from outside and stay in the host's group.
+func (p *peer) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(p.machine.Host("/sys/fs/cgroup/cpu.stat"))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	usec, err := strconv.ParseInt(strings.TrimPrefix(first, "usage_usec "), 10, 64)
+	return time.Duration(usec) * time.Microsecond, err
+}
+
+// memories is the memory of what stands between, with no connection yet, with
+// idle ones and with busy ones. It must come before any load.
+func memories(ctx context.Context, p *peer) (sample, error) {
+	fresh, err := p.memory(ctx)
+	if err != nil || fresh == 0 {
+		return nil, err // nothing stands between, or the kernel does
+	}
+	s := sample{rowMemory: fresh}
+	for _, step := range []struct {
+		n          int
+		idle, busy row
+	}{{1000, rowIdle1000, rowBusy1000}, {9000, rowIdleMany, rowBusyMany}} {
+		if step.n > 1000 && p.name != zero {
+			break // pasta runs out of descriptors, and all after it suffers
+		}
+		idle, busy, err := p.memoryOf(ctx, step.n)
+		if err != nil {
+			return s, fmt.Errorf("%d connections: %w", step.n, err)
+		}
+		s[step.idle] = (idle - fresh) / float64(step.n)
+		s[step.busy] = (busy - fresh) / float64(step.n)
+	}
+	return s, nil
+}
+
+func (p *peer) memoryOf(ctx context.Context, n int) (idle, busy float64, err error) {
+	cs, err := p.open(n)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer cs.close()
+	if idle, err = p.memory(ctx); err != nil {
+		return 0, 0, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	churned := make(chan error, 1)
+	go func() { churned <- churn(ctx, cs) }()
+	for range 10 {
+		time.Sleep(50 * time.Millisecond) // between looks at a moving thing
+		now, err := p.memory(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		busy = max(busy, now)
+	}
+	stop()
+	return idle, busy, <-churned
+}
+
+// memory is the proportional set size (proc_pid_smaps(5)) of the processes
+// between, in KiB. Kernel memory is not in it.
+func (p *peer) memory(ctx context.Context) (kib float64, err error) {
+	pids, err := p.processes(ctx)
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(line, "Pss:"); ok {
+				n, err := strconv.Atoi(strings.Fields(value)[0])
+				if err != nil {
+					return 0, err
+				}
+				kib += float64(n)
+			}
+		}
+	}
+	return kib, err
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The document holds the tables between these.
+const (
+	beginMark = "<!-- traffic -->\n"
+	endMark   = "<!-- end of traffic -->\n"
+)
+
+// report is the text of the tables.
+func (b *bench) report(ctx context.Context, took time.Duration) (string, error) {
+	var text strings.Builder
+	facts, err := b.facts(ctx)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&text, "%s Command: `make bench`, %d rounds in turns, %s for each load, %s in all.\n\n",
+		facts, b.rounds, b.point, took.Round(time.Second))
+	text.WriteString("Each value is the median of the rounds, and after ± half the distance of the quartiles in percent of it.\n")
+	for _, s := range b.sessions {
+		title := "Rootful (system manager, bridge network)"
+		if s.UserManager {
+			title = "Rootless (user manager, pasta)"
+		}
+		fmt.Fprintf(&text, "\n### %s\n\n", title)
+		b.table(&text, s.Name, trafficRows())
+		if b.memory {
+			fmt.Fprintf(&text, "\nMemory of the processes between client and app:\n\n")
+			b.table(&text, s.Name, memoryRows())
+		}
+		b.coldLines(&text, s.Name)
+		fmt.Fprintf(&text, "\n#### Goals, %s\n\n", s.Name)
+		b.goals(&text, s.Name, s.UserManager)
+	}
+	if len(b.failed) > 0 {
+		text.WriteString("\nWhat failed:\n\n")
+		for _, f := range b.failed {
+			fmt.Fprintf(&text, "- %s\n", f)
+		}
+	}
+	return text.String(), nil
+}
+
+// facts are machine, versions and date.
+func (b *bench) facts(ctx context.Context) (string, error) {
+	const versions = `. /etc/os-release; systemctl --version | sed -n "1s/ (.*//p"; podman --version; pasta --version | sed -n 1p
+haproxy -v | sed -n "1s/ - .*//p"; nginx -v 2>&1; echo "$PRETTY_NAME"`
+	out, err := b.machine.Root().Run(ctx, "sh", "-c", versions)
+	if err != nil {
+		return "", err
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return "", err
+	}
+	cpu := "unknown processor"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.TrimLeft(strings.TrimSpace(name), ": ")
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, on %d × %s, Linux %s; %s; zerolet built with %s.", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu,
+		unix.ByteSliceToString(uts.Release[:]), strings.ReplaceAll(strings.TrimSpace(out.Stdout), "\n", ", "), runtime.Version()), nil
+}
+
+// names are the peers that have been measured.
+func (b *bench) names(manager string) []string {
+	return slices.DeleteFunc(peerNames(), func(name string) bool {
+		return !slices.ContainsFunc(trafficRows(), func(r row) bool { return len(b.found[manager][r][name]) > 0 })
+	})
+}
+
+func (b *bench) table(text *strings.Builder, manager string, rows []row) {
+	names := b.names(manager)
+	fmt.Fprintf(text, "| | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
+	for _, r := range rows {
+		fmt.Fprintf(text, "| %s, %s |", r.name(), r.unit())
+		for _, name := range names {
+			fmt.Fprintf(text, " %s |", cell(b.found[manager][r][name]))
+		}
+		text.WriteString("\n")
+	}
+}
+
+// cell is a median with its spread.
+func cell(values []float64) string {
+	if len(values) == 0 {
+		return "–"
+	}
+	if len(values) == 1 {
+		return number(values[0])
+	}
+	spread := (quantile(values, 0.75) - quantile(values, 0.25)) / 2 / median(values)
+	return fmt.Sprintf("%s ±%.0f", number(median(values)), math.Abs(spread)*100)
+}
+
+// number has three digits.
+func number(v float64) string {
+	switch a := math.Abs(v); {
+	case a >= 1e4:
+		return fmt.Sprintf("%.1fk", v/1e3)
+	case a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", v)
+	default:
+		return fmt.Sprintf("%.2f", v)
+	}
+}
+
+func median(values []float64) float64 { return quantile(values, 0.5) }
+
+// quantile lies between the two nearest values.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (sorted[high]-sorted[low])*(at-float64(low))
+}
+
+func (b *bench) coldLines(text *strings.Builder, manager string) {
+	asleep := b.found[manager][rowAsleep][zero]
+	if len(asleep) == 0 {
+		return
+	}
+	fmt.Fprintf(text, "\nFrom nothing to the first answer: %s ms with zerolet, %s ms with `podman run` by hand. Processes while asleep: %g.\n",
+		cell(b.found[manager][rowCold][zero]), cell(b.found[manager][rowPodmanStart][zero]), slices.Max(asleep))
+}
+
+// goal is a ratio that zerolet is to reach.
+type goal struct {
+	than  string
+	least float64
+}
+
+func goalsOf(rootless bool) []goal {
+	if rootless {
+		return []goal{{plain, 1.0}, {proxyd, 1.5}, {haproxy, 1.2}}
+	}
+	return []goal{{proxyd, 1.3}, {haproxy, 1.0}}
+}
+
+func (b *bench) goals(text *strings.Builder, manager string, rootless bool) {
+	goals := goalsOf(rootless)
+	text.WriteString("| zerolet is faster than | ")
+	for _, g := range goals {
+		fmt.Fprintf(text, "%s, goal %.1f × | ", g.than, g.least)
+	}
+	fmt.Fprintf(text, "\n|---|%s\n", strings.Repeat("---:|", len(goals)))
+	for _, r := range trafficRows()[:7] {
+		fmt.Fprintf(text, "| %s |", r.name())
+		for _, g := range goals {
+			ratio := median(b.found[manager][r][zero]) / median(b.found[manager][r][g.than])
+			missed := ""
+			if ratio < g.least {
+				missed = " missed"
+			}
+			fmt.Fprintf(text, " %.2f%s |", ratio, missed)
+		}
+		text.WriteString("\n")
+	}
+	b.absoluteGoals(text, manager)
+}
+
+// absoluteGoals are those in units.
+func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
+	found := b.found[manager]
+	for _, g := range []struct {
+		what       string
+		got, limit float64
+		unit       string
+	}{
+		{"memory of the fresh proxy", median(found[rowMemory][zero]) / 1024, 8, "MiB"},
+		{"memory of an idle connection", median(found[rowIdle1000][zero]), 6, "KiB"},
+		{"from nothing to the first answer, over podman run", median(found[rowCold][zero]) - median(found[rowPodmanStart][zero]), 15, "ms"},
+	} {
+		if math.IsNaN(g.got) {
+			continue
+		}
+		missed := ""
+		if g.got > g.limit {
+			missed = ": missed"
+		}
+		fmt.Fprintf(text, "\n%s: %s %s, goal ≤ %g%s\n", g.what, number(g.got), g.unit, g.limit, missed)
+	}
+}
+
+// write puts the text between the marks of the document, which it makes if it
+// is not there, and charts beside it.
+func (b *bench) write(document, text string) error {
+	for _, s := range b.sessions {
+		name := fmt.Sprintf("benchmarks-%s.svg", s.Name)
+		if err := os.WriteFile(filepath.Join(filepath.Dir(document), name), []byte(b.chart(s.Name)), 0o644); err != nil {
+			return err
+		}
+		text += fmt.Sprintf("\n![%s, as a chart](%s)\n", s.Name, name)
+	}
+	old, err := os.ReadFile(document)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), beginMark)
+	if !found {
+		before += "\n## Traffic\n\n"
+	}
+	_, after, _ := strings.Cut(rest, endMark)
+	return os.WriteFile(document, []byte(before+beginMark+text+endMark+after), 0o644)
+}
