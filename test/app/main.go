@@ -54,7 +54,14 @@ func main() {
 	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
+	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
 	flag.Parse()
+	if *exists != "" {
+		if _, err := os.Stat(*exists); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if len(endpoints) == 0 || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)

@@ -46,7 +46,8 @@ install -d /etc/containers/systemd /var/lib/containers
 install -d -g systemd-journal -m 2755 /var/log/journal
 
 apt-get clean
-rm -rf /usr/share/doc /usr/share/man /usr/share/locale /var/log/*.log /var/log/apt /etc/resolv.conf
+rm -rf /usr/share/doc /usr/share/man /usr/share/locale /var/log/*.log /var/log/apt
+: >/etc/resolv.conf # netavark wants one for a rootless bridge; there is no name server
 
 # Nothing is left to update at the first boot (ConditionNeedsUpdate=, systemd.unit(5)).
 ldconfig

@@ -1,0 +1,68 @@
+package system
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// The app is reached in every network, and as every user, that Podman gives a
+// container. With Network=host it has another port than the socket.
+func TestNetworks(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.PutFile("own.network", "[Network]\n")
+		cases := []string{"Network=bridge", "Network=own.network", "Network=host", "User=1234"}
+		if h.UserManager {
+			cases = append(cases, "Network=pasta", "Network=none", "UserNS=auto", "UserNS=keep-id", "UserNS=nomap", "Network=own.network\nUserNS=keep-id")
+		}
+		for _, setting := range cases {
+			t.Run(strings.ReplaceAll(setting, "\n", ","), func(t *testing.T) {
+				h := *h
+				h.T = t
+				port := h.Port + 2000 // not every user may bind 80
+				h.App("app", fmt.Sprintf("-http :%d", port), fmt.Sprintf("PublishPort=%d:%d", h.Port, port), setting,
+					"[ScaleToZero]", "IdleTimeout=1s")
+				h.MustGet()
+				h.Asleep()
+			})
+		}
+	})
+}
+
+// With Notify=healthy the container's start lasts until its health check
+// passes. No client reaches the app before, although it listens.
+func TestHealthy(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		dir := h.Home + "/health"
+		h.Must(t, "mkdir", "-p", dir)
+		h.App("app", "-http :80", h.Publish(), "Volume="+dir+":/health", "Notify=healthy",
+			// Podman's timer for it is subject to a start limit of 5 in 10 s.
+			`HealthCmd=["/app","-exists","/health/ok"]`, "HealthInterval=3s", "HealthRetries=1000",
+			"[ScaleToZero]", "IdleTimeout=1s")
+		answer := make(chan error, 1)
+		go func() {
+			_, err := h.Get()
+			answer <- err
+		}()
+		h.Wait("the app listens and is not healthy", func() bool {
+			out, err := h.Session.Run(t.Context(), "podman", "inspect", "--format", "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "systemd-app")
+			text := strings.TrimSpace(out.Stdout)
+			return err == nil && strings.HasPrefix(text, "starting ") && text != "starting 0"
+		}, "app.service")
+		h.Expect("app.service", "activating")
+		h.Expect("app-proxy.service", "inactive")
+		select {
+		case err := <-answer:
+			t.Fatalf("the client was let through: %v", err)
+		default:
+		}
+		h.Must(t, "touch", dir+"/ok")
+		if err := <-answer; err != nil {
+			t.Errorf("the client was not answered: %v", err)
+		}
+		h.Asleep()
+	})
+}
