@@ -15,7 +15,7 @@ import (
 
 // hostPID is a process of the machine as the host counts it, so that it can be
 // stopped from outside: process 1 of a machine takes no SIGSTOP from inside.
-func hostPID(h *harness.Host, pid string) int {
+func hostPID(h *harness.Host, pid string) (int, error) {
 	h.Helper()
 	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", h.M.Leader()))
 	if err != nil {
@@ -36,15 +36,10 @@ func hostPID(h *harness.Host, pid string) int {
 		_, rest, _ := strings.Cut(string(status), "NSpid:")
 		line, _, _ := strings.Cut(rest, "\n")
 		if ids := strings.Fields(line); len(ids) > 0 && ids[len(ids)-1] == pid {
-			n, err := strconv.Atoi(ids[0])
-			if err != nil {
-				h.Fatal(err)
-			}
-			return n
+			return strconv.Atoi(ids[0])
 		}
 	}
-	h.Fatalf("no process %s", pid)
-	return 0
+	return 0, fmt.Errorf("no process %s", pid)
 }
 
 func signal(h *harness.Host, pid int, s syscall.Signal) {
@@ -54,26 +49,67 @@ func signal(h *harness.Host, pid int, s syscall.Signal) {
 	}
 }
 
-// isZombie tells whether a process has ended and nobody has taken note.
-func isZombie(pid int) bool {
+// processState is the letter that /proc has for a process of the host, such as
+// T for a stopped one and Z for one that has ended and nobody has taken note.
+// It is empty for one that is gone.
+func processState(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(stat), ") ")
-	return err == nil && strings.HasPrefix(state, "Z")
+	_, rest, _ := strings.Cut(string(stat), ") ") // proc_pid_stat(5)
+	state, _, found := strings.Cut(rest, " ")
+	if err != nil || !found {
+		return ""
+	}
+	return state
+}
+
+// freeze stops a process of the host and waits until it has stopped. It answers
+// false if the process had ended before.
+func freeze(h *harness.Host, pid int) bool {
+	h.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return false
+	}
+	h.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // a failed test leaves nothing stopped
+	state := ""
+	h.Wait("the process has stopped or ended", func() bool {
+		state = processState(pid)
+		return state == "T" || state == "Z" || state == ""
+	})
+	return state == "T"
+}
+
+// freezeIdleProxy serves a client and stops the proxy when it has none any more
+// and its idle time is not over yet. A machine so slow that the proxy ends
+// before is given another try.
+func freezeIdleProxy(h *harness.Host) (pid int) {
+	h.Helper()
+	for range 20 {
+		h.MustGet()
+		main := h.Property("app-proxy.service", "MainPID")
+		if main == "0" {
+			continue
+		}
+		pid, err := hostPID(h, main)
+		if err == nil && freeze(h, pid) && h.Property("app-proxy.service", "MainPID") == main {
+			return pid
+		}
+	}
+	h.Fatal("the proxy has always ended before it could be stopped")
+	return 0
 }
 
 // The client comes while the proxy is stopped and its idle time runs out: when
 // it goes on, it meets both at once, at the edge between its last accept and
 // its exit.
 func TestConnectAtIdleEdge(t *testing.T) {
+	const idle = 2 * time.Second
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=300ms")
-		h.MustGet()
-		proxy := hostPID(h, h.Property("app-proxy.service", "MainPID"))
-		signal(h, proxy, syscall.SIGSTOP)
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout="+idle.String())
+		proxy := freezeIdleProxy(h)
+		frozen := time.Now()
 		a := background(h, "/")
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
-		// The idle time is over when the proxy goes on.
-		h.Must(t, "sleep", "0.3")
+		time.Sleep(time.Until(frozen.Add(idle))) // what is waited for is the idle time itself
 		signal(h, proxy, syscall.SIGCONT)
 		(<-a).must(h)
 		h.Asleep()
@@ -95,15 +131,25 @@ func backlog(h *harness.Host) int {
 func TestConnectBeforeStopJob(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=500ms")
+		busy := h.Connect() // the idle time begins when the manager has been stopped
 		h.MustGet()
 		manager := "1"
 		if h.UserManager {
 			manager = h.M.Root().Must(t, "systemctl", "show", "--property=MainPID", "--value", "user@1000.service")
 		}
-		proxy := hostPID(h, h.Property("app-proxy.service", "MainPID"))
-		systemd := hostPID(h, manager)
-		signal(h, systemd, syscall.SIGSTOP)
-		h.Wait("the proxy has ended", func() bool { return isZombie(proxy) })
+		proxy, err := hostPID(h, h.Property("app-proxy.service", "MainPID"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		systemd, err := hostPID(h, manager)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !freeze(h, systemd) {
+			t.Fatal("the manager has ended")
+		}
+		abort(busy)
+		h.Wait("the proxy has ended", func() bool { return processState(proxy) == "Z" })
 		a := background(h, "/")
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
 		signal(h, systemd, syscall.SIGCONT)
