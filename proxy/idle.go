@@ -13,9 +13,11 @@ type activity struct {
 	accepted atomic.Int64
 	in, out  atomic.Int64 // bytes from and to clients
 	lastEnd  atomic.Int64 // nanoseconds since start
+
+	reached chan struct{} // closed when the first client has got through
 }
 
-func newActivity() *activity { return &activity{start: time.Now()} }
+func newActivity() *activity { return &activity{start: time.Now(), reached: make(chan struct{})} }
 
 // begin counts a connection in. The accept loop calls it, so that after the
 // loop's end the count holds everything that was accepted.
@@ -37,6 +39,11 @@ func (a *activity) untilIdle(timeout time.Duration) time.Duration {
 		return timeout
 	}
 	return timeout - (time.Since(a.start) - time.Duration(a.lastEnd.Load()))
+}
+
+// idleAt is when the proxy has been idle for timeout, if nobody comes.
+func (a *activity) idleAt(timeout time.Duration) time.Time {
+	return a.start.Add(time.Duration(a.lastEnd.Load())).Add(timeout)
 }
 
 // waitIdle returns when the idle time is over, or with false when stop is

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -103,14 +104,24 @@ func TestNotify(t *testing.T) {
 	m := newManager(t)
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
-	p := start(t, nil, filesOf(t, front), m.env(), arguments(config(front, addrOf(l)))...)
-	if got, want := m.told(t), "READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	cfg := config(front, addrOf(l))
+	cfg.IdleTimeout = time.Hour
+	p := start(t, nil, filesOf(t, front), m.env(), arguments(cfg)...)
+	ends := regexp.MustCompile(`^READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out; app not reached yet; ends at (\S+)$`)
+	got := m.told(t)
+	if match := ends.FindStringSubmatch(got); match == nil {
+		t.Errorf("got %q, want %s", got, ends)
+	} else if at, err := time.Parse(time.RFC3339, match[1]); err != nil || time.Until(at) > cfg.IdleTimeout || time.Until(at) < cfg.IdleTimeout-patience {
+		t.Errorf("ends at %s, %v", at, err)
 	}
 	c := connect(t, front.Addr().String())
 	ask(t, c, strings.Repeat("x", 1200))
-	if got, want := m.told(t), "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	// The moment in which the app is reached is told at once, the bytes with the next tick.
+	const want = "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out"
+	for got = m.told(t); got != want; got = m.told(t) {
+		if !strings.HasPrefix(got, "STATUS=1 connection open, 1 accepted, ") {
+			t.Fatalf("got %q, want %q", got, want)
+		}
 	}
 	p.Process.Signal(os.Interrupt)
 	if got := m.told(t); got != "STOPPING=1" {

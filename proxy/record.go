@@ -128,10 +128,22 @@ func (r *recorder) notify(state string) {
 	}
 }
 
-// status is the text of STATUS=.
-func status(a *activity) string {
-	return fmt.Sprintf("%s open, %s", count(a.open.Load(), "connection"),
+// status is the text of STATUS=. "zerolet status" reads it, too: how many
+// connections are open, whether the app has been reached, and when the proxy
+// is going to end if nobody comes.
+func status(a *activity, idleTimeout time.Duration) string {
+	open := a.open.Load()
+	text := fmt.Sprintf("%s open, %s", count(open, "connection"),
 		totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
+	select {
+	case <-a.reached:
+	default:
+		text += "; app not reached yet"
+	}
+	if open == 0 && idleTimeout != Infinity {
+		text += "; ends at " + a.idleAt(idleTimeout).UTC().Format(time.RFC3339)
+	}
+	return text
 }
 
 func totals(accepted, in, out int64) string {
@@ -158,19 +170,21 @@ func size(n int64) string {
 	return fmt.Sprintf("%.3g %cB", f, "kMGTP"[unit])
 }
 
-// keepStatus sends STATUS= when it has changed, at most once a second, until
-// stop is closed.
-func (r *recorder) keepStatus(a *activity, stop <-chan struct{}) {
+// keepStatus sends STATUS= when it has changed, at most once a second but for
+// the moment in which the app is reached, until stop is closed.
+func (r *recorder) keepStatus(a *activity, idleTimeout time.Duration, stop <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last := status(a)
+	last, reached := status(a, idleTimeout), a.reached
 	for {
 		select {
 		case <-stop:
 			return
+		case <-reached:
+			reached = nil // closed: once is enough
 		case <-tick.C:
 		}
-		if now := status(a); now != last {
+		if now := status(a, idleTimeout); now != last {
 			last = now
 			r.notify("STATUS=" + now)
 		}

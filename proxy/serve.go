@@ -35,8 +35,8 @@ func Serve(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer
 func (s *server) serve(stop <-chan os.Signal) {
 	defer s.close()
 	s.resume()
-	s.record.notify("READY=1\nSTATUS=" + status(s.activity))
-	s.background(func() { s.record.keepStatus(s.activity, s.ending) })
+	s.record.notify("READY=1\nSTATUS=" + status(s.activity, s.cfg.IdleTimeout))
+	s.background(func() { s.record.keepStatus(s.activity, s.cfg.IdleTimeout, s.ending) })
 	s.background(func() { s.watchStop(stop) })
 
 	why := s.untilIdleOrStopped()
@@ -249,7 +249,10 @@ func (s *server) serveClient(l *listener, fd int, peer netip.AddrPort, accepted 
 		if !t.proven.Load() {
 			backend.awaitWord(resetGrace)
 		}
-		s.wake.Do(func() { s.record.wake(peer, time.Since(s.activity.start)) })
+		s.wake.Do(func() {
+			s.record.wake(peer, time.Since(s.activity.start))
+			close(s.activity.reached)
+		})
 		p := newPair(client, backend, s.loops.next(), s.activity, func() { t.proven.Store(true) })
 		p.run(s.hard)
 		if !p.unheard() || t.proven.Load() || !s.tryAgain(client, &deadline, attempt, accepted) {
