@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -20,7 +19,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --publish
        [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
        --forward=LISTEN=TARGET ...
 
-Serves the TCP sockets that systemd passes (LISTEN_FDS), holds each connection
+Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
 until the app of the container takes it, and exits when idle.
 
   --container=UNIT      the container's service unit, for example httpd.service
@@ -33,7 +32,8 @@ until the app of the container takes it, and exits when idle.
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
   --forward=LISTEN=TARGET
                         LISTEN is the local address of a passed socket,
-                        TARGET where the app listens: [::]:8080=127.0.0.1:80.
+                        TARGET where the app listens: [::]:8080=127.0.0.1:80,
+                        unix:/run/web.sock=unix:/run/app.sock.
                         [::] and 0.0.0.0 mean the same in LISTEN
 
 TIME is written as in 1m30s, 500ms or infinity.
@@ -64,22 +64,10 @@ type Config struct {
 
 // Forward says where the connections of one listening socket go.
 type Forward struct {
-	// Listen is the local address of the socket, as [ListenKey] writes it.
-	Listen netip.AddrPort
+	// Listen is the local address of the socket, as [Address.ListenKey] writes it.
+	Listen Address
 	// Target is the address of the app.
-	Target netip.AddrPort
-}
-
-// ListenKey brings the local address of a listening socket to the form in
-// which addresses are compared: IPv4-mapped addresses as IPv4, no zone, and
-// one wildcard for both families, because systemd turns "ListenStream=80" into
-// [::]:80 or, where IPv6 is off, into 0.0.0.0:80 (systemd.socket(5)).
-func ListenKey(a netip.AddrPort) netip.AddrPort {
-	ip := a.Addr().Unmap().WithZone("")
-	if ip.IsUnspecified() {
-		ip = netip.IPv6Unspecified()
-	}
-	return netip.AddrPortFrom(ip, a.Port())
+	Target Address
 }
 
 // ParseArgs reads the command line, without the program's name. The error is
@@ -158,18 +146,21 @@ func (l *forwardList) Set(s string) error {
 	if !ok {
 		return errors.New("want LISTEN=TARGET")
 	}
-	listen, err := parseAddrPort(left)
+	listen, err := ParseAddress(left)
 	if err != nil {
 		return err
 	}
-	target, err := parseAddrPort(right)
+	target, err := ParseAddress(right)
 	if err != nil {
 		return err
 	}
-	if target.Addr().IsUnspecified() {
+	if target.IP.IsValid() && target.IP.Addr().IsUnspecified() {
 		return fmt.Errorf("%s is no address to connect to", right)
 	}
-	f := Forward{Listen: ListenKey(listen), Target: target}
+	if (listen.Network == UDP) != (target.Network == UDP) {
+		return fmt.Errorf("%s leads from datagrams to a stream, or the other way round", s)
+	}
+	f := Forward{Listen: listen.ListenKey(), Target: target}
 	for _, other := range *l {
 		if other.Listen == f.Listen {
 			return fmt.Errorf("%s is forwarded twice", left)
@@ -177,12 +168,4 @@ func (l *forwardList) Set(s string) error {
 	}
 	*l = append(*l, f)
 	return nil
-}
-
-func parseAddrPort(s string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil || a.Port() == 0 {
-		return netip.AddrPort{}, fmt.Errorf("want ADDRESS:PORT, not %q", s)
-	}
-	return a, nil
 }

@@ -3,16 +3,21 @@ package proxy
 import (
 	"errors"
 	"flag"
-	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 )
 
+func parseAddress(t testing.TB, s string) Address {
+	t.Helper()
+	return must(ParseAddress(s))(t)
+}
+
 func TestParseArgs(t *testing.T) {
 	got, err := ParseArgs(strings.Fields("--container=httpd.service --pidfile=/run/user/1000/httpd.pid --idle-timeout=30s" +
-		" --start-timeout=5m0s --drain-timeout=infinity --forward=[::]:8080=127.0.0.1:80 --forward=192.0.2.7:443=[::1]:8443"))
+		" --start-timeout=5m0s --drain-timeout=infinity --forward=[::]:8080=127.0.0.1:80 --forward=192.0.2.7:443=[::1]:8443" +
+		" --forward=unix:/run/web.sock=127.0.0.1:80 --forward=udp:[::]:53=udp:127.0.0.1:53"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,8 +25,10 @@ func TestParseArgs(t *testing.T) {
 		Container: "httpd.service", PIDFile: "/run/user/1000/httpd.pid",
 		IdleTimeout: 30 * time.Second, StartTimeout: 5 * time.Minute, DrainTimeout: Infinity,
 		Forwards: []Forward{
-			{netip.MustParseAddrPort("[::]:8080"), netip.MustParseAddrPort("127.0.0.1:80")},
-			{netip.MustParseAddrPort("192.0.2.7:443"), netip.MustParseAddrPort("[::1]:8443")},
+			{parseAddress(t, "[::]:8080"), parseAddress(t, "127.0.0.1:80")},
+			{parseAddress(t, "192.0.2.7:443"), parseAddress(t, "[::1]:8443")},
+			{Address{Network: Unix, Path: "/run/web.sock"}, parseAddress(t, "127.0.0.1:80")},
+			{parseAddress(t, "udp:[::]:53"), parseAddress(t, "udp:127.0.0.1:53")},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -47,8 +54,10 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --forward=8080=127.0.0.1:81":            "want ADDRESS:PORT",
 		ok + " --forward=[::]:81=127.0.0.1:0":          "want ADDRESS:PORT",
 		ok + " --forward=[::]:81=[::]:81":              "no address to connect to",
-		ok + " extra":                                  "unexpected argument",
-		ok + " --frobnicate":                           "not defined",
+		ok + " --forward=unix:web.sock=127.0.0.1:81":   "want unix:/PATH",
+		ok + " --forward=udp:[::]:81=127.0.0.1:81":     "from datagrams to a stream",
+		ok + " extra":        "unexpected argument",
+		ok + " --frobnicate": "not defined",
 	} {
 		_, err := ParseArgs(strings.Fields(args))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -65,7 +74,7 @@ func TestListenKey(t *testing.T) {
 		"0.0.0.0:80": "[::]:80", "[::]:80": "[::]:80", "[::ffff:0.0.0.0]:80": "[::]:80",
 		"[::ffff:192.0.2.1]:80": "192.0.2.1:80", "[fe80::1%lo]:80": "[fe80::1]:80", "127.0.0.1:80": "127.0.0.1:80",
 	} {
-		if got := ListenKey(netip.MustParseAddrPort(in)).String(); got != want {
+		if got := parseAddress(t, in).ListenKey().String(); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
 	}

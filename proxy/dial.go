@@ -16,9 +16,9 @@ import (
 // SYN; asking again soon beats the kernel's first retransmission after 1 s.
 const dialAttempt = 250 * time.Millisecond
 
-// socketSource makes unconnected, non-blocking TCP sockets.
+// socketSource makes unconnected, non-blocking stream sockets.
 type socketSource interface {
-	// socket returns a descriptor of the family AF_INET or AF_INET6.
+	// socket returns a descriptor of an address family, AF_INET for instance.
 	socket(family int) (int, error)
 	// verify looks whether a connected socket has reached the container.
 	verify(fd int) error
@@ -32,7 +32,7 @@ type socketSource interface {
 type ownNamespace struct{}
 
 func (ownNamespace) socket(family int) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	return fd, os.NewSyscallError("socket", err)
 }
 
@@ -42,17 +42,17 @@ func (ownNamespace) close()           {}
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
-func targetAddrs(target netip.AddrPort, inside bool) []netip.AddrPort {
-	addrs := []netip.AddrPort{target}
-	if inside && target.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		addrs = append(addrs, netip.AddrPortFrom(netip.IPv6Loopback(), target.Port()))
+func targetAddrs(target Address, inside bool) []Address {
+	addrs := []Address{target}
+	if inside && target.IP.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		addrs = append(addrs, TCPAddress(netip.AddrPortFrom(netip.IPv6Loopback(), target.IP.Port())))
 	}
 	return addrs
 }
 
 // dial tries each address once. The error is the first one: the others may be
 // of a family that is not there.
-func dial(source socketSource, addrs []netip.AddrPort) (*socket, error) {
+func dial(source socketSource, addrs []Address) (*socket, error) {
 	var first error
 	for _, addr := range addrs {
 		s, err := dialOne(source, addr)
@@ -67,13 +67,16 @@ func dial(source socketSource, addrs []netip.AddrPort) (*socket, error) {
 	return nil, first
 }
 
-func dialOne(source socketSource, addr netip.AddrPort) (*socket, error) {
-	family, sa := sockaddr(addr)
+func dialOne(source socketSource, addr Address) (*socket, error) {
+	family, sa := addr.sockaddr()
 	fd, err := source.socket(family)
 	if err != nil {
 		return nil, err
 	}
-	if err := tune(fd); err != nil {
+	if addr.Network == TCP {
+		err = tune(fd)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -124,22 +127,15 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 	}
 }
 
-func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
-	if a.Addr().Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
 // isStarting tells whether an error is what one meets on the way to a running
-// app: not listening yet, backlog full, no container, no network in it yet,
+// app: not listening yet, backlog full (EAGAIN for a unix socket), no container, no network in it yet,
 // its port not published yet.
 // Anything else is tried again too, since a failed start may be mended at any
 // time, but somebody should know.
 func isStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH,
-		unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer,
+		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer,
 	} {
 		if errors.Is(err, e) {
 			return true

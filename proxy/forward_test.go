@@ -301,7 +301,7 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 	t.Cleanup(func() { front.Close() })
 	// It is there first, as the client that wakes the proxy is.
 	connect(t, front.Addr().String())
-	ls, _, err := listen(filesOf(t, front), []Forward{{ListenKey(addrOf(front)), addrOf(front)}})
+	ls, _, err := listen(filesOf(t, front), []Forward{{addrOf(front).ListenKey(), addrOf(front)}})
 	if err != nil {
 		return -1, "", err
 	}

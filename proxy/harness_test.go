@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,10 +104,15 @@ func listenTCP(t testing.TB, addr string) *net.TCPListener {
 	return l
 }
 
-func addrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
+func addrOf(l net.Listener) Address {
+	if a, ok := l.Addr().(*net.UnixAddr); ok {
+		return Address{Network: Unix, Path: a.Name}
+	}
+	return TCPAddress(l.Addr().(*net.TCPAddr).AddrPort())
+}
 
 // freeAddr is an address where nobody listens yet.
-func freeAddr(t testing.TB) netip.AddrPort {
+func freeAddr(t testing.TB) Address {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer l.Close()
@@ -116,10 +120,10 @@ func freeAddr(t testing.TB) netip.AddrPort {
 }
 
 // config is a configuration with times that do not matter.
-func config(front net.Listener, app netip.AddrPort) Config {
+func config(front net.Listener, app Address) Config {
 	return Config{
 		Container: "web.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
-		Forwards: []Forward{{ListenKey(addrOf(front)), app}},
+		Forwards: []Forward{{addrOf(front).ListenKey(), app}},
 	}
 }
 
@@ -193,7 +197,7 @@ func (r *running) waitHeld(t testing.TB, n int64) {
 }
 
 // waitHeldOn waits until the app at addr was asked in vain.
-func (r *running) waitHeldOn(t testing.TB, addr netip.AddrPort) {
+func (r *running) waitHeldOn(t testing.TB, addr Address) {
 	t.Helper()
 	eventually(t, "the app is asked", func() bool {
 		for _, target := range r.targets {
@@ -408,7 +412,7 @@ func arguments(cfg Config) []string {
 	return args
 }
 
-func filesOf(t testing.TB, ls ...*net.TCPListener) []*os.File {
+func filesOf[L interface{ File() (*os.File, error) }](t testing.TB, ls ...L) []*os.File {
 	t.Helper()
 	var files []*os.File
 	for _, l := range ls {

@@ -238,7 +238,7 @@ func TestDrainEnds(t *testing.T) {
 			apps := accepted(t, l)
 			cfg := config(front, addrOf(l))
 			cfg.DrainTimeout = test.drain
-			cfg.Forwards = append(cfg.Forwards, Forward{ListenKey(addrOf(second)), free})
+			cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), free})
 			r := serveFiles(t, cfg, filesOf(t, front, second))
 			held := connect(t, second.Addr().String())
 			r.waitHeldOn(t, free)

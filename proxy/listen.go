@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
@@ -41,7 +40,7 @@ func listen(files []*os.File, forwards []Forward) (ls []*listener, missing []For
 	if len(files) == 0 {
 		return nil, nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", ErrConfig)
 	}
-	used := make(map[netip.AddrPort]bool)
+	used := make(map[Address]bool)
 	for _, file := range files {
 		l, err := newListener(file, forwards)
 		if err != nil {
@@ -79,30 +78,23 @@ func newListener(file *os.File, forwards []Forward) (*listener, error) {
 // prepare sets the options on the listening socket, from which accepted ones
 // inherit them: that saves five system calls for each connection.
 func prepare(fd int, forwards []Forward) (Forward, error) {
-	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	addr, err := listeningAddress(fd)
 	if err != nil {
 		return Forward{}, err
 	}
-	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	if err != nil {
-		return Forward{}, err
+	if addr.Network == UDP {
+		return Forward{}, errors.New("datagrams are not served")
 	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return Forward{}, err
-	}
-	addr := addrPort(sa)
-	if kind != unix.SOCK_STREAM || listening == 0 || !addr.IsValid() {
-		return Forward{}, errors.New("not a listening TCP socket")
-	}
-	if err := tune(fd); err != nil {
-		return Forward{}, err
+	if addr.Network == TCP {
+		if err := tune(fd); err != nil {
+			return Forward{}, err
+		}
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return Forward{}, err
 	}
 	for _, f := range forwards {
-		if f.Listen == ListenKey(addr) {
+		if f.Listen == addr.ListenKey() {
 			return f, nil
 		}
 	}
@@ -117,7 +109,7 @@ func closeAll(ls []*listener) {
 
 // accept waits for a connection. It fails with os.ErrDeadlineExceeded when
 // woken, and with the error of accept(2) otherwise.
-func (l *listener) accept() (fd int, peer netip.AddrPort, err error) {
+func (l *listener) accept() (fd int, peer Address, err error) {
 	var sa unix.Sockaddr
 	_, raw := l.poller()
 	e := raw.Read(func(lfd uintptr) bool {
@@ -131,17 +123,17 @@ func (l *listener) accept() (fd int, peer netip.AddrPort, err error) {
 		}
 	})
 	if e != nil {
-		return -1, netip.AddrPort{}, e
+		return -1, Address{}, e
 	}
 	if err != nil {
-		return -1, netip.AddrPort{}, os.NewSyscallError("accept4", err)
+		return -1, Address{}, os.NewSyscallError("accept4", err)
 	}
-	if !l.emptied {
+	if !l.emptied && l.forward.Listen.Network == TCP {
 		err = tune(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, netip.AddrPort{}, err
+		return -1, Address{}, err
 	}
-	return fd, addrPort(sa), nil
+	return fd, address(l.forward.Listen.Network, sa), nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,7 +183,7 @@ func (b *box) start(front *net.TCPListener, cfg Config) *process {
 }
 
 func (b *box) config(front net.Listener) Config {
-	cfg := config(front, netip.MustParseAddrPort("127.0.0.1:80"))
+	cfg := config(front, parseAddress(b.t, "127.0.0.1:80"))
 	cfg.PIDFile = b.pidfile()
 	return cfg
 }
@@ -222,7 +221,8 @@ func TestInsideNamespace(t *testing.T) {
 			front := listenTCP(t, "127.0.0.1:0")
 			cfg := b.config(front)
 			cfg.DrainTimeout = time.Millisecond
-			cfg.Forwards[0].Target = netip.AddrPortFrom(cfg.Forwards[0].Target.Addr(), netip.MustParseAddrPort(test.addr).Port())
+			_, port, _ := net.SplitHostPort(test.addr)
+			cfg.Forwards[0].Target = parseAddress(t, "127.0.0.1:"+port)
 			os.Remove(b.pidfile())
 			p := b.start(front, cfg)
 			held := connect(t, front.Addr().String())

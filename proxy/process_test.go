@@ -29,7 +29,7 @@ func TestExitStatus(t *testing.T) {
 		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
 		"no socket":       {nil, arguments(cfg), 78, "no socket was passed"},
 		"unknown socket":  {filesOf(t, front, other), arguments(cfg), 78, "no --forward= for " + addrOf(other).String()},
-		"wrong socket":    {[]*os.File{udp}, arguments(cfg), 78, "not a listening TCP socket"},
+		"wrong socket":    {[]*os.File{udp}, arguments(cfg), 78, "datagrams are not served"},
 		"missing socket":  {filesOf(t, front), append(arguments(cfg), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
 		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), arguments(cfg)[:4], 64, "--forward= is missing"},
 		"two of one port": {filesOf(t, front, front), arguments(cfg), 0, "idle for 1ms"},

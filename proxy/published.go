@@ -29,32 +29,37 @@ type published struct {
 	diag int // a sock_diag(7) socket
 }
 
-// newPublished fails if the kernel does not know of the listening socket l,
-// and then would not tell of others either (CONFIG_INET_DIAG).
-func newPublished(l *listener) (*published, error) {
+// newPublished fails if the kernel does not know of a socket that listens, and
+// then would not tell of others either (CONFIG_INET_DIAG).
+func newPublished(listeners []*listener) (*published, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	p := &published{diag: fd}
-	var sa unix.Sockaddr
-	err = l.control(func(fd int) (err error) {
-		sa, err = unix.Getsockname(fd)
-		return err
-	})
-	if err == nil {
-		_, v6 := sa.(*unix.SockaddrInet6)
-		var known bool
-		_, known, err = p.state(v6, addrPort(sa), netip.AddrPort{})
-		if err == nil && !known {
-			err = errors.New("the kernel does not tell of sockets")
+	for _, l := range listeners {
+		if l.forward.Listen.Network != TCP {
+			continue
+		}
+		if err := p.knows(l); err != nil {
+			p.close()
+			return nil, err
 		}
 	}
-	if err != nil {
-		p.close()
-		return nil, err
-	}
 	return p, nil
+}
+
+func (p *published) knows(l *listener) error {
+	sa, err := unix.Getsockname(l.fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	_, v6 := sa.(*unix.SockaddrInet6)
+	_, known, err := p.state(v6, address(TCP, sa).IP, netip.AddrPort{})
+	if err == nil && !known {
+		err = errors.New("the kernel does not tell of sockets")
+	}
+	return err
 }
 
 // verify is called with a connected socket.
@@ -68,7 +73,7 @@ func (p *published) verify(fd int) error {
 		return os.NewSyscallError("getpeername", err)
 	}
 	_, v6 := local.(*unix.SockaddrInet6)
-	state, known, err := p.state(v6, addrPort(remote), addrPort(local))
+	state, known, err := p.state(v6, address(TCP, remote).IP, address(TCP, local).IP)
 	if err == nil && known && state != unix.BPF_TCP_LISTEN && state != unix.BPF_TCP_TIME_WAIT {
 		err = errNotContainer
 	}

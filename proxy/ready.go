@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +25,8 @@ var (
 
 // target is where an app listens, and what its connections share.
 type target struct {
-	addr    netip.AddrPort
-	addrs   []netip.AddrPort
+	addr    Address
+	addrs   []Address
 	source  socketSource
 	failing func(error) // told why a dial failed, if not by the app's starting
 
@@ -42,7 +41,7 @@ type target struct {
 	lastErr atomic.Pointer[error]
 }
 
-func newTarget(addr netip.AddrPort, inside bool, source socketSource, failing func(error)) *target {
+func newTarget(addr Address, inside bool, source socketSource, failing func(error)) *target {
 	return &target{
 		addr: addr, addrs: targetAddrs(addr, inside), source: source, failing: failing,
 		asking: make(chan struct{}, 1),

@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -71,7 +70,7 @@ func (r *recorder) send(priority journal.Priority, message string, fields map[st
 
 // wake says who woke the container and how long the app took, counted from the
 // start of the proxy.
-func (r *recorder) wake(peer netip.AddrPort, took time.Duration) {
+func (r *recorder) wake(peer Address, took time.Duration) {
 	r.send(journal.PriInfo,
 		fmt.Sprintf("%s ready for %s after %s", r.container, peer, took.Round(time.Millisecond)),
 		map[string]string{
@@ -97,7 +96,7 @@ func (r *recorder) sleep(why string, a *activity) {
 }
 
 // turnedAway says that a client got no answer.
-func (r *recorder) turnedAway(peer netip.AddrPort, why string) {
+func (r *recorder) turnedAway(peer Address, why string) {
 	message, ok := r.turned.pass(fmt.Sprintf("%s turned away: %s", peer, why))
 	if !ok {
 		return

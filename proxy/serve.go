@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -49,7 +48,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 type server struct {
 	cfg       Config
 	listeners []*listener
-	targets   map[netip.AddrPort]*target
+	targets   map[Address]*target
 	source    socketSource
 	activity  *activity
 	record    *recorder
@@ -83,7 +82,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		return nil, err
 	}
 	s := &server{
-		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[netip.AddrPort]*target),
+		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[Address]*target),
 		activity: newActivity(), record: newRecorder(cfg.Container, stderr),
 		capacity: capacity(), stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
@@ -91,12 +90,21 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	s.hard, s.cutOff = context.WithCancel(context.Background())
 	s.source = s.newSource()
 	for _, f := range cfg.Forwards {
-		s.targets[f.Listen] = newTarget(f.Target, cfg.PIDFile != "", s.source, s.record.retrying)
+		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
 	for _, f := range missing {
 		s.record.warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
 	}
 	return s, nil
+}
+
+// newTarget finds the way to the app. A unix socket is in the file system,
+// whatever the container's network.
+func (s *server) newTarget(addr Address) *target {
+	if addr.Network == Unix {
+		return newTarget(addr, false, ownNamespace{}, s.record.retrying)
+	}
+	return newTarget(addr, s.cfg.PIDFile != "", s.source, s.record.retrying)
 }
 
 // newSource is the way to the container.
@@ -105,7 +113,7 @@ func (s *server) newSource() socketSource {
 	case s.cfg.PIDFile != "":
 		return newContainerNamespace(s.cfg.PIDFile, s.cfg.Container)
 	case s.cfg.Published:
-		p, err := newPublished(s.listeners[0])
+		p, err := newPublished(s.listeners)
 		if err == nil {
 			return p
 		}
@@ -199,7 +207,7 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 // connection it leaves the clients in the backlog for a moment.
 func (s *server) acceptAll(l *listener) {
 	for {
-		fd, peer, err := -1, netip.AddrPort{}, error(unix.EMFILE)
+		fd, peer, err := -1, Address{}, error(unix.EMFILE)
 		if s.activity.open.Load() < s.capacity {
 			fd, peer, err = l.accept()
 		}
@@ -231,7 +239,7 @@ func (s *server) rest(d time.Duration) bool {
 }
 
 // serveClient is the life of one connection.
-func (s *server) serveClient(l *listener, fd int, peer netip.AddrPort, accepted time.Time) {
+func (s *server) serveClient(l *listener, fd int, peer Address, accepted time.Time) {
 	defer s.activity.end()
 	client := newSocket(fd)
 	t := s.targets[l.forward.Listen]
@@ -279,7 +287,7 @@ func (s *server) tryAgain(client *socket, deadline *time.Time, attempt int, acce
 
 // explain says in the journal why a client got nothing, if that is news: a
 // client that left knows, and who stops the proxy knows too.
-func (s *server) explain(t *target, peer netip.AddrPort, err error) {
+func (s *server) explain(t *target, peer Address, err error) {
 	switch {
 	case errors.Is(err, errTooLate):
 		s.record.turnedAway(peer, fmt.Sprintf("%s did not accept on %s in time (%v)",

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -18,7 +17,7 @@ import (
 // delivering what was sent before the reset goes out anyway.
 const drainStall = 10 * time.Second
 
-// socket is a non-blocking TCP socket. It is not a net.TCPConn because that can
+// socket is a non-blocking stream socket. It is not a net.TCPConn because that can
 // be made from a descriptor only by duplicating it (net.FileConn), and the
 // descriptors here come from accept, from a helper process and from systemd.
 type socket struct {
@@ -206,18 +205,6 @@ func tune(fd int) error {
 		}
 	}
 	return nil
-}
-
-// addrPort reads a socket address; it is zero for anything but IP.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	default:
-		return netip.AddrPort{}
-	}
 }
 
 // sleep waits for d or until ctx ends, which is the error.

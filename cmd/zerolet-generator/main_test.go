@@ -62,8 +62,8 @@ func TestCommandLine(t *testing.T) {
 		}
 		var listen []netip.AddrPort
 		for _, f := range got.Forwards {
-			listen = append(listen, f.Listen)
-			if pidFile != "" && f.Target.Port() != 80 && f.Target.Port() != 443 || !f.Target.Addr().IsLoopback() {
+			listen = append(listen, f.Listen.IP)
+			if pidFile != "" && f.Target.IP.Port() != 80 && f.Target.IP.Port() != 443 || !f.Target.IP.Addr().IsLoopback() {
 				t.Errorf("%s: %s leads to %s", manager, f.Listen, f.Target)
 			}
 		}

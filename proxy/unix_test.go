@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func listenUnix(t testing.TB) *net.UnixListener {
+	t.Helper()
+	l := must(net.Listen("unix", filepath.Join(t.TempDir(), "s")))(t).(*net.UnixListener)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// A unix socket may be on either side or both. The client is held until the
+// app has made its socket, and its half-close is handed on.
+func TestUnixSockets(t *testing.T) {
+	for name, front := range map[string]interface {
+		net.Listener
+		File() (*os.File, error)
+	}{"unix to unix": listenUnix(t), "tcp to unix": listenTCP(t, "127.0.0.1:0")} {
+		t.Run(name, func(t *testing.T) {
+			back := filepath.Join(t.TempDir(), "app")
+			r := serveFiles(t, config(front, Address{Network: Unix, Path: back}), filesOf(t, front))
+			c := must(net.Dial(front.Addr().Network(), front.Addr().String()))(t).(interface {
+				net.Conn
+				CloseWrite() error
+			})
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, "ping")
+			c.CloseWrite()
+			r.waitHeld(t, 1)
+			app := must(net.Listen("unix", back))(t)
+			defer app.Close()
+			backend := must(app.Accept())(t)
+			io.Copy(backend, backend)
+			backend.Close()
+			if got, err := io.ReadAll(c); string(got) != "ping" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// What an app has said before it resets is delivered. A unix socket has no way
+// to reset the client's side, which just ends.
+func TestUnixBackendEnds(t *testing.T) {
+	front := listenUnix(t)
+	back := listenUnix(t)
+	serveFiles(t, config(front, addrOf(back)), filesOf(t, front))
+	c := must(net.Dial("unix", front.Addr().String()))(t)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "ping")
+	backend := must(back.Accept())(t)
+	io.WriteString(backend, "pong")
+	backend.Close() // "ping" is unread: a reset (unix_release_sock() in net/unix/af_unix.c)
+	if got, err := io.ReadAll(c); string(got) != "pong" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
