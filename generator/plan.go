@@ -25,7 +25,9 @@ type Endpoint struct {
 // Forward leads from a listening socket to the app.
 type Forward struct {
 	Listen quadlet.Listener
-	Target netip.AddrPort // inside the container's network where that is its own
+	// Target is where the app listens unless that is a unix socket, inside the
+	// container's network where that is its own.
+	Target netip.AddrPort
 }
 
 // Plan is what one run of the generator is going to write.
@@ -109,23 +111,39 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 	}
 }
 
+// claim is what only one socket of a machine can have, but for its address.
+type claim struct {
+	protocol string
+	port     uint16
+	path     string
+}
+
+func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostPath} }
+
+func (c claim) String() string {
+	if c.path != "" {
+		return "socket " + c.path
+	}
+	return fmt.Sprintf("port %d/%s", c.port, c.protocol)
+}
+
 // checkListeners refuses a socket that an earlier file, or an earlier line of
 // the same file, has already claimed: systemd could bind only one of them.
 func (p *Plan) checkListeners() {
-	claimed := make(map[uint16][]quadlet.Listener)
+	claimed := make(map[claim][]quadlet.Listener)
 	for _, e := range p.Endpoints {
 		if e.Refused() {
 			continue
 		}
 		for _, l := range e.Spec.Listen {
-			for _, other := range claimed[l.HostPort] {
+			for _, other := range claimed[claimOf(l)] {
 				if overlap(l, other) {
 					e.Diagnostics.Errorf(l.Pos, "give one of the two another port or address",
-						"port %d is already claimed at %s", l.HostPort, other.Pos)
+						"%s is already claimed at %s", claimOf(l), other.Pos)
 					break
 				}
 			}
-			if e.Spec.Network == quadlet.Host && l.HostPort == l.ContainerPort {
+			if e.Spec.Network == quadlet.Host && !l.Unix() && l.HostPort == l.ContainerPort {
 				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
 					"with Network=host the app takes port %d itself", l.HostPort)
 			}
@@ -134,17 +152,17 @@ func (p *Plan) checkListeners() {
 			continue
 		}
 		for _, l := range e.Spec.Listen {
-			claimed[l.HostPort] = append(claimed[l.HostPort], l)
+			claimed[claimOf(l)] = append(claimed[claimOf(l)], l)
 		}
 	}
 }
 
-// overlap tells whether two sockets on one host port exclude each other. The
-// zero address stands for both families. "0.0.0.0" and "[::]" do not, but
+// overlap tells whether two sockets on one port or path exclude each other.
+// The zero address stands for both families. "0.0.0.0" and "[::]" do not, but
 // they are one endpoint to the proxy and must lead to one port.
 func overlap(a, b quadlet.Listener) bool {
 	switch {
-	case !a.Host.IsValid() || !b.Host.IsValid() || a.Host == b.Host:
+	case a.HostPath != "", !a.Host.IsValid() || !b.Host.IsValid() || a.Host == b.Host:
 		return true
 	case a.Host.Is4() == b.Host.Is4():
 		return a.Host.IsUnspecified() || b.Host.IsUnspecified()
@@ -159,22 +177,22 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 	for _, e := range p.Endpoints {
 		scaled[e.Spec.File] = e
 	}
-	podman := make(map[uint16][]quadlet.Listener)
+	podman := make(map[claim][]quadlet.Listener)
 	for _, f := range files {
 		values := publishPorts(f)
 		if e, ok := scaled[f]; ok {
 			values = e.Spec.Published
 		}
 		for _, l := range published(values) {
-			podman[l.HostPort] = append(podman[l.HostPort], l)
+			podman[claimOf(l)] = append(podman[claimOf(l)], l)
 		}
 	}
 	for _, e := range p.Endpoints {
 		for _, l := range e.Spec.Listen {
-			for _, other := range podman[l.HostPort] {
-				if l.Protocol == other.Protocol && overlap(l, other) {
+			for _, other := range podman[claimOf(l)] {
+				if overlap(l, other) {
 					e.Diagnostics.Warnf(l.Pos, "give one of the two another port or address: the container cannot start while the socket listens",
-						"podman publishes port %d too, for %s", l.HostPort, other.Pos)
+						"podman publishes %s too, for %s", claimOf(l), other.Pos)
 				}
 			}
 		}
@@ -217,9 +235,9 @@ func (p *Plan) forward(files []*quadlet.File) {
 		}
 		for _, l := range e.Spec.Listen {
 			port := l.ContainerPort
-			if e.published() {
+			if e.published() && l.ContainerPath == "" {
 				var ok bool
-				if port, ok = private.take(e.Spec.Unit, l.ContainerPort); !ok {
+				if port, ok = private.take(e.Spec.Unit, l.Publish); !ok {
 					e.Diagnostics.Errorf(l.Pos, "scale fewer ports", "no private port from %d to %d is left", firstPrivate, lastPrivate)
 					break
 				}
@@ -280,12 +298,14 @@ func (e *Endpoint) override() quadlet.Override {
 		o.PodmanArgs = append(o.PodmanArgs, word("--pidfile="+e.pidFile()))
 	}
 	if e.published() {
-		seen := make(map[netip.AddrPort]bool)
 		for _, f := range e.Forwards {
-			if !seen[f.Target] {
-				o.Published = append(o.Published, fmt.Sprintf("%s:%d", f.Target, f.Listen.ContainerPort))
+			value := fmt.Sprintf("%s:%d", f.Target, f.Listen.ContainerPort)
+			if f.Listen.Protocol != "tcp" {
+				value += "/" + f.Listen.Protocol
 			}
-			seen[f.Target] = true
+			if f.Listen.ContainerPath == "" && !slices.Contains(o.Published, value) {
+				o.Published = append(o.Published, value)
+			}
 		}
 	}
 	return o

@@ -17,7 +17,7 @@ const (
 // privatePorts hands out the loopback ports on which Podman publishes a
 // rootful container for its proxy.
 type privatePorts struct {
-	taken map[uint16]bool
+	taken map[uint16]bool // of any protocol
 	given map[string]uint16
 }
 
@@ -35,9 +35,12 @@ func newPrivatePorts(files []*quadlet.File) *privatePorts {
 // take gives a port that depends on the name alone unless two names collide,
 // so that it is the same after every daemon-reload. It is false when none is
 // left.
-func (p *privatePorts) take(unit string, containerPort uint16) (uint16, bool) {
+func (p *privatePorts) take(unit string, l quadlet.Publish) (uint16, bool) {
 	const size = lastPrivate - firstPrivate + 1
-	name := fmt.Sprintf("%s:%d", unit, containerPort)
+	name := fmt.Sprintf("%s:%d", unit, l.ContainerPort)
+	if l.Protocol != "tcp" {
+		name += "/" + l.Protocol
+	}
 	if port, ok := p.given[name]; ok {
 		return port, true
 	}

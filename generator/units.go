@@ -79,7 +79,7 @@ func (e *Endpoint) socket() Unit {
 	s := section("Socket")
 	ipv6Only := false
 	for _, f := range e.Forwards {
-		add(s, "ListenStream", f.Stream())
+		add(s, f.listenKey(), f.listenValue())
 		ipv6Only = ipv6Only || f.Listen.Host.Is6() && f.Listen.Host.IsUnspecified()
 	}
 	if ipv6Only {
@@ -101,13 +101,32 @@ func (e *Endpoint) socket() Unit {
 		s)
 }
 
-// Stream is the public side as ListenStream= has it: a bare port is both
-// families (systemd.socket(5)).
-func (f Forward) Stream() string {
-	if !f.Listen.Host.IsValid() {
+// listenKey is the setting of systemd.socket(5) for the public side.
+func (f Forward) listenKey() string {
+	if f.Listen.Protocol == "udp" {
+		return "ListenDatagram"
+	}
+	return "ListenStream"
+}
+
+// listenValue is the public side as ListenStream= has it: a bare port is both
+// families.
+func (f Forward) listenValue() string {
+	switch {
+	case f.Listen.HostPath != "":
+		return oneLine(f.Listen.HostPath)
+	case !f.Listen.Host.IsValid():
 		return fmt.Sprint(f.Listen.HostPort)
 	}
 	return f.bound().String()
+}
+
+// String is the public side as it is told to a person.
+func (f Forward) String() string {
+	if f.Listen.Protocol == "udp" {
+		return f.listenValue() + "/udp"
+	}
+	return f.listenValue()
 }
 
 // bound is the local address of the socket. A bare port is bound to [::].
@@ -117,6 +136,22 @@ func (f Forward) bound() netip.AddrPort {
 		host = netip.IPv6Unspecified()
 	}
 	return netip.AddrPortFrom(host, f.Listen.HostPort)
+}
+
+// argument is LISTEN=TARGET as zerolet-proxy takes it. Specifiers in paths are
+// systemd's to expand, as in ListenStream=.
+func (f Forward) argument() string {
+	listen, target := f.bound().String(), f.Target.String()
+	if f.Listen.Protocol == "udp" {
+		listen, target = "udp:"+listen, "udp:"+target
+	}
+	if f.Listen.HostPath != "" {
+		listen = "unix:" + f.Listen.HostPath
+	}
+	if f.Listen.ContainerPath != "" {
+		target = "unix:" + f.Listen.ContainerPath
+	}
+	return listen + "=" + target
 }
 
 // proxy starts with the first connection and keeps the container up.
@@ -159,16 +194,15 @@ func (e *Endpoint) proxyCommand(proxy string) string {
 		"--idle-timeout="+duration(e.Spec.IdleTimeout),
 		"--start-timeout="+duration(e.Spec.StartTimeout),
 		"--drain-timeout="+drain.String())
-	wildcards := make(map[uint16]bool)
+	wildcards := make(map[claim]bool)
 	for _, f := range e.Forwards {
-		listen := f.bound()
-		if listen.Addr().IsUnspecified() {
-			if wildcards[listen.Port()] { // the proxy takes "0.0.0.0" and "[::]" as one
+		if claim := claimOf(f.Listen); f.bound().Addr().IsUnspecified() {
+			if wildcards[claim] { // the proxy takes "0.0.0.0" and "[::]" as one
 				continue
 			}
-			wildcards[listen.Port()] = true
+			wildcards[claim] = true
 		}
-		args = append(args, fmt.Sprintf("--forward=%s=%s", listen, f.Target))
+		args = append(args, word("--forward="+f.argument()))
 	}
 	return strings.Join(args, " ")
 }

@@ -330,11 +330,11 @@ func (a part) port(what string) (uint16, *ValueError) {
 // checkPath refuses what cannot be a unix socket in a unit file. The length is
 // that of sun_path less its NUL (unix(7)); a specifier can make it longer.
 func (p *publishParser) checkPath(a part) *ValueError {
-	switch i := strings.IndexByte(a.s, ':'); {
+	switch i := strings.IndexAny(a.s, ":="); {
 	case !p.unix:
 		return a.errorf("name it in Listen= of [ScaleToZero]", "a unix socket cannot be used here")
 	case i >= 0:
-		return part{a.s, a.off + i}.errorf("rename the socket", "a path with a colon cannot be used here")
+		return part{a.s, a.off + i}.errorf("rename the socket", "a path with %q cannot be used here", a.s[i])
 	case len(a.s) > 107:
 		return a.errorf("a unix socket has at most 107 bytes", "path is too long")
 	case strings.HasSuffix(a.s, "/"):

@@ -95,7 +95,7 @@ func publishTests() []struct{ text, publish, listen string } {
 		{"/run/web.sock:80-81", `0: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `14: a range of ports on one unix socket | write one line for each port`},
 		{"80-81:/run/x", `6: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `0: 2 host ports for 1 container port | both ranges must have the same length`},
 		{":/run/x", `1: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `0: no host port, Podman would take any that is free`},
-		{"80:/run/a:b", `3: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `9: a path with a colon cannot be used here | rename the socket`},
+		{"80:/run/a:b", `3: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `9: a path with ':' cannot be used here | rename the socket`},
 		{"80:/run/", `3: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `3: path "/run/" is a directory | name a socket in it`},
 		{"80:/" + strings.Repeat("x", 107), `3: a unix socket cannot be used here | name it in Listen= of [ScaleToZero]`, `3: path is too long | a unix socket has at most 107 bytes`},
 	}

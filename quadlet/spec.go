@@ -145,10 +145,7 @@ func (s *Spec) listen(value string) error {
 
 // forwardable refuses what the proxy cannot forward yet.
 func forwardable(p Publish) error {
-	switch {
-	case p.Unix():
-		return &ValueError{Message: "unix sockets are not supported yet", Hint: "listen on a port of this machine only: 127.0.0.1:8080:80"}
-	case p.Protocol != "tcp":
+	if p.Protocol != "tcp" {
 		return &ValueError{
 			Message: fmt.Sprintf("%s is not supported yet", p.Protocol),
 			Hint:    "name the tcp ports with Listen= in [ScaleToZero]; every other PublishPort= stays published by podman",

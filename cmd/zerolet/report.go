@@ -169,7 +169,7 @@ func (r report) write(w io.Writer) error {
 func listens(e *generator.Endpoint) []string {
 	var on []string
 	for _, f := range e.Forwards {
-		on = append(on, f.Stream())
+		on = append(on, f.String())
 	}
 	return on
 }

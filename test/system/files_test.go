@@ -308,7 +308,7 @@ func TestPublishedTwice(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.PutFile("plain.container", "[Container]\nImage=localhost/none\n"+h.Publish()+"\n")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		want := fmt.Sprintf("app.container:4:1: warning: podman publishes port %d too, for %s/plain.container:3:1", h.Port, h.QuadletDir)
+		want := fmt.Sprintf("app.container:4:1: warning: podman publishes port %d/tcp too, for %s/plain.container:3:1", h.Port, h.QuadletDir)
 		h.Wait("the journal warns", func() bool {
 			text, err := h.Journal(t.Context(), "")
 			return err == nil && strings.Contains(text, want)
