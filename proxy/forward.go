@@ -245,10 +245,10 @@ func (f *flow) read(l *loop) (err error) {
 func (f *flow) fillBuffer(l *loop) (n int, err error) {
 	f.buf = l.buffers.get()
 	if f.peek {
-		n, _, err = unix.Recvfrom(f.src.fd, f.buf[:], unix.MSG_PEEK)
+		n, err = peek(f.src.fd, f.buf[:])
 		return n, err
 	}
-	n, err = unix.Read(f.src.fd, f.buf[:]) // half the cost of recvfrom with an address
+	n, err = read(f.src.fd, f.buf[:])
 	f.bulk = n == len(f.buf)
 	return n, err
 }
@@ -284,7 +284,7 @@ func (f *flow) consume() error {
 		return nil
 	}
 	f.peek = false
-	n, err := unix.Read(f.src.fd, f.buf[:f.at])
+	n, err := read(f.src.fd, f.buf[:f.at])
 	if err == nil && n != f.at {
 		err = io.ErrUnexpectedEOF
 	}
@@ -306,7 +306,7 @@ func (f *flow) write() (int, error) {
 	if f.pipe != nil {
 		return f.pipe.empty(f.dst.fd, f.left)
 	}
-	return unix.Write(f.dst.fd, f.buf[f.at:f.at+f.left])
+	return write(f.dst.fd, f.buf[f.at:f.at+f.left])
 }
 
 func (c *chunk) borrowPipe(l *loop) bool {
