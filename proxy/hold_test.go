@@ -52,12 +52,11 @@ func TestOneAsks(t *testing.T) {
 		}
 	})
 	const clients = 30
-	began := time.Now()
 	for range clients {
 		connect(t, r.addr)
 	}
 	r.waitHeld(t, clients)
-	before := source.n.Load()
+	before, began := source.n.Load(), time.Now()
 	eventually(t, "a second second of asking", func() bool { return time.Since(began) > time.Second })
 	// After 32 ms of waiting there are at most 1,000/s, later 40/s.
 	if n := source.n.Load() - before; n > 400 {
@@ -116,7 +115,7 @@ func TestHeldClientGone(t *testing.T) {
 func TestStartTimeout(t *testing.T) {
 	front, addr := listenTCP(t, "127.0.0.1:0"), freeAddr(t)
 	cfg := config(front, addr)
-	cfg.StartTimeout = 50 * time.Millisecond
+	cfg.StartTimeout = 500 * time.Millisecond // enough to ask the app once
 	r := serve(t, cfg, front, nil)
 	var conns []*net.TCPConn
 	for range 10 {
@@ -172,7 +171,7 @@ func TestResetUnheardIsTriedAgain(t *testing.T) {
 // answered yet gets a moment to reset before it is sent anything.
 func TestResetAtAcceptKeepsRequest(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	r := serve(t, config(front, addrOf(l)), front, nil)
+	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.resetGrace = time.Second })
 	var resets atomic.Int32
 	app(t, l, func(c *net.TCPConn) {
 		if resets.Add(1) <= 20 {

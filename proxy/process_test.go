@@ -147,8 +147,8 @@ func TestJournal(t *testing.T) {
 		"unshare", "--mount", "sh", "-c",
 		`mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal && exec "$@"`, dir,
 	}
+	c := connect(t, front.Addr().String()) // before, else the idle time may be over
 	p := start(t, wrap, filesOf(t, front), nil, arguments(cfg)...)
-	c := connect(t, front.Addr().String())
 	ask(t, c, "ping")
 	c.Close()
 	told := func() map[string]string {

@@ -13,10 +13,10 @@ import (
 // a moment, one that does it on purpose does it for ever.
 const resetPatience = 30 * time.Second
 
-// resetGrace is how long an app that has not answered anybody yet is given to
+// defaultResetGrace is how long an app that has not answered anybody yet is given to
 // reset a connection before it is sent the client's first bytes: once it may
 // have read them, they cannot be given to another.
-const resetGrace = 10 * time.Millisecond
+const defaultResetGrace = 10 * time.Millisecond
 
 var (
 	errClientGone = errors.New("the client is gone")

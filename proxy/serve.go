@@ -54,7 +54,9 @@ type server struct {
 	record    *recorder
 	loops     *loops
 	capacity  int64 // connections that the descriptors suffice for
-	wake      sync.Once
+	// resetGrace is defaultResetGrace, but for tests on a busy machine.
+	resetGrace time.Duration
+	wake       sync.Once
 
 	accepting   sync.WaitGroup
 	connections sync.WaitGroup
@@ -84,7 +86,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	s := &server{
 		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[Address]*target),
 		activity: newActivity(), record: newRecorder(cfg.Container, stderr),
-		capacity: capacity(), stopped: make(chan struct{}), ending: make(chan struct{}),
+		capacity: capacity(), resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
 	s.hard, s.cutOff = context.WithCancel(context.Background())
@@ -255,7 +257,7 @@ func (s *server) serveClient(l *listener, fd int, peer Address, accepted time.Ti
 			return
 		}
 		if !t.proven.Load() {
-			backend.awaitWord(resetGrace)
+			backend.awaitWord(s.resetGrace)
 		}
 		s.wake.Do(func() {
 			s.record.wake(peer, time.Since(s.activity.start))

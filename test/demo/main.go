@@ -80,7 +80,7 @@ Image=localhost/nginx
 PublishPort=8080:80
 
 [ScaleToZero]
-IdleTimeout=3s
+IdleTimeout=5s
 EOF`)
 	s.shell("systemctl --user daemon-reload")
 	s.wait("systemctl --user is-active web-proxy.socket", "active")
@@ -95,7 +95,7 @@ EOF`)
 	s.expect("podman ps --format '{{.Names}} {{.Image}} {{.Status}}'", "systemd-web localhost/nginx")
 	s.expect("curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\\n' http://localhost:8080/", "HTTP 200")
 
-	s.say("Three seconds after the last connection everything is gone again, but for the socket.")
+	s.say("Five seconds after the last connection everything is gone again, but for the socket.")
 	s.wait("systemctl --user is-active web.service", "inactive")
 	s.empty("podman ps --all --quiet")
 	s.expect("systemctl --user is-active web-proxy.socket", "active")

@@ -131,14 +131,20 @@ func (h *Host) Publish() string { return fmt.Sprintf("PublishPort=%d:80", h.Port
 // Addr is the published address.
 func (h *Host) Addr() string { return fmt.Sprintf("127.0.0.1:%d", h.Port) }
 
-// Connect dials the published address.
-func (h *Host) Connect() *net.TCPConn {
+// Connect dials the published address. As long as the connection is open the
+// container stays up, however slow the machine is. What is read from it fails
+// rather than waits for ever.
+func (h *Host) Connect() *net.TCPConn { h.Helper(); return h.ConnectTo(h.Port) }
+
+// ConnectTo is Connect for another port of the app.
+func (h *Host) ConnectTo(port int) *net.TCPConn {
 	h.Helper()
-	c, err := h.M.Dial(h.Context(), "tcp", h.Addr())
+	c, err := h.M.Dial(h.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		h.Fatal(err)
 	}
 	h.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(5 * Patience)) // only a closed one has none
 	return c.(*net.TCPConn)
 }
 

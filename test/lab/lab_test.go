@@ -236,7 +236,7 @@ func TestRun(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("the command ended by itself")
 	}
-	s.WaitFor(t, 5*time.Second, "the command is gone", func() (bool, error) {
+	s.WaitFor(t, time.Minute, "the command is gone", func() (bool, error) {
 		out, err := s.Run(t.Context(), "test", "-d", "/proc/"+pid)
 		return out.ExitCode == 1, ignoreExit(err)
 	})
@@ -293,7 +293,7 @@ func bootID(t *testing.T, m *lab.Machine) string {
 func eventually(t *testing.T, s *lab.Session, m *lab.Machine, url string, units ...string) string {
 	t.Helper()
 	var page string
-	s.WaitFor(t, 10*time.Second, url+" answers", func() (bool, error) {
+	s.WaitFor(t, time.Minute, url+" answers", func() (bool, error) {
 		r, err := m.HTTP().Get(url)
 		if err != nil {
 			return false, nil

@@ -47,7 +47,7 @@ func TestOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait()
-	other.Root().WaitFor(t, 10*time.Second, "the orphan's processes are gone", func() (bool, error) {
+	other.Root().WaitFor(t, time.Minute, "the orphan's processes are gone", func() (bool, error) {
 		return errors.Is(syscall.Kill(leader, 0), syscall.ESRCH), nil
 	})
 	New(t, Options{})

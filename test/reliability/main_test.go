@@ -5,6 +5,7 @@ package reliability
 
 import (
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -101,6 +102,23 @@ func (a answer) must(h *harness.Host) string {
 		h.Fatalf("request: %v\n%s", a.err, h.LastJournal())
 	}
 	return a.id
+}
+
+// withEcho are the lines of an app that answers HTTP and, on a second port,
+// echoes.
+func withEcho(h *harness.Host, idle string) []string {
+	return []string{h.Publish(), fmt.Sprintf("PublishPort=%d:81", echoPort(h)), "[ScaleToZero]", "IdleTimeout=" + idle}
+}
+
+func echoPort(h *harness.Host) int { return h.Port + 1000 }
+
+// underWay is a connection to the echo that has been answered: something is
+// under way until it is closed.
+func underWay(h *harness.Host) *net.TCPConn {
+	h.Helper()
+	c := h.ConnectTo(echoPort(h))
+	exchange(h, c, "before")
+	return c
 }
 
 func exchange(h *harness.Host, c net.Conn, line string) {

@@ -124,6 +124,7 @@ func TestHelperIsClosed(t *testing.T) {
 			t.Skip("the system's proxy has no helper")
 		}
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		c := h.Connect()
 		h.MustGet()
 		helper := h.Must(t, "pgrep", "-P", h.Property("app-proxy.service", "MainPID"))
 		root := h.M.Root()
@@ -147,6 +148,7 @@ func TestHelperIsClosed(t *testing.T) {
 				}
 			}
 		}
+		c.Close()
 		h.Asleep()
 		if _, err := root.Run(t.Context(), "test", "!", "-e", "/proc/"+helper); err != nil {
 			t.Errorf("the helper has outlived the proxy: %v", err)

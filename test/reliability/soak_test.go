@@ -155,7 +155,7 @@ func (b *boundary) run(h *harness.Host, r *rand.Rand) {
 		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 		all.Go(func() {
 			for b.wakes.Load() > 0 && ctx.Err() == nil {
-				b.round(ctx, h, own, port(h, i))
+				b.round(h, own, port(h, i))
 			}
 		})
 	}
@@ -166,13 +166,13 @@ func (b *boundary) run(h *harness.Host, r *rand.Rand) {
 // round is one to four clients that come within a moment, and a rest: in one
 // of two up to the edge itself, where the proxy exits and the container stops,
 // else well into the sleep.
-func (b *boundary) round(ctx context.Context, h *harness.Host, r *rand.Rand, port int) {
+func (b *boundary) round(h *harness.Host, r *rand.Rand, port int) {
 	var clients sync.WaitGroup
 	for range 1 + r.IntN(4) {
 		rest := time.Duration(r.Int64N(int64(20 * time.Millisecond)))
 		clients.Go(func() {
 			time.Sleep(rest)
-			b.ask(ctx, h, port)
+			b.ask(h, port)
 		})
 	}
 	clients.Wait()
@@ -186,13 +186,13 @@ func (b *boundary) round(ctx context.Context, h *harness.Host, r *rand.Rand, por
 }
 
 // ask is one request with a number of its own, and its answer.
-func (b *boundary) ask(ctx context.Context, h *harness.Host, port int) {
+func (b *boundary) ask(h *harness.Host, port int) {
 	b.mu.Lock()
 	b.asked++
 	number := strconv.Itoa(b.asked)
 	b.mu.Unlock()
 	began := time.Now()
-	id, n, err := exchangeNumber(ctx, h, port, number)
+	id, n, err := exchangeNumber(h, port, number)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.worst = max(b.worst, time.Since(began))
@@ -209,10 +209,8 @@ func (b *boundary) ask(ctx context.Context, h *harness.Host, port int) {
 	}
 }
 
-func exchangeNumber(ctx context.Context, h *harness.Host, port int, number string) (id string, n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, harness.Patience)
-	defer cancel()
-	c, err := h.M.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func exchangeNumber(h *harness.Host, port int, number string) (id string, n int, err error) {
+	c, err := h.M.Dial(h.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return "", 0, err
 	}

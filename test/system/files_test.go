@@ -91,11 +91,13 @@ func TestReferences(t *testing.T) {
 		h.PutFile("made.build", "[Build]\nImageTag=localhost/made:1\nSetWorkingDirectory=build\nPull=never\n")
 		h.Declare("app", "Image=made.build", "Exec=-http :80", "ContainerName=renamed", "Network=back.network", "Volume=data.volume:/data",
 			h.Publish(), "[Unit]", "Description=An app", "[ScaleToZero]", "IdleTimeout=1s")
+		c := h.Connect()
 		first := h.MustGet()
 		const format = "{{.Config.Image}} {{range $n, $x := .NetworkSettings.Networks}}{{$n}} {{end}}{{range .Mounts}}{{.Name}}:{{.Destination}}{{end}}"
 		if got := h.Must(t, "podman", "inspect", "--format", format, "renamed"); got != "localhost/made:1 backnet systemd-data:/data" {
 			t.Errorf("the container has %s", got)
 		}
+		c.Close()
 		h.Asleep()
 		for _, unit := range []string{"back-network.service", "data-volume.service"} {
 			h.Expect(unit, "active")
@@ -118,8 +120,10 @@ func TestServiceName(t *testing.T) {
 		h.Reload()
 		h.WaitState(`my\x2dapp-proxy.socket`, "active")
 		for range 2 {
+			c := h.Connect()
 			h.MustGet()
 			h.Expect(`my\x2dapp.service`, "active")
+			c.Close()
 			h.WaitState(`my\x2dapp-proxy.service`, "inactive")
 			h.WaitState(`my\x2dapp.service`, "inactive")
 		}

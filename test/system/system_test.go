@@ -22,11 +22,13 @@ func TestWakeAndSleep(t *testing.T) {
 		h.Expect("app-proxy.service", "inactive")
 		h.Expect("app.service", "inactive")
 
+		c := h.Connect()
 		first := h.MustGet()
 		h.Expect("app.service", "active")
 		if again := h.MustGet(); again != first {
 			t.Errorf("another container answered while the first one ran: %s, then %s", first, again)
 		}
+		c.Close()
 		h.Asleep()
 		if second := h.MustGet(); second == first {
 			t.Errorf("the container was not stopped: %s answered again", second)
