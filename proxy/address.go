@@ -77,16 +77,20 @@ func (a Address) ListenKey() Address {
 	return a
 }
 
-// sockaddr is the address as the system calls take it.
-func (a Address) sockaddr() (family int, sa unix.Sockaddr) {
+// sockaddr is the address, and the socket for it, as the system calls take them.
+func (a Address) sockaddr() (family, kind int, sa unix.Sockaddr) {
+	kind = unix.SOCK_STREAM
+	if a.Network == UDP {
+		kind = unix.SOCK_DGRAM
+	}
 	ip := a.IP.Addr()
 	switch {
 	case a.Network == Unix:
-		return unix.AF_UNIX, &unix.SockaddrUnix{Name: a.Path}
+		return unix.AF_UNIX, kind, &unix.SockaddrUnix{Name: a.Path}
 	case ip.Is4():
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.IP.Port()), Addr: ip.As4()}
+		return unix.AF_INET, kind, &unix.SockaddrInet4{Port: int(a.IP.Port()), Addr: ip.As4()}
 	default:
-		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.IP.Port()), Addr: ip.As16()}
+		return unix.AF_INET6, kind, &unix.SockaddrInet6{Port: int(a.IP.Port()), Addr: ip.As16()}
 	}
 }
 

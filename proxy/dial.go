@@ -16,10 +16,11 @@ import (
 // SYN; asking again soon beats the kernel's first retransmission after 1 s.
 const dialAttempt = 250 * time.Millisecond
 
-// socketSource makes unconnected, non-blocking stream sockets.
+// socketSource makes unconnected, non-blocking sockets.
 type socketSource interface {
-	// socket returns a descriptor of an address family, AF_INET for instance.
-	socket(family int) (int, error)
+	// socket returns a descriptor of an address family and a kind, AF_INET and
+	// SOCK_STREAM for instance.
+	socket(family, kind int) (int, error)
 	// verify looks whether a connected socket has reached the container.
 	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
@@ -31,8 +32,8 @@ type socketSource interface {
 // ownNamespace makes sockets where the proxy itself is.
 type ownNamespace struct{}
 
-func (ownNamespace) socket(family int) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func (ownNamespace) socket(family, kind int) (int, error) {
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	return fd, os.NewSyscallError("socket", err)
 }
 
@@ -45,7 +46,8 @@ func (ownNamespace) close()           {}
 func targetAddrs(target Address, inside bool) []Address {
 	addrs := []Address{target}
 	if inside && target.IP.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		addrs = append(addrs, TCPAddress(netip.AddrPortFrom(netip.IPv6Loopback(), target.IP.Port())))
+		target.IP = netip.AddrPortFrom(netip.IPv6Loopback(), target.IP.Port())
+		addrs = append(addrs, target)
 	}
 	return addrs
 }
@@ -68,8 +70,8 @@ func dial(source socketSource, addrs []Address) (*socket, error) {
 }
 
 func dialOne(source socketSource, addr Address) (*socket, error) {
-	family, sa := addr.sockaddr()
-	fd, err := source.socket(family)
+	family, kind, sa := addr.sockaddr()
+	fd, err := source.socket(family, kind)
 	if err != nil {
 		return nil, err
 	}

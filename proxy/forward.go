@@ -58,7 +58,7 @@ func (p *pair) run(ctx context.Context) {
 	err := errors.Join(p.client.leavePoller(), p.backend.leavePoller())
 	if err == nil {
 		p.client.interest, p.backend.interest = p.interest(p.client), p.interest(p.backend)
-		err = p.loop.add(p)
+		err = p.loop.add(p, p.client, p.backend)
 	}
 	if err != nil {
 		p.up.srcErr, p.down.srcErr = err, err
@@ -111,7 +111,7 @@ func (p *pair) cut() {
 	p.settle()
 }
 
-// ready is called by the loop when something has happened to a socket.
+// ready is of carrier.
 func (p *pair) ready(l *loop, fd int, events uint32) {
 	from, to := &p.up, &p.down // the flows from and to the socket
 	if fd == p.backend.fd {
@@ -145,7 +145,7 @@ func (p *pair) settle() {
 		p.up.stop(p.loop)
 	}
 	if p.up.over && p.down.over {
-		p.loop.remove(p)
+		p.loop.remove(p.client, p.backend)
 		close(p.done)
 		return
 	}

@@ -71,9 +71,9 @@ type countingSource struct {
 	n atomic.Int64
 }
 
-func (s *countingSource) socket(family int) (int, error) {
+func (s *countingSource) socket(family, kind int) (int, error) {
 	s.n.Add(1)
-	return s.ownNamespace.socket(family)
+	return s.ownNamespace.socket(family, kind)
 }
 
 // A client that was held and has shut down its side still gets its answer.

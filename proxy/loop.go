@@ -40,7 +40,7 @@ func newLoops() (*loops, error) {
 // next is the loop for the next pair.
 func (ls *loops) next() *loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
 
-// close ends the loops, which must not have pairs any more.
+// close ends the loops, which must carry nothing any more.
 func (ls *loops) close() {
 	for _, l := range ls.all {
 		l.close()
@@ -56,12 +56,19 @@ type loop struct {
 	bell  int     // an eventfd(2)
 	ended chan struct{}
 
-	mu     sync.Mutex
-	pairs  map[int32]*pair // by the descriptor of either socket
-	posted []func()
-	closed bool
+	mu      sync.Mutex
+	carried map[int32]carrier // by descriptor
+	posted  []func()
+	closed  bool
 
 	*lent
+}
+
+// carrier is what has sockets in a loop.
+type carrier interface {
+	// ready is called in the loop's goroutine when something has happened to
+	// a socket.
+	ready(l *loop, fd int, events uint32)
 }
 
 func newLoop(shared *lent) (*loop, error) {
@@ -74,7 +81,7 @@ func newLoop(shared *lent) (*loop, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), pairs: make(map[int32]*pair), lent: shared}
+	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), lent: shared}
 	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // newSocket wants it
 	if err == nil {
 		err = l.control(unix.EPOLL_CTL_ADD, bell, unix.EPOLLIN)
@@ -110,30 +117,33 @@ func (l *loop) post(f func()) {
 	_, _ = unix.Write(l.bell, one) // EAGAIN: it rings already
 }
 
-// add begins to carry p. Until the pair's end it belongs to the goroutine.
-func (l *loop) add(p *pair) error {
-	l.mu.Lock() // the first event waits until both sockets are there
+// add begins to carry sockets, with their interest as the events that are
+// wanted. Until remove they belong to the goroutine.
+func (l *loop) add(c carrier, sockets ...*socket) error {
+	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
-	for _, s := range []*socket{p.client, p.backend} {
+	for i, s := range sockets {
 		if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.interest); err != nil {
-			if s == p.backend {
-				_ = l.control(unix.EPOLL_CTL_DEL, p.client.fd, 0)
-			}
+			l.forget(sockets[:i])
 			return err
 		}
+		l.carried[int32(s.fd)] = c
 	}
-	l.pairs[int32(p.client.fd)], l.pairs[int32(p.backend.fd)] = p, p
 	return nil
 }
 
-// remove ends the carrying of p.
-func (l *loop) remove(p *pair) {
+// remove ends the carrying of sockets.
+func (l *loop) remove(sockets ...*socket) {
 	l.mu.Lock()
-	delete(l.pairs, int32(p.client.fd))
-	delete(l.pairs, int32(p.backend.fd))
-	l.mu.Unlock()
-	_ = l.watch(p.client, 0) // nothing but what is not there fails to go
-	_ = l.watch(p.backend, 0)
+	defer l.mu.Unlock()
+	l.forget(sockets)
+}
+
+func (l *loop) forget(sockets []*socket) {
+	for _, s := range sockets {
+		delete(l.carried, int32(s.fd))
+		_ = l.watch(s, 0) // nothing but what is not there fails to go
+	}
 }
 
 // watch changes the events that are wanted of a socket. With none it leaves
@@ -183,10 +193,10 @@ func (l *loop) dispatch(e unix.EpollEvent) {
 		return
 	}
 	l.mu.Lock()
-	p := l.pairs[e.Fd]
+	c := l.carried[e.Fd]
 	l.mu.Unlock()
-	if p != nil { // else it ended a moment ago
-		p.ready(l, int(e.Fd), e.Events)
+	if c != nil { // else it ended a moment ago
+		c.ready(l, int(e.Fd), e.Events)
 	}
 }
 

@@ -69,7 +69,7 @@ func newContainerNamespace(pidfile, unit string) *containerNamespace {
 	}
 }
 
-func (n *containerNamespace) socket(family int) (int, error) {
+func (n *containerNamespace) socket(family, kind int) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper == nil {
@@ -77,7 +77,7 @@ func (n *containerNamespace) socket(family int) (int, error) {
 			return -1, err
 		}
 	}
-	fd, err := n.helper.socket(family)
+	fd, err := n.helper.socket(socketKind{byte(family), byte(kind)})
 	if errors.Is(err, errHelper) {
 		err = n.broken(err)
 	}
@@ -290,8 +290,12 @@ type helper struct {
 	cmd       *exec.Cmd
 	stderr    bytes.Buffer
 	conn      *net.UnixConn
-	spare     map[int][]int // sockets not used yet, by family
+	spare     map[socketKind][]int // sockets not used yet
 }
+
+// socketKind is what the helper is asked for: AF_INET and SOCK_STREAM for
+// instance.
+type socketKind struct{ family, kind byte }
 
 // startHelper starts one in the container's namespaces. It takes over c unless
 // it fails. Whether nsenter could enter shows with the first request.
@@ -306,7 +310,7 @@ func startHelper(c *container) (*helper, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	h := &helper{container: c, conn: ours, spare: make(map[int][]int)}
+	h := &helper{container: c, conn: ours, spare: make(map[socketKind][]int)}
 	h.cmd = nsenter(c, theirs, exe)
 	h.cmd.Stderr = &h.stderr
 	if err := h.cmd.Start(); err != nil {
@@ -353,27 +357,28 @@ func connPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	return conn.(*net.UnixConn), theirs, nil
 }
 
-// socket returns a socket of the family, asking for a batch if none is left.
+// socket returns a socket of the kind, asking for a batch if none is left.
 // The error wraps errHelper if the helper itself failed.
-func (h *helper) socket(family int) (int, error) {
-	if len(h.spare[family]) == 0 {
-		fds, err := h.request(family)
+func (h *helper) socket(k socketKind) (int, error) {
+	if len(h.spare[k]) == 0 {
+		fds, err := h.request(k)
 		if err != nil {
 			return -1, err
 		}
-		h.spare[family] = fds
+		h.spare[k] = fds
 	}
-	last := len(h.spare[family]) - 1
-	fd := h.spare[family][last]
-	h.spare[family] = h.spare[family][:last]
+	last := len(h.spare[k]) - 1
+	fd := h.spare[k][last]
+	h.spare[k] = h.spare[k][:last]
 	return fd, nil
 }
 
-// request is one byte, the family. The answer is an errno and the sockets.
-func (h *helper) request(family int) ([]int, error) {
+// request is two bytes, family and kind. The answer is an errno and the
+// sockets.
+func (h *helper) request(k socketKind) ([]int, error) {
 	err := h.conn.SetDeadline(time.Now().Add(helperTimeout))
 	if err == nil {
-		_, err = h.conn.Write([]byte{byte(family)})
+		_, err = h.conn.Write([]byte{k.family, k.kind})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errHelper, err)
@@ -432,7 +437,7 @@ func RunHelper() int {
 	for fd := helperExe; fd <= helperUser; fd++ {
 		unix.Close(fd)
 	}
-	var request [1]byte
+	var request [2]byte
 	for {
 		n, err := unix.Read(helperConn, request[:])
 		switch {
@@ -443,7 +448,7 @@ func RunHelper() int {
 		case n == 0:
 			return 0
 		default:
-			if err := answer(int(request[0])); err != nil {
+			if err := answer(int(request[0]), int(request[1])); err != nil {
 				return 1
 			}
 		}
@@ -451,11 +456,11 @@ func RunHelper() int {
 }
 
 // answer makes a batch of sockets, or as many as can be had, and passes them.
-func answer(family int) error {
+func answer(family, kind int) error {
 	var fds []int
 	var errno unix.Errno
 	for range batch {
-		fd, err := ownNamespace{}.socket(family)
+		fd, err := ownNamespace{}.socket(family, kind)
 		if err != nil {
 			errors.As(err, &errno)
 			break
