@@ -107,7 +107,7 @@ func TestConnectAtIdleEdge(t *testing.T) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout="+idle.String())
 		proxy := freezeIdleProxy(h)
 		frozen := time.Now()
-		a := background(h, "/")
+		a := background(h)
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
 		time.Sleep(time.Until(frozen.Add(idle))) // what is waited for is the idle time itself
 		signal(h, proxy, syscall.SIGCONT)
@@ -150,7 +150,7 @@ func TestConnectBeforeStopJob(t *testing.T) {
 		}
 		abort(busy)
 		h.Wait("the proxy has ended", func() bool { return processState(proxy) == "Z" })
-		a := background(h, "/")
+		a := background(h)
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
 		signal(h, systemd, syscall.SIGCONT)
 		(<-a).must(h)
@@ -165,7 +165,7 @@ func TestConnectWhileStopping(t *testing.T) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=300ms")
 		first := h.MustGet()
 		waitStage(h, "stop-post")
-		a := background(h, "/")
+		a := background(h)
 		h.WaitState("app-proxy.service", "inactive")
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
 		g.open()

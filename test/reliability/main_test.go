@@ -87,10 +87,10 @@ type answer struct {
 	err error
 }
 
-func background(h *harness.Host, path string) <-chan answer {
+func background(h *harness.Host) <-chan answer {
 	done := make(chan answer, 1)
 	go func() {
-		id, err := h.GetPath(path)
+		id, err := h.Get()
 		done <- answer{id, err}
 	}()
 	return done

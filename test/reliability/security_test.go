@@ -63,7 +63,7 @@ func TestPrivatePortStolen(t *testing.T) {
 			t.Fatal("no private port")
 		}
 		stop := evil(h, private[1])
-		a := background(h, "/")
+		a := background(h)
 		h.Wait("the container cannot start", func() bool { return contains(h, "app.service", "Failed to start") })
 		h.WaitState("app-proxy.service", "active")
 		stop()
@@ -98,7 +98,7 @@ func TestPIDFileOfAnother(t *testing.T) {
 			h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 			dropIn(h, "app.service", append(strings.Split(readDropIn(h, "app.service"), "\n"), "ExecStopPost=")...)
 			h.Reload()
-			a := background(h, "/")
+			a := background(h)
 			h.Wait("the proxy has looked at the pidfile", func() bool { return contains(h, "app-proxy.service", "trying again") })
 			repair()
 			if got := strings.TrimSpace((<-a).must(h)); got == id {

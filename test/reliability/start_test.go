@@ -93,7 +93,7 @@ func TestImageMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Declare("app", "Image=localhost/late", "Exec=-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		a := background(h, "/")
+		a := background(h)
 		h.Wait("a start has failed", func() bool { return contains(h, "app.service", "Failed to start") })
 		h.Must(t, "podman", "tag", image, "localhost/late")
 		(<-a).must(h)
@@ -107,10 +107,10 @@ func TestSlowStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		g := newGate(h, "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=2s")
-		a, b := background(h, "/"), background(h, "/")
+		a, b := background(h), background(h)
 		waitStage(h, "start-pre")
 		h.Reload()
-		c := background(h, "/")
+		c := background(h)
 		h.Wait("all three wait", func() bool { return backlog(h) == 3 })
 		g.open()
 		if x, y, z := (<-a).must(h), (<-b).must(h), (<-c).must(h); x != y || y != z {
@@ -144,7 +144,7 @@ func TestProxyStoppedDuringStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		g := newGate(h, "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		a := background(h, "/")
+		a := background(h)
 		waitStage(h, "start-pre")
 		// The waiting client may have it started again before it has stopped;
 		// then systemd calls the stop cancelled.
@@ -179,7 +179,7 @@ func TestDiesWhileDialled(t *testing.T) {
 		dropIn(h, "app.service", "[Service]", "EnvironmentFile="+env)
 		h.PutFile(env, "DELAY=1h\n")
 		h.App("app", "-http :80 -delay ${DELAY}", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		a := background(h, "/")
+		a := background(h)
 		h.WaitState("app.service", "active")
 		h.WaitState("app-proxy.service", "active")
 		h.PutFile(env, "DELAY=0s\n")
@@ -253,7 +253,7 @@ func TestDiskFull(t *testing.T) {
 		fill := func() { h.Must(t, "sh", "-c", "! cat /dev/zero >"+full) }
 		h.M.Root().Must(t, "mount", "-o", "remount,size=64M", h.RuntimeDir)
 		fill()
-		a := background(h, "/")
+		a := background(h)
 		h.Wait("a start has failed", func() bool { return contains(h, "app.service", "Failed to start") })
 		h.Must(t, "rm", full)
 		(<-a).must(h)

@@ -44,7 +44,7 @@ func TestProxyCrashLoop(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		dropIn(h, "app-proxy.service", "[Service]", "ExecStart=", "ExecStart=sh -c 'date +crash%%s%%N; exit 1'")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		a := background(h, "/")
+		a := background(h)
 		var crashes []time.Duration
 		h.Wait("the proxy has crashed", func() bool {
 			crashes = nil
