@@ -19,7 +19,7 @@ type pair struct {
 	client, backend *socket
 	loop            *loop
 	up, down        flow
-	done            chan struct{} // closed when both flows are over
+	ended           func() // called when both flows are over
 }
 
 // flow is one direction of a pair.
@@ -44,7 +44,7 @@ type flow struct {
 // newPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
 func newPair(client, backend *socket, l *loop, a *activity, answered func()) *pair {
-	p := &pair{client: client, backend: backend, loop: l, done: make(chan struct{})}
+	p := &pair{client: client, backend: backend, loop: l}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
 	p.up = flow{src: client, dst: backend, total: &a.in, peek: true}
@@ -52,9 +52,10 @@ func newPair(client, backend *socket, l *loop, a *activity, answered func()) *pa
 	return p
 }
 
-// run forwards until both directions have ended. The end of ctx is the end of
-// both. It leaves both sockets open.
-func (p *pair) run(ctx context.Context) {
+// start begins to forward. Once both directions have ended, ended is called,
+// by the loop unless that cannot begin. It leaves both sockets open.
+func (p *pair) start(ended func()) {
+	p.ended = ended
 	err := errors.Join(p.client.leavePoller(), p.backend.leavePoller())
 	if err == nil {
 		p.client.interest, p.backend.interest = p.interest(p.client), p.interest(p.backend)
@@ -62,13 +63,7 @@ func (p *pair) run(ctx context.Context) {
 	}
 	if err != nil {
 		p.up.srcErr, p.down.srcErr = err, err
-		return
-	}
-	select {
-	case <-p.done:
-	case <-ctx.Done():
-		p.loop.post(p.cut)
-		<-p.done
+		ended()
 	}
 }
 
@@ -80,14 +75,20 @@ func (p *pair) unheard() bool {
 	return p.up.sent == 0 && p.down.sent == 0 && isReset(backend) && (client == nil || isWoken(client))
 }
 
-// finish closes both sockets: with a FIN if both directions ended with one,
-// else with a reset, but only after each peer has what was sent to it.
+// err is nil if both directions ended with a FIN.
+func (p *pair) err() error {
+	return errors.Join(p.up.srcErr, p.up.dstErr, p.down.srcErr, p.down.dstErr)
+}
+
+// close closes both sockets, with a FIN.
+func (p *pair) close() {
+	p.client.close()
+	p.backend.close()
+}
+
+// finish resets both connections, but only after each peer has what was sent
+// to it.
 func (p *pair) finish(ctx context.Context) {
-	if errors.Join(p.up.srcErr, p.up.dstErr, p.down.srcErr, p.down.dstErr) == nil {
-		p.client.close()
-		p.backend.close()
-		return
-	}
 	p.client.drain(ctx)
 	p.backend.drain(ctx)
 	p.client.reset()
@@ -146,7 +147,7 @@ func (p *pair) settle() {
 	}
 	if p.up.over && p.down.over {
 		p.loop.remove(p.client, p.backend)
-		close(p.done)
+		p.ended()
 		return
 	}
 	err := errors.Join(p.loop.watch(p.client, p.interest(p.client)), p.loop.watch(p.backend, p.interest(p.backend)))

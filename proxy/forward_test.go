@@ -197,16 +197,13 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 		c := connect(t, clients.Addr().String())
 		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l))(t), r.loops.next(), r.activity, func() {})
 		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p.run(r.hard)
-		}()
+		p.start(func() { close(done) })
 		a := next(t, apps)
 		go a.CloseWrite()
 		c.CloseWrite()
 		<-done
-		p.finish(r.hard)
-		if err := errors.Join(p.up.srcErr, p.up.dstErr, p.down.srcErr, p.down.dstErr); err != nil {
+		p.close()
+		if err := p.err(); err != nil {
 			t.Fatalf("taken for %v", err)
 		}
 	}

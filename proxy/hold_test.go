@@ -198,18 +198,16 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	waitSent(t, c)
 	client := newSocket(acceptFD(t, clients))
 	p := newPair(client, backend, r.loops.next(), r.activity, func() {})
-	p.run(r.hard)
+	done := make(chan struct{})
+	p.start(func() { close(done) })
+	<-done
 	if !p.unheard() {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
 	client.unwake()
 	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l)))(t), r.loops.next(), r.activity, func() {})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.run(r.hard)
-		p.finish(r.hard)
-	}()
+	done = make(chan struct{})
+	p.start(func() { close(done) })
 	a := next(t, apps)
 	expect(t, a, "request")
 	io.WriteString(a, "answer")
@@ -217,6 +215,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	expect(t, c, "answer")
 	c.Close()
 	<-done
+	p.close()
 	if p.unheard() || p.up.sent != 7 || p.down.sent != 6 {
 		t.Errorf("%d and %d bytes", p.up.sent, p.down.sent)
 	}

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"encoding/binary"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -40,6 +42,13 @@ func newLoops() (*loops, error) {
 // next is the loop for the next pair.
 func (ls *loops) next() *loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
 
+// cut ends all that is carried at once, and nothing is carried any more.
+func (ls *loops) cut() {
+	for _, l := range ls.all {
+		l.post(l.cut)
+	}
+}
+
 // close ends the loops, which must carry nothing any more.
 func (ls *loops) close() {
 	for _, l := range ls.all {
@@ -53,12 +62,13 @@ func (ls *loops) close() {
 // again, so nothing is read only to find that there is no more.
 type loop struct {
 	epoll *socket // in Go's poller
-	bell  int     // an eventfd(2)
 	ended chan struct{}
 
 	mu      sync.Mutex
 	carried map[int32]carrier // by descriptor
 	posted  []func()
+	bell    int  // an eventfd(2), -1 after the end
+	isCut   bool // takes nothing more
 	closed  bool
 
 	*lent
@@ -69,6 +79,9 @@ type carrier interface {
 	// ready is called in the loop's goroutine when something has happened to
 	// a socket.
 	ready(l *loop, fd int, events uint32)
+	// cut is called there when it is to end at once; again for each of its
+	// sockets.
+	cut()
 }
 
 func newLoop(shared *lent) (*loop, error) {
@@ -104,17 +117,34 @@ func (l *loop) control(op, fd int, events uint32) error {
 func (l *loop) close() {
 	l.post(func() { l.closed = true })
 	<-l.ended
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	unix.Close(l.bell)
+	l.bell = -1
 	l.epoll.close()
 }
 
-// post has f called in the loop's goroutine.
+// post has f called in the loop's goroutine, unless the loop has ended.
 func (l *loop) post(f func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bell < 0 {
+		return
+	}
 	l.posted = append(l.posted, f)
-	l.mu.Unlock()
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	_, _ = unix.Write(l.bell, one) // EAGAIN: it rings already
+}
+
+// cut is for the loop to call.
+func (l *loop) cut() {
+	l.mu.Lock()
+	l.isCut = true
+	all := slices.Collect(maps.Values(l.carried))
+	l.mu.Unlock()
+	for _, c := range all {
+		c.cut()
+	}
 }
 
 // add begins to carry sockets, with their interest as the events that are
@@ -122,6 +152,9 @@ func (l *loop) post(f func()) {
 func (l *loop) add(c carrier, sockets ...*socket) error {
 	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
+	if l.isCut {
+		return os.ErrDeadlineExceeded // as what was cut
+	}
 	for i, s := range sockets {
 		if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.interest); err != nil {
 			l.forget(sockets[:i])

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,7 +65,7 @@ type server struct {
 	stopped chan struct{} // closed by the first signal
 	ending  chan struct{} // closed when the proxy is about to return
 	hard    context.Context
-	cutOff  context.CancelFunc // ends connections at once
+	cutOff  func() // ends connections at once
 
 	// What tests do at the edge of idleness: before the accept loops are told
 	// to end, and between their end and the count.
@@ -89,7 +88,11 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		capacity: capacity(), resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
-	s.hard, s.cutOff = context.WithCancel(context.Background())
+	hard, cancel := context.WithCancel(context.Background())
+	s.hard, s.cutOff = hard, func() {
+		cancel()
+		loops.cut()
+	}
 	s.source = s.newSource()
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
@@ -216,7 +219,7 @@ func (s *server) acceptAll(l *listener) {
 		switch {
 		case err == nil:
 			s.activity.begin()
-			s.connections.Go(func() { s.serveClient(l, fd, peer, time.Now()) })
+			s.admit(l, fd, peer)
 		case isWoken(err):
 			return
 		default:
@@ -237,64 +240,5 @@ func (s *server) rest(d time.Duration) bool {
 		return true
 	case <-s.paused:
 		return false
-	}
-}
-
-// serveClient is the life of one connection.
-func (s *server) serveClient(l *listener, fd int, peer Address, accepted time.Time) {
-	defer s.activity.end()
-	client := newSocket(fd)
-	t := s.targets[l.forward.Listen]
-	var deadline time.Time
-	if s.cfg.StartTimeout != Infinity {
-		deadline = accepted.Add(s.cfg.StartTimeout)
-	}
-	for attempt := 0; ; attempt++ {
-		backend, err := t.reach(s.hard, client, deadline)
-		if err != nil {
-			client.reset()
-			s.explain(t, peer, err)
-			return
-		}
-		if !t.proven.Load() {
-			backend.awaitWord(s.resetGrace)
-		}
-		s.wake.Do(func() {
-			s.record.wake(peer, time.Since(s.activity.start))
-			close(s.activity.reached)
-		})
-		p := newPair(client, backend, s.loops.next(), s.activity, func() { t.proven.Store(true) })
-		p.run(s.hard)
-		if !p.unheard() || t.proven.Load() || !s.tryAgain(client, &deadline, attempt, accepted) {
-			p.finish(s.hard)
-			return
-		}
-		backend.close()
-	}
-}
-
-// tryAgain decides whether a client whose backend reset it unheard gets
-// another one. With the first reset the time for that begins to run.
-func (s *server) tryAgain(client *socket, deadline *time.Time, attempt int, accepted time.Time) bool {
-	client.unwake()
-	patience := time.Now().Add(resetPatience)
-	if attempt == 0 && (deadline.IsZero() || patience.Before(*deadline)) {
-		*deadline = patience
-	}
-	if !deadline.IsZero() && time.Now().After(*deadline) {
-		return false
-	}
-	return sleep(s.hard, pause(time.Since(accepted))) == nil
-}
-
-// explain says in the journal why a client got nothing, if that is news: a
-// client that left knows, and who stops the proxy knows too.
-func (s *server) explain(t *target, peer Address, err error) {
-	switch {
-	case errors.Is(err, errTooLate):
-		s.record.turnedAway(peer, fmt.Sprintf("%s did not accept on %s in time (%v)",
-			s.cfg.Container, t.addr, t.why()))
-	case errors.Is(err, context.Canceled):
-		s.record.turnedAway(peer, fmt.Sprintf("stopped before %s was ready", s.cfg.Container))
 	}
 }

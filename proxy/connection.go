@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// connection is the life of one client's connection. A goroutine has it only
+// while it is held, and while it ends in another way than in order: what is
+// carried belongs to its loop.
+type connection struct {
+	*server
+	target   *target
+	client   *socket
+	peer     Address
+	accepted time.Time
+	deadline time.Time // for the app to accept; zero: none
+	retried  bool
+}
+
+// admit takes a client that was just accepted and counted in. An app that has
+// answered before is dialled at once: that takes no waiting, unless its
+// backlog is full or it is gone.
+func (s *server) admit(l *listener, fd int, peer Address) {
+	c := &connection{server: s, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer, accepted: time.Now()}
+	if s.cfg.StartTimeout != Infinity {
+		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
+	}
+	s.connections.Add(1)
+	if c.target.proven.Load() {
+		if backend, err := c.target.dial(); err == nil {
+			c.carry(backend)
+			return
+		}
+	}
+	go c.hold()
+}
+
+// end counts the connection out.
+func (c *connection) end() {
+	c.activity.end()
+	c.connections.Done()
+}
+
+// hold waits for the app, and has the connection carried.
+func (c *connection) hold() {
+	backend, err := c.target.reach(c.hard, c.client, c.deadline)
+	if err != nil {
+		c.client.reset()
+		c.explain(err)
+		c.end()
+		return
+	}
+	if !c.target.proven.Load() {
+		backend.awaitWord(c.resetGrace)
+	}
+	c.wake.Do(func() {
+		c.record.wake(c.peer, time.Since(c.activity.start))
+		close(c.activity.reached)
+	})
+	c.carry(backend)
+}
+
+// carry hands the connection to a loop.
+func (c *connection) carry(backend *socket) {
+	p := newPair(c.client, backend, c.loops.next(), c.activity, func() { c.target.proven.Store(true) })
+	p.start(func() { c.carried(p) })
+}
+
+// carried is called by the loop when both directions have ended.
+func (c *connection) carried(p *pair) {
+	if p.err() != nil {
+		go c.finish(p)
+		return
+	}
+	p.close()
+	c.end()
+}
+
+// finish ends a connection that did not end in order, or lets the client, if
+// its backend reset it unheard, wait for another one.
+func (c *connection) finish(p *pair) {
+	if p.unheard() && !c.target.proven.Load() && c.tryAgain() {
+		p.backend.close()
+		c.hold()
+		return
+	}
+	p.finish(c.hard)
+	c.end()
+}
+
+// tryAgain decides whether a client whose backend reset it unheard gets
+// another one. With the first reset the time for that begins to run.
+func (c *connection) tryAgain() bool {
+	c.client.unwake()
+	patience := time.Now().Add(resetPatience)
+	if !c.retried && (c.deadline.IsZero() || patience.Before(c.deadline)) {
+		c.deadline = patience
+	}
+	c.retried = true
+	if !c.deadline.IsZero() && time.Now().After(c.deadline) {
+		return false
+	}
+	return sleep(c.hard, pause(time.Since(c.accepted))) == nil
+}
+
+// explain says in the journal why a client got nothing, if that is news: a
+// client that left knows, and who stops the proxy knows too.
+func (c *connection) explain(err error) {
+	switch {
+	case errors.Is(err, errTooLate):
+		c.record.turnedAway(c.peer, fmt.Sprintf("%s did not accept on %s in time (%v)",
+			c.cfg.Container, c.target.addr, c.target.why()))
+	case errors.Is(err, context.Canceled):
+		c.record.turnedAway(c.peer, fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
+	}
+}
