@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 )
@@ -33,32 +34,36 @@ func (s *Session) Import(ctx context.Context, name string, archive io.Reader, ch
 	return nil
 }
 
-// AppImage makes the image localhost/app of test/app, the tests' own server: a static program and nothing
-// else, entry point /app. It returns the image's name.
-func (s *Session) AppImage(ctx context.Context) (string, error) {
-	const name = "localhost/app"
-	program, err := s.machine.appProgram(ctx)
+// AppImage makes the image localhost/app of test/app, the tests' own server. It returns the image's name.
+func (s *Session) AppImage(ctx context.Context) (string, error) { return s.ProgramImage(ctx, "app") }
+
+// ProgramImage makes an image of a Go program in a directory of this module: a static program and nothing else,
+// named after the directory and the entry point. It returns the image's name.
+func (s *Session) ProgramImage(ctx context.Context, dir string) (string, error) {
+	base := path.Base(dir)
+	name := "localhost/" + base
+	program, err := s.machine.program(ctx, dir)
 	if err != nil {
 		return "", fmt.Errorf("lab: image %s: %w", name, err)
 	}
 	var archive bytes.Buffer
 	files := tar.NewWriter(&archive)
-	err = files.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg})
+	err = files.WriteHeader(&tar.Header{Name: base, Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg})
 	if err == nil {
 		_, err = files.Write(program)
 	}
 	if err := errors.Join(err, files.Close()); err != nil {
 		return "", fmt.Errorf("lab: image %s: %w", name, err)
 	}
-	return name, s.Import(ctx, name, &archive, `ENTRYPOINT ["/app"]`)
+	return name, s.Import(ctx, name, &archive, `ENTRYPOINT ["/`+base+`"]`)
 }
 
-// appProgram builds test/app, once for each machine.
-func (m *Machine) appProgram(ctx context.Context) ([]byte, error) {
-	program := filepath.Join(m.layer.dir, "app")
+// program builds a program of this module, once for each machine.
+func (m *Machine) program(ctx context.Context, dir string) ([]byte, error) {
+	program := filepath.Join(m.layer.dir, "program-"+path.Base(dir))
 	if !exists(program) {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program,
-			"github.com/zerolet/zerolet/test/app")
+			"github.com/zerolet/zerolet/test/"+dir)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := runQuiet(cmd); err != nil {
 			return nil, fmt.Errorf("go build: %w: %s", err, out)

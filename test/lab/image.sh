@@ -1,5 +1,5 @@
 # Installs Debian packages on top of the lab's tree and archives what an image needs of them: the files that
-# the installation added, the libraries that its programs load, and /etc/passwd. Runs in a private mount
+# the installation added, the libraries that its programs load, /etc/passwd and the locale C.UTF-8. Runs in a private mount
 # namespace with arguments TREE SCRATCH ARCHIVE PACKAGE...; SCRATCH is an empty directory that overlayfs can
 # write to.
 set -eu
@@ -21,13 +21,20 @@ chmod 1777 upper/tmp
 for link in bin sbin lib lib64; do
 	[ ! -L "root/$link" ] || cp -a "root/$link" upper/
 done
-cp -a root/etc/passwd root/etc/group upper/etc/
+
+# What the packages have brought or changed is in upper already: a copy would be one of the file onto itself.
+add() {
+	while read -r file; do
+		[ -e "upper/$file" ] || (cd root && cp -L --parents --preserve=mode,ownership --target-directory=../upper "$file")
+	done
+}
+printf '%s\n' ./etc/passwd ./etc/group | add
+(cd root && find ./usr/lib/locale/C.utf8 -type f) | add # what initdb has made needs it
 
 # ldd fails on what is no dynamic program; the loader itself is among the libraries.
 find upper -type f -perm /111 -printf '/%P\n' >root/tmp/programs
 chroot root sh -c 'xargs ldd </tmp/programs 2>/dev/null || true' |
-	sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/.\1/p' | sort -u >libraries
-(cd root && xargs cp -L --parents --target-directory=../upper <../libraries)
+	sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/.\1/p' | sort -u | add
 
 tar -C upper -cf "$archive" --exclude=./var/lib/dpkg --exclude=./var/lib/apt --exclude=./var/cache --exclude=./var/log/apt \
 	--exclude=./etc/resolv.conf --exclude='./tmp/*' --exclude=./usr/share/doc --exclude=./usr/share/man .
