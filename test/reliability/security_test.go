@@ -13,9 +13,12 @@ import (
 	"github.com/zerolet/zerolet/test/harness"
 )
 
-// The proxy's sandbox is as tight as docs/security.md says.
+// The proxy's sandbox is as tight as docs/security.md says. What runs in it
+// cannot listen: systemd-socket-activate fails, else it would wait for clients
+// and the proxy would never start.
 func TestExposure(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
+		dropIn(h, "app-proxy.service", "[Service]", "ExecStartPre=-systemd-socket-activate --listen=127.0.0.1:7777 true")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		scope, most := "--system", 11 // tenths
 		if h.UserManager {
@@ -29,6 +32,9 @@ func TestExposure(t *testing.T) {
 		}
 		t.Log(overall)
 		h.MustGet()
+		if !contains(h, "app-proxy.service", "Operation not permitted") {
+			t.Errorf("something else than the sandbox kept it from listening\n%s", h.LastJournal())
+		}
 		h.Asleep()
 	})
 }
