@@ -39,11 +39,17 @@ const (
 	Warning Severity = iota
 	// Error means that the endpoint cannot be made.
 	Error
+	// Note is something that happens in another way than before, without a
+	// loss. Only an export has them.
+	Note
 )
 
 func (s Severity) String() string {
-	if s == Error {
+	switch s {
+	case Error:
 		return "error"
+	case Note:
+		return "note"
 	}
 	return "warning"
 }
@@ -79,6 +85,11 @@ func (ds *Diagnostics) Errorf(pos Pos, hint, format string, args ...any) {
 // Warnf adds a warning. The hint may be empty.
 func (ds *Diagnostics) Warnf(pos Pos, hint, format string, args ...any) {
 	ds.add(Diagnostic{pos, Warning, fmt.Sprintf(format, args...), hint})
+}
+
+// Notef adds a note. The hint may be empty.
+func (ds *Diagnostics) Notef(pos Pos, hint, format string, args ...any) {
+	ds.add(Diagnostic{pos, Note, fmt.Sprintf(format, args...), hint})
 }
 
 // add keeps what a file says from reaching into a terminal or a journal: a
@@ -123,6 +134,15 @@ func (ds *Diagnostics) Value(e Entry, err error) {
 // HasErrors tells whether any of them is an error.
 func (ds Diagnostics) HasErrors() bool {
 	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })
+}
+
+// Strict makes every warning an error.
+func (ds Diagnostics) Strict() {
+	for i := range ds {
+		if ds[i].Severity == Warning {
+			ds[i].Severity = Error
+		}
+	}
 }
 
 // Sort orders them by file, line and column, and keeps the order of equals.

@@ -29,7 +29,7 @@ const (
 // drop-in: it is an empty file.
 func ReadFile(path string) (*File, Diagnostics) {
 	var ds Diagnostics
-	data, err := readRegular(path)
+	data, err := ReadRegular(path)
 	if err != nil {
 		ds.Errorf(Pos{File: path}, "", "cannot read: %v", reason(err))
 		return &File{Path: path}, ds
@@ -39,8 +39,8 @@ func ReadFile(path string) (*File, Diagnostics) {
 
 func errTooLarge() error { return fmt.Errorf("it is larger than %d MiB", maxFile>>20) }
 
-// readRegular is the content of a file of at most maxFile bytes.
-func readRegular(path string) ([]byte, error) {
+// ReadRegular is the content of a file of at most maxFile bytes.
+func ReadRegular(path string) ([]byte, error) {
 	// System calls as they are: package os would offer each file to epoll, which
 	// takes longer than to read it. O_NONBLOCK: opening a FIFO does not wait for
 	// a writer (fifo(7)).
