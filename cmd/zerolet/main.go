@@ -25,6 +25,8 @@ const usage = `usage: zerolet COMMAND [--system|--user] [--json] [NAME|FILE...]
 commands:
   check     read the scaled .container files and say what is wrong with them
   render    print the units that the generator would write
+  export knative [--strict]
+            print the files as Knative Services (docs/outgrowing.md)
 
 Without a NAME or FILE: every scaled file of the manager. The manager is the
 system's for root and the user's otherwise.
@@ -67,6 +69,9 @@ type machine struct {
 }
 
 func run(args []string, m machine, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "export" {
+		return export(args[1:], m, stdout, stderr)
+	}
 	c, err := parse(args, m.uid)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -21,10 +21,8 @@ type printer struct {
 }
 
 func (p printer) print(d quadlet.Diagnostic) {
-	severity := p.paint("1;35", d.Severity.String()) // bold magenta and red, as compilers have them
-	if d.Severity == quadlet.Error {
-		severity = p.paint("1;31", d.Severity.String())
-	}
+	style := map[quadlet.Severity]string{quadlet.Error: "1;31", quadlet.Warning: "1;35", quadlet.Note: "1;36"}[d.Severity] // as compilers have them
+	severity := p.paint(style, d.Severity.String())
 	fmt.Fprintf(p.w, "%s: %s: %s\n", p.paint("1", d.Pos.String()), severity, d.Message)
 	if line, caret, ok := excerpt(d.Pos); ok {
 		number := fmt.Sprintf("%5d", d.Pos.Line)

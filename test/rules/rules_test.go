@@ -46,12 +46,13 @@ func list(t *testing.T, dir string) []pkg {
 func imports() map[string][]string {
 	const systemd = "github.com/coreos/go-systemd/v22/"
 	return map[string][]string{
-		"quadlet":               {"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet"},
-		"generator":             {module + "/quadlet", systemd + "unit"},
-		"proxy":                 {systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
-		"cmd/zerolet":           {module + "/quadlet", module + "/generator", "golang.org/x/sys/unix"},
-		"cmd/zerolet-generator": {module + "/quadlet", module + "/generator", systemd + "journal"},
-		"cmd/zerolet-proxy":     {module + "/proxy", systemd + "activation"},
+		"quadlet":                      {"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet"},
+		"generator":                    {module + "/quadlet", systemd + "unit"},
+		"proxy":                        {systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
+		"cmd/zerolet":                  {module + "/quadlet", module + "/generator", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
+		"cmd/zerolet/internal/knative": {module + "/quadlet", "go.yaml.in/yaml/v3"},
+		"cmd/zerolet-generator":        {module + "/quadlet", module + "/generator", systemd + "journal"},
+		"cmd/zerolet-proxy":            {module + "/proxy", systemd + "activation"},
 	}
 }
 
@@ -81,7 +82,7 @@ func TestPackageDocs(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"quadlet", "generator", "proxy"} {
+	for _, name := range []string{"quadlet", "generator", "proxy", "cmd/zerolet/internal/knative"} {
 		out, err := exec.Command("go", "-C", "../..", "doc", "./"+name).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -105,7 +106,7 @@ func TestRequirements(t *testing.T) {
 	need := strings.Fields(string(used))
 	slices.Sort(need)
 	need = slices.Compact(need)
-	want := []string{"github.com/containers/podman/v4", "github.com/containers/storage", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"}
+	want := []string{"github.com/containers/podman/v4", "github.com/containers/storage", "github.com/coreos/go-systemd/v22", "go.yaml.in/yaml/v3", "golang.org/x/sys"}
 	if !slices.Equal(need, want) {
 		t.Errorf("the programs are built of %q, want %q (of %d in the graph)", need, want, len(strings.Fields(string(out))))
 	}
