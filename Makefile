@@ -31,11 +31,13 @@ install: build ## install below DESTDIR and PREFIX (default /usr)
 test: ## run every test, the lab's included (as root; installs what it needs)
 	$(GO) test ./...
 	@# Go's cache does not see that these tests install and read the rest of the repository.
+	$(GO) -C test/knative test -count=1 ./...
 	$(GO) -C test test -count=1 -timeout 40m ./...
 
 lint: ## vet, format and lint all modules
 	$(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
 	cd test && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
+	cd test/knative && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
 
 lab: ## boot a lab with zerolet and leave it running
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/root PREFIX=/usr
@@ -46,6 +48,7 @@ demo: ## show the main job on a real container, in a lab
 
 golden: ## write the golden files of the tests anew
 	$(GO) test ./cmd/zerolet -update
+	$(GO) -C test/knative test . -update
 	$(GO) -C test test ./oracle -update
 
 fuzz: ## fuzz the readers, a minute each
