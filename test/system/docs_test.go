@@ -37,6 +37,7 @@ func TestDocs(t *testing.T) {
 	if out := h.Must(t, "curl", "-sS", "http://localhost:8080/"); !strings.Contains(out, "nginx") {
 		t.Errorf("the README's file is not served: %s", out)
 	}
+	outgrowing(t, h)
 	docs, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +45,25 @@ func TestDocs(t *testing.T) {
 	for _, path := range append(docs, "../../README.md") {
 		inline(t, h, path)
 	}
+}
+
+// outgrowing moves the service of docs/outgrowing.md as far as that goes without
+// a cluster: what is told and printed there is held to Knative in test/knative.
+func outgrowing(t *testing.T, h *harness.Host) {
+	const secret = "postgres://notes:s3cret@db/notes"
+	doc := read(t, "../../docs/outgrowing.md")
+	h.PutFile("notes.container", between(t, doc, "```ini\n", "```"))
+	h.PutFile("notes.env", between(t, doc, "```sh\n", "```"))
+	h.Must(t, "sh", "-c", "printf %s "+secret+" | podman secret create notes-db -")
+	h.Must(t, "sh", "-c", "cd && "+strings.TrimPrefix(between(t, doc, "```console\n", "\n```"), "$ "))
+	if out := h.Must(t, "sh", "-c", "cd && cat notes.yaml"); out != between(t, doc, "```yaml\n", "\n```") {
+		t.Errorf("the export is another than in docs/outgrowing.md:\n%s", out)
+	}
+	inspect := "podman secret inspect" + between(t, doc, "```sh\npodman secret inspect", "|\n  kubectl")
+	if out := h.Must(t, "sh", "-c", inspect+"; echo ."); out != secret+"." { // the full stop shows a newline before it
+		t.Errorf("%s: %q, want %q", inspect, out, secret)
+	}
+	h.Must(t, "sh", "-c", "rm ~/.config/containers/systemd/notes.*")
 }
 
 // inline runs the commands in a document's text: those for the user's manager
