@@ -37,7 +37,7 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 		files = append(files, f)
 		read[f] = fds
 	}
-	p := NewPlan(g.Search.Manager, files)
+	p := NewPlan(g.Search, files)
 	p.Search = append(search, scan...)
 	p.Diagnostics = others
 	for _, e := range p.Endpoints {

@@ -40,14 +40,14 @@ type Plan struct {
 
 // NewPlan makes an endpoint of every scaled file and settles what concerns
 // several files: names, ports that two of them claim, private ports.
-func NewPlan(m quadlet.Manager, files []*quadlet.File) *Plan {
-	p := &Plan{Manager: m}
+func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
+	p := &Plan{Manager: s.Manager}
 	for _, f := range files {
 		if !f.Scaled() {
 			continue
 		}
-		spec, ds := quadlet.NewSpec(f, m)
-		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: m})
+		spec, ds := quadlet.NewSpec(f, s)
+		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager})
 	}
 	p.checkNames(files)
 	p.checkListeners()
@@ -62,12 +62,17 @@ func (e *Endpoint) Refused() bool { return e.Diagnostics.HasErrors() }
 // namespaced tells whether the proxy dials inside the container's network
 // namespace. Only a user's proxy can enter it, and only where it is its own.
 func (e *Endpoint) namespaced() bool {
-	return e.manager == quadlet.User && e.Spec.Network == quadlet.Namespace
+	return e.manager == quadlet.User && e.Spec.Network == quadlet.Namespace && e.dialsPorts()
 }
 
 // published tells whether Podman publishes a private port for the proxy.
 func (e *Endpoint) published() bool {
-	return e.manager == quadlet.System && e.Spec.Network == quadlet.Namespace
+	return e.manager == quadlet.System && e.Spec.Network == quadlet.Namespace && e.dialsPorts()
+}
+
+// dialsPorts tells whether the app has to be reached through the network.
+func (e *Endpoint) dialsPorts() bool {
+	return slices.ContainsFunc(e.Spec.Listen, func(l quadlet.Listener) bool { return l.ContainerPath == "" })
 }
 
 // pidFile is where Podman writes the container's pid for the proxy, as a value
@@ -118,7 +123,7 @@ type claim struct {
 	path     string
 }
 
-func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostPath} }
+func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
 
 func (c claim) String() string {
 	if c.path != "" {

@@ -1,6 +1,10 @@
 package generator
 
 import (
+	"path/filepath"
+	"slices"
+	"strings"
+
 	"github.com/coreos/go-systemd/v22/unit"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -12,13 +16,49 @@ func (e *Endpoint) sandbox(s *unit.UnitSection) {
 	for _, pair := range everySandbox() {
 		add(s, pair[0], pair[1])
 	}
-	own := systemSandbox()
 	if e.manager == quadlet.User {
-		own = userSandbox()
+		for _, pair := range userSandbox() {
+			add(s, pair[0], pair[1])
+		}
+		return
 	}
-	for _, pair := range own {
+	for _, pair := range systemSandbox() {
 		add(s, pair[0], pair[1])
 	}
+	e.forSockets(s)
+}
+
+// forSockets opens the system's sandbox as far as unix sockets need it. The
+// kernel tells who a client is only as far as the proxy's user namespace knows
+// the user. And the directory of an app's socket has to be seen, wherever it
+// is; who may connect is a matter of its mode.
+func (e *Endpoint) forSockets(s *unit.UnitSection) {
+	if !slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.HostPath != "" }) {
+		add(s, "PrivateUsers", "yes")
+	}
+	var shown []string
+	home := "yes"
+	for _, f := range e.Forwards {
+		dir := filepath.Dir(f.Listen.ContainerPath)
+		hidden, inHome := hides(f.Listen.ContainerFile)
+		if hidden && !slices.Contains(shown, dir) {
+			shown = append(shown, dir)
+			add(s, "BindReadOnlyPaths", dir)
+		}
+		if inHome {
+			home = "tmpfs" // with "yes" nothing can be shown in it (systemd.exec(5))
+		}
+	}
+	add(s, "ProtectHome", home)
+}
+
+// hides tells whether the sandbox would hide a file, and in a home directory.
+func hides(file string) (hidden, inHome bool) {
+	below := func(dirs ...string) bool {
+		return slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(file, dir+"/") })
+	}
+	inHome = below("/home", "/run/user")
+	return inHome || below("/tmp", "/var/tmp"), inHome
 }
 
 // noListen leaves the proxy nothing to listen on but what it was given.
@@ -49,7 +89,6 @@ func systemSandbox() [][2]string {
 		{"SystemCallFilter", noListen},
 		{"RestrictNamespaces", "yes"},
 		{"ProtectSystem", "strict"},
-		{"ProtectHome", "yes"},
 		{"ProtectProc", "invisible"},
 		{"ProcSubset", "pid"},
 		{"ProtectClock", "yes"},
@@ -60,7 +99,6 @@ func systemSandbox() [][2]string {
 		{"ProtectControlGroups", "yes"},
 		{"PrivateDevices", "yes"},
 		{"PrivateTmp", "yes"},
-		{"PrivateUsers", "yes"},
 		{"PrivateIPC", "yes"},
 		{"DevicePolicy", "closed"},
 		{"RemoveIPC", "yes"},

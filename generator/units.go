@@ -90,6 +90,7 @@ func (e *Endpoint) socket() Unit {
 		// The address may come up after the socket.
 		add(s, "FreeBind", "yes")
 	}
+	e.socketFiles(s)
 	add(s, "Service", e.name("-proxy.service"))
 	// The default, 20 starts in 2 s, leaves the socket dead for good when the
 	// container cannot start (systemd.socket(5)).
@@ -99,6 +100,25 @@ func (e *Endpoint) socket() Unit {
 			"Description", literal("Sockets of "+e.Spec.File.Name()),
 			"SourcePath", literal(e.Spec.File.Path)),
 		s)
+}
+
+// socketFiles says how unix sockets are made. The defaults of the keys are
+// systemd's. A socket that nobody listens on any more goes.
+func (e *Endpoint) socketFiles(s *unit.UnitSection) {
+	if !slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.HostPath != "" }) {
+		return
+	}
+	for _, pair := range [][2]string{
+		{"SocketMode", fmt.Sprintf("%04o", e.Spec.Socket.Mode)},
+		{"SocketUser", e.Spec.Socket.User},
+		{"SocketGroup", e.Spec.Socket.Group},
+		{"DirectoryMode", fmt.Sprintf("%04o", e.Spec.Socket.DirectoryMode)},
+		{"RemoveOnStop", "yes"},
+	} {
+		if pair[1] != "" {
+			add(s, pair[0], pair[1])
+		}
+	}
 }
 
 // listenKey is the setting of systemd.socket(5) for the public side.

@@ -87,7 +87,7 @@ func TestUnits(t *testing.T) {
 // units goes the generator's way with one file and the embedded Quadlet.
 func units(m quadlet.Manager, path, text string) []Unit {
 	f, ds := quadlet.Parse(path, []byte(text))
-	p := NewPlan(m, []*quadlet.File{f})
+	p := NewPlan(quadlet.Search{Manager: m}, []*quadlet.File{f})
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
@@ -203,7 +203,7 @@ func TestLongLine(t *testing.T) {
 		if len(ds) > 0 {
 			t.Fatal(ds)
 		}
-		p := NewPlan(quadlet.User, []*quadlet.File{f})
+		p := NewPlan(quadlet.Search{Manager: quadlet.User}, []*quadlet.File{f})
 		sources, _ := quadlet.Scan(nil)
 		p.Convert(t.Context(), quadlet.Converter{Sources: sources})
 		e := p.Endpoints[0]

@@ -48,8 +48,8 @@ func (c *connection) end() {
 func (c *connection) hold() {
 	backend, err := c.target.reach(c.hard, c.client, c.deadline)
 	if err != nil {
-		c.client.reset()
 		c.explain(err)
+		c.client.reset()
 		c.end()
 		return
 	}
@@ -57,7 +57,7 @@ func (c *connection) hold() {
 		backend.awaitWord(c.resetGrace)
 	}
 	c.wake.Do(func() {
-		c.record.wake(c.peer, time.Since(c.activity.start))
+		c.record.wake(c.name(), time.Since(c.activity.start))
 		close(c.activity.reached)
 	})
 	c.carry(backend)
@@ -106,14 +106,17 @@ func (c *connection) tryAgain() bool {
 	return sleep(c.hard, pause(time.Since(c.accepted))) == nil
 }
 
+// name is who the client is, for the journal.
+func (c *connection) name() string { return peerName(c.client, c.peer) }
+
 // explain says in the journal why a client got nothing, if that is news: a
 // client that left knows, and who stops the proxy knows too.
 func (c *connection) explain(err error) {
 	switch {
 	case errors.Is(err, errTooLate):
-		c.record.turnedAway(c.peer, fmt.Sprintf("%s did not accept on %s in time (%v)",
+		c.record.turnedAway(c.name(), fmt.Sprintf("%s did not accept on %s in time (%v)",
 			c.cfg.Container, c.target.addr, c.target.why()))
 	case errors.Is(err, context.Canceled):
-		c.record.turnedAway(c.peer, fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
+		c.record.turnedAway(c.name(), fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
 	}
 }

@@ -101,9 +101,18 @@ func dialOne(source socketSource, addr Address) (*socket, error) {
 	}
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("connect %s: %w", addr, err)
+		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
 	}
 	return s, nil
+}
+
+// hinted says what to do about an error that only the app's own settings mend
+// (unix(7), "Pathname socket ownership and permissions").
+func hinted(addr Address, err error) error {
+	if addr.Network == Unix && errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%w (the proxy has to be allowed to write to the socket and to search its directory)", err)
+	}
+	return err
 }
 
 // finishConnect waits for a connect under way. Asking again tells how it went:

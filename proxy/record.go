@@ -9,6 +9,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sys/unix"
 )
 
 // The MESSAGE_ID of each kind of record (systemd.journal-fields(7)).
@@ -70,15 +71,28 @@ func (r *recorder) send(priority journal.Priority, message string, fields map[st
 
 // wake says who woke the container and how long the app took, counted from the
 // start of the proxy.
-func (r *recorder) wake(peer Address, took time.Duration) {
+func (r *recorder) wake(peer string, took time.Duration) {
 	r.send(journal.PriInfo,
 		fmt.Sprintf("%s ready for %s after %s", r.container, peer, took.Round(time.Millisecond)),
 		map[string]string{
 			"MESSAGE_ID":         WakeMessageID,
 			"ZEROLET_EVENT":      "wake",
-			"ZEROLET_PEER":       peer.String(),
+			"ZEROLET_PEER":       peer,
 			"ZEROLET_READY_USEC": strconv.FormatInt(took.Microseconds(), 10),
 		})
+}
+
+// peerName is who a client is. That of a unix socket has no address, but the
+// kernel knows the process that connected (SO_PEERCRED, unix(7)).
+func peerName(client *socket, peer Address) string {
+	if peer.Network != Unix {
+		return peer.String()
+	}
+	cred, err := unix.GetsockoptUcred(client.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return peer.String()
+	}
+	return fmt.Sprintf("pid %d of uid %d", cred.Pid, cred.Uid)
 }
 
 // sleep says why the proxy ends and what it did.
@@ -96,7 +110,7 @@ func (r *recorder) sleep(why string, a *activity) {
 }
 
 // turnedAway says that a client got no answer.
-func (r *recorder) turnedAway(peer Address, why string) {
+func (r *recorder) turnedAway(peer, why string) {
 	message, ok := r.turned.pass(fmt.Sprintf("%s turned away: %s", peer, why))
 	if !ok {
 		return
@@ -104,7 +118,7 @@ func (r *recorder) turnedAway(peer Address, why string) {
 	r.send(journal.PriErr, message, map[string]string{
 		"MESSAGE_ID":    FailMessageID,
 		"ZEROLET_EVENT": "fail",
-		"ZEROLET_PEER":  peer.String(),
+		"ZEROLET_PEER":  peer,
 	})
 }
 

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -43,8 +45,32 @@ func TestUnixSockets(t *testing.T) {
 			if got, err := io.ReadAll(c); string(got) != "ping" || err != nil {
 				t.Errorf("%q, %v", got, err)
 			}
+			if want := fmt.Sprintf("ready for pid %d of uid %d ", os.Getpid(), os.Getuid()); name == "unix to unix" && !strings.Contains(r.log.String(), want) {
+				t.Errorf("%q is not in %q", want, r.log)
+			}
 		})
 	}
+}
+
+// A socket that an app has left behind refuses, and is one that is not there yet.
+func TestStaleAppSocket(t *testing.T) {
+	front := listenTCP(t, "127.0.0.1:0")
+	stale := listenUnix(t)
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	r := serve(t, config(front, addrOf(stale)), front, nil)
+	c := connect(t, r.addr)
+	r.waitHeld(t, 1)
+	if r.log.String() != "" {
+		t.Errorf("it is told as trouble: %s", r.log)
+	}
+	os.Remove(stale.Addr().String())
+	app := must(net.Listen("unix", stale.Addr().String()))(t)
+	defer app.Close()
+	io.WriteString(c, "ping")
+	backend := must(app.Accept())(t)
+	defer backend.Close()
+	expect(t, backend, "ping")
 }
 
 // What an app has said before it resets is delivered. A unix socket has no way

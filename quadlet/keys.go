@@ -2,6 +2,7 @@ package quadlet
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -35,6 +36,26 @@ func Keys() []Key {
 			set: (*Spec).listen,
 		},
 		{
+			Name: "SocketMode", Type: "octal mode", Default: "0666",
+			Doc: "who may connect to the unix sockets that Listen= makes, as in systemd.socket(5)",
+			set: func(s *Spec, v string) (err error) { s.Socket.Mode, err = parseMode(v); return err },
+		},
+		{
+			Name: "SocketUser", Type: "user", Default: "",
+			Doc: "owner of these sockets; of the system's only",
+			set: func(s *Spec, v string) (err error) { s.Socket.User, err = parseName(v); return err },
+		},
+		{
+			Name: "SocketGroup", Type: "group", Default: "",
+			Doc: "group of these sockets",
+			set: func(s *Spec, v string) (err error) { s.Socket.Group, err = parseName(v); return err },
+		},
+		{
+			Name: "DirectoryMode", Type: "octal mode", Default: "0755",
+			Doc: "mode of the directories that have to be made for these sockets",
+			set: func(s *Spec, v string) (err error) { s.Socket.DirectoryMode, err = parseMode(v); return err },
+		},
+		{
 			Name: "AutoStart", Type: "boolean", Default: "yes",
 			Doc: "whether daemon-reload and boot bring the socket up; with no it is left to [Install]",
 			set: func(s *Spec, v string) (err error) { s.AutoStart, err = parseBool(v); return err },
@@ -56,6 +77,26 @@ func parseBool(v string) (bool, error) {
 		return false, nil
 	}
 	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v), Hint: "write yes or no"}
+}
+
+// parseMode takes what systemd takes (parse_mode in src/basic/parse-util.c).
+func parseMode(v string) (uint32, error) {
+	mode, err := strconv.ParseUint(v, 8, 32)
+	if err != nil || mode > 0o7777 {
+		return 0, &ValueError{Message: fmt.Sprintf("%q is not a mode", v), Hint: "write it in octal, such as 0660"}
+	}
+	return uint32(mode), nil
+}
+
+// parseName takes the name or number of a user or group, as systemd does but
+// without specifiers (systemd.syntax(7), "User/Group Name Syntax").
+func parseName(v string) (string, error) {
+	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	number := strings.Trim(v, "0123456789") == ""
+	if !number && (!strings.Contains(first, v[:1]) || strings.Trim(v, first+"0123456789.-") != "") || len(v) > 31 {
+		return "", &ValueError{Message: fmt.Sprintf("%q is not the name of a user or group", v), Hint: "write a name or a number"}
+	}
+	return v, nil
 }
 
 // nearest is the key a mistyped name may have meant, or "".

@@ -89,6 +89,15 @@ func (a part) errorf(hint, format string, args ...any) *ValueError {
 	return &ValueError{a.off, fmt.Sprintf(format, args...), hint}
 }
 
+// abstract refuses a name that is not in the file system. It would have no
+// mode and no owner, and whoever is first has it (unix(7)).
+func (a part) abstract() *ValueError {
+	if !strings.HasPrefix(a.s, "@") {
+		return nil
+	}
+	return a.errorf("name a path, such as %t/web.sock", "an abstract socket has no permissions: everybody on the machine could connect, or take its place")
+}
+
 // isPath tells whether a side is a unix socket: "/run/web.sock", "%t/web.sock".
 func (a part) isPath() bool {
 	return strings.HasPrefix(a.s, "/") || len(a.s) > 2 && a.s[0] == '%' && a.s[2] == '/'
@@ -113,6 +122,11 @@ func (p *publishParser) parse() *ValueError {
 	host, container, err := p.sides(part{p.text, 0})
 	if err != nil {
 		return err
+	}
+	for _, side := range []part{host, container} {
+		if err := side.abstract(); err != nil {
+			return err
+		}
 	}
 	p.protocols = []string{"tcp"}
 	if !container.isPath() {
@@ -335,6 +349,8 @@ func (p *publishParser) checkPath(a part) *ValueError {
 		return a.errorf("name it in Listen= of [ScaleToZero]", "a unix socket cannot be used here")
 	case i >= 0:
 		return part{a.s, a.off + i}.errorf("rename the socket", "a path with %q cannot be used here", a.s[i])
+	case a.checkSpecifiers() != nil:
+		return a.checkSpecifiers()
 	case len(a.s) > 107:
 		return a.errorf("a unix socket has at most 107 bytes", "path is too long")
 	case strings.HasSuffix(a.s, "/"):

@@ -28,6 +28,15 @@ type Spec struct {
 	Listen       []Listener
 	Published    []Published
 	Network      Network
+	Socket       Socket
+
+	search Search
+}
+
+// Socket is how the public unix sockets are made, as systemd.socket(5) has it.
+type Socket struct {
+	Mode, DirectoryMode uint32
+	User, Group         string // "" is the manager's own
 }
 
 // Published is a PublishPort= value that stays Podman's, and where the file
@@ -41,6 +50,8 @@ type Published struct {
 type Listener struct {
 	Publish
 	Pos Pos
+	// HostFile and ContainerFile are the paths as [Search.Expand] has them.
+	HostFile, ContainerFile string
 }
 
 // Scaled tells whether the file has a [ScaleToZero] section.
@@ -57,12 +68,13 @@ func (f *File) Unit() string {
 
 // NewSpec reads the section and what of the rest of the file bears on it. The
 // Spec is good for planning only where the diagnostics have no error.
-func NewSpec(f *File, m Manager) (*Spec, Diagnostics) {
-	s := &Spec{File: f, Unit: f.Unit()}
+func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
+	s := &Spec{File: f, Unit: f.Unit(), search: search}
 	var ds Diagnostics
 	s.readSection(&ds)
-	s.readNetwork(m, &ds)
+	s.readNetwork(search.Manager, &ds)
 	s.readPorts(&ds)
+	s.checkSockets(&ds)
 	s.checkKind(&ds)
 	return s, ds
 }
@@ -137,7 +149,10 @@ func (s *Spec) listen(value string) error {
 	}
 	for _, p := range ports {
 		for _, one := range p.Each() {
-			s.Listen = append(s.Listen, Listener{Publish: one})
+			s.Listen = append(s.Listen, Listener{
+				Publish:  one,
+				HostFile: s.search.Expand(one.HostPath), ContainerFile: s.search.Expand(one.ContainerPath),
+			})
 		}
 	}
 	return nil
@@ -188,7 +203,7 @@ func (s *Spec) scale(e Entry, ports []Publish, ds *Diagnostics) {
 			continue
 		}
 		for _, one := range p.Each() {
-			s.Listen = append(s.Listen, Listener{one, e.Pos})
+			s.Listen = append(s.Listen, Listener{Publish: one, Pos: e.Pos})
 		}
 	}
 }
@@ -252,9 +267,48 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
 			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
-		case m == System && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
-			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager",
+		case m == System && s.dialsPorts() && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
+			ds.Errorf(e.Pos, "use a bridge network (Podman's default), let the app make a unix socket, or run the container in a user manager",
 				"a rootful container with Network=%s has no port that the proxy can reach", mode)
+		}
+	}
+}
+
+// dialsPorts tells whether the app is reached on any port, before the ports of
+// PublishPort= have been read.
+func (s *Spec) dialsPorts() bool {
+	return len(s.Listen) == 0 || slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.ContainerPath == "" })
+}
+
+// setting is the assignment of a key of the section that is in effect. It is
+// false if there is none, or it restores the default.
+func (s *Spec) setting(key string) (Entry, bool) {
+	for _, e := range slices.Backward(s.File.Entries) {
+		if scaleSection(e.Section) && e.Key == key {
+			return e, e.Value != ""
+		}
+	}
+	return Entry{}, false
+}
+
+// checkSockets tells what cannot be done to a public socket.
+func (s *Spec) checkSockets(ds *Diagnostics) {
+	public := slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostPath != "" })
+	for _, key := range []string{"SocketMode", "SocketUser", "SocketGroup", "DirectoryMode"} {
+		if e, ok := s.setting(key); ok && !public {
+			ds.Warnf(e.Pos, "name one in Listen=, such as %t/web.sock:80", "%s= has no effect: clients connect to no unix socket", key)
+		}
+	}
+	if e, ok := s.setting("SocketUser"); ok && s.search.Manager == User {
+		ds.Errorf(e.Pos, "let others in with SocketGroup=, a group that you are in, and SocketMode=0660",
+			"a user's manager cannot give a socket to another user")
+	}
+	for _, l := range s.Listen {
+		if s.search.Manager == System && strings.HasPrefix(l.ContainerFile, "/root/") {
+			ds.Errorf(l.Pos, "let the app make it below /run or /srv", "nobody but root reaches a socket below /root")
+		}
+		if l.HostFile != "" && l.HostFile == l.ContainerFile {
+			ds.Errorf(l.Pos, "give one of the two another path", "clients and the app would share the socket %s", l.HostFile)
 		}
 	}
 }
