@@ -76,7 +76,7 @@ func exportPlan(search quadlet.Search, names []string) (*generator.Plan, func(st
 		f, ds := sources.Load(path)
 		files, read[f] = append(files, f), ds
 	}
-	plan := generator.NewPlan(search.Manager, files)
+	plan := generator.NewPlan(search, files)
 	plan.Search = append(searchErrors, scanErrors...)
 	for _, e := range plan.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
