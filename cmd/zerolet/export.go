@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
-	"io"
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,49 +13,22 @@ import (
 
 // export writes files for another engine. A file with an error, with --strict
 // also one with a warning, is left out: the others are written.
-func export(args []string, m machine, stdout, stderr io.Writer) int {
-	if len(args) == 0 || args[0] != "knative" {
-		fmt.Fprintf(stderr, "zerolet: error: export to what?\nhint: zerolet export knative NAME\n")
-		return exitUsage
+func (c *call) export(context.Context) (int, error) {
+	if c.names[0] != "knative" {
+		return exitUsage, failure{exitUsage, "export to what?", "zerolet export knative NAME"}
 	}
-	flags := flag.NewFlagSet("export", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	system := flags.Bool("system", m.uid == 0, "")
-	user := flags.Bool("user", false, "")
-	strict := flags.Bool("strict", false, "")
-	switch err := flags.Parse(args[1:]); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "zerolet: error: %v\nhint: zerolet --help\n", err)
-		return exitUsage
-	}
-	manager := quadlet.System
-	if *user || !*system {
-		manager = quadlet.User
-	}
-	plan, unit, err := exportPlan(quadlet.Search{Manager: manager, Getenv: m.getenv, UID: m.uid}, flags.Args())
+	plan, unit, err := exportPlan(quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid}, c.names[1:])
 	if err != nil {
-		fmt.Fprintf(stderr, "zerolet: error: %v\n", err)
-		return exitUsage
+		return exitUsage, failure{exitUsage, err.Error(), ""}
 	}
-	exports, ds := exported(plan, unit, *strict)
-	p := printer{stderr, m.color}
+	exports, ds := exported(plan, unit, c.strict)
 	for _, d := range ds {
-		p.print(d)
+		c.stderr.print(d)
 	}
-	if err := knative.Write(stdout, exports); err != nil {
-		fmt.Fprintf(stderr, "zerolet: error: %v\n", err)
-		return exitFailure
+	if err := knative.Write(c.stdout, exports); err != nil {
+		return exitFailure, err
 	}
-	switch {
-	case plan.Search.HasErrors():
-		return exitFailure
-	case ds.HasErrors():
-		return exitError
-	}
-	return exitOK
+	return verdict(plan.Search, ds), nil
 }
 
 // exportPlan is the plan of the named files, not converted: another engine

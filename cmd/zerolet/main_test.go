@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -53,7 +54,7 @@ func rendered(t *testing.T, dir, manager string) string {
 		prefix: "/usr",
 	}
 	var stdout, stderr bytes.Buffer
-	status := run([]string{"render", "--" + manager}, m, &stdout, &stderr)
+	status := run(t.Context(), []string{"render", "--" + manager}, m, &stdout, &stderr)
 	text := fmt.Sprintf("exit status %d\n%s\n%s", status, stderr.String(), stdout.String())
 	return strings.ReplaceAll(text, abs, "/DIR")
 }
@@ -90,11 +91,11 @@ func checked(t *testing.T, dir string) report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := machine{uid: 1000, getenv: func(name string) string {
+	m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
 		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
 	}}
 	var stdout, stderr bytes.Buffer
-	run([]string{"check", "--json"}, m, &stdout, &stderr)
+	run(t.Context(), []string{"check", "--json"}, m, &stdout, &stderr)
 	if stderr.Len() > 0 {
 		t.Errorf("%s: --json prints to standard error: %s", dir, &stderr)
 	}
@@ -121,15 +122,15 @@ func TestDiagnosticsDocument(t *testing.T) {
 	if err := os.WriteFile(file, []byte(block(t, doc, "ini")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m := machine{uid: 1000, getenv: func(name string) string {
+	m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
 		return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
 	}}
 	const home = "/home/user/.config/containers/systemd"
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"check"}, m, &stdout, &stderr); status != exitError {
+	if status := run(t.Context(), []string{"check"}, m, &stdout, &stderr); status != exitError {
 		t.Errorf("status %d", status)
 	}
-	run([]string{"check", "--json"}, m, &stdout, &stderr)
+	run(t.Context(), []string{"check", "--json"}, m, &stdout, &stderr)
 	for language, b := range map[string]*bytes.Buffer{"text": &stderr, "json": &stdout} {
 		got := strings.ReplaceAll(b.String(), dir, home)
 		doc = strings.Replace(doc, "```"+language+"\n"+block(t, doc, language)+"```", "```"+language+"\n"+got+"```", 1)
@@ -162,13 +163,13 @@ func TestColor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := machine{uid: 1000, getenv: func(name string) string {
+	m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
 		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
 	}}
 	var stdout, plain, colored bytes.Buffer
-	run([]string{"check"}, m, &stdout, &plain)
+	run(t.Context(), []string{"check"}, m, &stdout, &plain)
 	m.color = true
-	run([]string{"check"}, m, &stdout, &colored)
+	run(t.Context(), []string{"check"}, m, &stdout, &colored)
 	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(colored.String(), "\x1b[1;31merror\x1b[0m") {
 		t.Errorf("plain %q, colored %q", &plain, &colored)
 	}
@@ -232,11 +233,11 @@ func TestFailure(t *testing.T) {
 		{basic, []string{"check", "--json"}, full, "no space left"},
 		{basic, []string{"render"}, full, "no space left"},
 	} {
-		m := machine{uid: 1000, getenv: func(name string) string {
+		m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
 			return map[string]string{"QUADLET_UNIT_DIRS": test.dir}[name]
 		}}
 		var stderr bytes.Buffer
-		if status := run(test.args, m, test.stdout, &stderr); status != exitFailure || !strings.Contains(stderr.String(), test.stderr) {
+		if status := run(t.Context(), test.args, m, test.stdout, &stderr); status != exitFailure || !strings.Contains(stderr.String(), test.stderr) {
 			t.Errorf("%v: status %d: %s", test.args, status, &stderr)
 		}
 	}
@@ -274,7 +275,7 @@ func TestUsage(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		m := machine{getenv: func(string) string { return "" }, uid: 1000}
-		if status := run(test.args, m, &stdout, &stderr); status != test.status {
+		if status := run(t.Context(), test.args, m, &stdout, &stderr); status != test.status {
 			t.Errorf("%q: status %d, want %d", test.args, status, test.status)
 		}
 		if !strings.Contains(stderr.String(), test.stderr) {
@@ -290,10 +291,10 @@ func TestCheckNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inside := machine{uid: 1000, getenv: func(name string) string {
+	inside := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
 		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
 	}}
-	outside := machine{uid: 1000, getenv: func(string) string { return "" }}
+	outside := machine{clock: time.Now, uid: 1000, getenv: func(string) string { return "" }}
 	for _, test := range []struct {
 		m   machine
 		arg string
@@ -304,7 +305,7 @@ func TestCheckNames(t *testing.T) {
 		{outside, "testdata/basic/httpd.container"},
 	} {
 		var stdout, stderr bytes.Buffer
-		if status := run([]string{"check", test.arg}, test.m, &stdout, &stderr); status != exitOK {
+		if status := run(t.Context(), []string{"check", test.arg}, test.m, &stdout, &stderr); status != exitOK {
 			t.Errorf("check %s: status %d: %s", test.arg, status, &stderr)
 		}
 		want := "httpd.service: listens on 8080, stops 30s after the last connection\n"

@@ -34,6 +34,13 @@ func (p printer) print(d quadlet.Diagnostic) {
 	}
 }
 
+func (p printer) failure(f failure) {
+	fmt.Fprintf(p.w, "zerolet: %s: %s\n", p.paint("1;31", "error"), f.message)
+	if f.hint != "" {
+		fmt.Fprintf(p.w, "%s: %s\n", p.paint("36", "hint"), f.hint)
+	}
+}
+
 func (p printer) paint(style, text string) string {
 	if !p.color {
 		return text

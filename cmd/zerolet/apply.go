@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/generator"
+)
+
+// change is what apply does about one service.
+type change struct {
+	mark  string // in front of the line: + new, ~ changed, - gone, = left alone
+	name  string
+	text  string
+	after [][]string // systemctl's arguments, once the manager has reloaded
+}
+
+// apply reloads the manager and brings what runs in line with the files.
+func (c *call) apply(ctx context.Context) (int, error) {
+	plan := c.planOf(ctx)
+	units := plan.Units(c.layout())
+	for _, d := range plan.All() {
+		c.stderr.print(d)
+	}
+	if plan.Search.HasErrors() {
+		return exitFailure, errors.New("some files could not be read: nothing was done")
+	}
+	running, err := c.found(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	if err := c.spare(plan, running); err != nil {
+		return exitError, err
+	}
+	changes := c.changes(plan, units, running)
+	if err := c.announce(plan, changes); err != nil || c.dryRun {
+		return verdict(plan.Search, plan.All()), err
+	}
+	if _, err := c.systemd().Control(ctx, "daemon-reload"); err != nil {
+		return exitFailure, c.unreachable(err)
+	}
+	status := verdict(plan.Search, plan.All())
+	for _, change := range changes {
+		for _, args := range change.after {
+			if err := c.control(ctx, args...); err != nil {
+				c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", change.name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
+				status = exitError
+				break
+			}
+		}
+	}
+	return status, nil
+}
+
+// control runs systemctl, and calls a failed job by its cause.
+func (c *call) control(ctx context.Context, args ...string) error {
+	_, err := c.systemd().Control(ctx, args...)
+	if err == nil || args[0] != "start" && args[0] != "restart" {
+		return err
+	}
+	if why, e := c.lastWords(ctx, args[len(args)-1]); e == nil && why != "" {
+		return errors.New(why)
+	}
+	return err
+}
+
+// spare keeps a file's error from taking down what works: to reload would close
+// its socket.
+func (c *call) spare(plan *generator.Plan, running []*service) error {
+	if c.force {
+		return nil
+	}
+	for _, e := range plan.Endpoints {
+		for _, s := range running {
+			if e.Refused() && s.source() == e.Spec.File.Path && s.socket.Is("active") && s.socket.Found() {
+				return failure{
+					exitError, fmt.Sprintf("%s works, and its file has an error: nothing was done", s.name),
+					"mend the file; zerolet apply --force reloads all the same and takes it down",
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// changes are what there is to do, for the declared services and for those that
+// are not declared any more.
+func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service) []change {
+	var all []change
+	declared := make(map[string]bool)
+	for _, e := range plan.Endpoints {
+		if e.Refused() || !slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == e.Spec.Unit+"-proxy.socket" }) {
+			continue
+		}
+		declared[e.Spec.Unit] = true
+		s := &service{name: e.Spec.Unit}
+		if i := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); i >= 0 {
+			s = running[i]
+		}
+		if change, needed := c.changeOf(e, s, units); needed {
+			all = append(all, change)
+		}
+	}
+	for _, s := range running {
+		if !declared[s.name] && (s.socket.Is("active") || s.proxy.Is("active") || s.orphan()) {
+			all = append(all, gone(s))
+		}
+	}
+	return all
+}
+
+func gone(s *service) change {
+	text := "is not declared any more: stops"
+	if n := s.connections(); n > 0 {
+		text += fmt.Sprintf(" (%s open)", plural(n, "connection"))
+	}
+	stop := []string{"stop", "--", s.name + "-proxy.socket", s.name + "-proxy.service"}
+	if s.container.Is("active", "activating", "reloading") {
+		stop = append(stop, s.name+".service")
+	}
+	return change{"-", s.name, text, [][]string{stop}}
+}
+
+// changeOf compares a declared service with the one that runs.
+func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
+	socket, proxy := s.name+"-proxy.socket", s.name+"-proxy.service"
+	on := strings.Join(listens(e), " ")
+	start := [][]string{{"start", "--", socket}}
+	changed := s.changed(units)
+	switch {
+	case s.socket["UnitFileState"] == "masked":
+		return change{"=", s.name, "its socket is masked: left alone", nil}, true
+	case !s.socket.Is("active") && !e.Spec.AutoStart:
+		return change{"+", s.name, "AutoStart=no: left to whoever starts " + socket, nil}, !s.socket.Found() || slices.Contains(changed, socket)
+	case !s.socket.Is("active") && s.socket.Found():
+		return change{"~", s.name, "listens on " + on + " again", append([][]string{{"reset-failed", "--", socket}}, start...)}, true
+	case !s.socket.Is("active"):
+		return change{"+", s.name, "listens on " + on, start}, true
+	case !slices.Contains(changed, socket) && len(s.deaf) == 0:
+		return c.laterChange(s, changed)
+	case s.connections() > 0 && !c.now:
+		return change{"=", s.name, fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.connections(), "connection"), on), nil}, true
+	}
+	var after [][]string
+	if s.proxy.Is("active", "activating") {
+		after = append(after, []string{"stop", "--", proxy}) // else the restart of the socket restarts it
+	}
+	return change{"~", s.name, "listens on " + on, append(after, []string{"restart", "--", socket})}, true
+}
+
+// laterChange is about a change that needs no other socket: what sleeps has it
+// when it wakes.
+func (c *call) laterChange(s *service, changed []string) (change, bool) {
+	switch {
+	case len(changed) == 0:
+		return change{}, false
+	case !s.proxy.Is("active", "activating") && !s.container.Is("active", "activating"):
+		return change{"~", s.name, "has other settings", nil}, true
+	case c.now:
+		return change{"~", s.name, "has other settings: stops, and wakes with them", [][]string{{"stop", "--", s.name + "-proxy.service"}}}, true
+	}
+	return change{"=", s.name, fmt.Sprintf("is %s (%s open): has its other settings when it wakes next, or with --now at once", s.state(), plural(s.connections(), "connection")), nil}, true
+}
+
+// changed are the units whose files are not as they are going to be.
+func (s *service) changed(units []generator.Unit) []string {
+	var names []string
+	for unit, has := range map[string]systemd.Unit{
+		s.name + "-proxy.socket": s.socket, s.name + "-proxy.service": s.proxy, s.name + ".service": s.container,
+	} {
+		i := slices.IndexFunc(units, func(u generator.Unit) bool { return u.Name == unit })
+		if i < 0 || has["FragmentPath"] == "" || !strings.Contains(has["FragmentPath"], "/systemd/generator") {
+			continue
+		}
+		if text, err := os.ReadFile(has["FragmentPath"]); err == nil && !bytes.Equal(text, units[i].Text()) {
+			names = append(names, unit)
+		}
+	}
+	return names
+}
+
+// announce prints what is going to be done.
+func (c *call) announce(plan *generator.Plan, changes []change) error {
+	for _, change := range changes {
+		if err := c.printf("%s %s: %s\n", change.mark, change.name, change.text); err != nil {
+			return err
+		}
+	}
+	if len(changes) > 0 {
+		return nil
+	}
+	n := 0
+	for _, e := range plan.Endpoints {
+		if !e.Refused() {
+			n++
+		}
+	}
+	return c.printf("nothing to do: %s as declared\n", plural(n, "service"))
+}

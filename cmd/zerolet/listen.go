@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+)
+
+// listener is a listening socket: its address, or its path, and its kind as
+// systemd names it.
+type listener struct {
+	address string
+	kind    string // Stream or Datagram
+}
+
+// parseListener reads a value of the property Listen=: "[::]:8080 (Stream)".
+func parseListener(value string) (listener, bool) {
+	address, kind, ok := strings.Cut(value, " (")
+	if a, err := netip.ParseAddrPort(address); err == nil {
+		address = netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
+	}
+	return listener{address, strings.TrimSuffix(kind, ")")}, ok
+}
+
+func (l listener) String() string {
+	if l.kind == "Stream" {
+		return l.address
+	}
+	return l.address + " (" + l.kind + ")"
+}
+
+// listeningSockets are those that the kernel has for the manager's user. systemd
+// says that a socket is active also when it does not listen any more because
+// its file or its port has changed.
+func listeningSockets(m systemd.Manager) (map[listener]bool, error) {
+	owner := 0
+	if m.User {
+		owner = m.UID
+	}
+	found := make(map[listener]bool)
+	for _, table := range []struct{ path, kind, state string }{
+		{"/proc/net/tcp", "Stream", "0A"}, // TCP_LISTEN
+		{"/proc/net/tcp6", "Stream", "0A"},
+		{"/proc/net/udp", "Datagram", "07"}, // not connected
+		{"/proc/net/udp6", "Datagram", "07"},
+	} {
+		err := eachLine(table.path, func(fields []string) {
+			// sl local_address remote_address st tx:rx tr:when retrnsmt uid (proc_net_tcp(5))
+			if len(fields) < 8 || fields[3] != table.state || fields[7] != strconv.Itoa(owner) {
+				return
+			}
+			if a, ok := kernelAddress(fields[1]); ok {
+				found[listener{a.String(), table.kind}] = true
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := eachLine("/proc/net/unix", func(fields []string) {
+		// Num RefCount Protocol Flags Type St Inode Path
+		if len(fields) == 8 && fields[4] == "0001" && fields[3] == "00010000" { // __SO_ACCEPTCON
+			found[listener{fields[7], "Stream"}] = true
+		}
+		if len(fields) == 8 && fields[4] == "0002" {
+			found[listener{fields[7], "Datagram"}] = true
+		}
+	})
+	return found, err
+}
+
+func eachLine(path string, f func(fields []string)) error {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) { // no IPv6
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); ; {
+		if !lines.Scan() {
+			return lines.Err()
+		}
+		f(strings.Fields(lines.Text()))
+	}
+}
+
+// kernelAddress reads an address of /proc/net: words of 32 bits in the order of
+// the machine's bytes, then the port.
+func kernelAddress(text string) (netip.AddrPort, bool) {
+	ip, port, _ := strings.Cut(text, ":")
+	raw, err := hex.DecodeString(ip)
+	n, err2 := strconv.ParseUint(port, 16, 16)
+	if err != nil || err2 != nil || len(raw)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(raw); i += 4 {
+		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
+	}
+	a, ok := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(a, uint16(n)), ok
+}

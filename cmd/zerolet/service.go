@@ -1,0 +1,410 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+)
+
+// state is how a service stands.
+type state string
+
+// The states, as "zerolet status" prints them.
+const (
+	asleep   state = "asleep"        // the socket listens, nothing else runs
+	waking   state = "waking"        // the container starts, or its app has not been reached yet
+	awake    state = "awake"         // it serves, or is ready to
+	stopping state = "stopping"      // on the way to sleep
+	failing  state = "failing"       // the last attempt to wake it failed, or its file has an error
+	deaf     state = "not listening" // nothing wakes it
+)
+
+// service is one scaled container as systemd has it.
+type service struct {
+	name      string // of its units, without a suffix
+	socket    systemd.Unit
+	proxy     systemd.Unit
+	container systemd.Unit
+
+	deaf   []string // addresses of the socket on which nothing listens
+	wake   record   // the last one
+	failed record   // the last client that was turned away
+}
+
+// record is what zerolet-proxy has told the journal.
+type record struct {
+	time time.Time
+	peer string
+	took time.Duration // counted from the start of the proxy
+	text string
+}
+
+// services are the scaled containers of a manager in the order of their names:
+// all of them, or the named ones.
+func (c *call) services(ctx context.Context) ([]*service, error) {
+	all, err := c.found(ctx)
+	if err != nil || len(c.names) == 0 {
+		return all, err
+	}
+	var named []*service
+	for _, name := range c.names {
+		i := slices.IndexFunc(all, func(s *service) bool { return s.called(name) })
+		if i < 0 {
+			return nil, c.unknown(name)
+		}
+		if !slices.Contains(named, all[i]) {
+			named = append(named, all[i])
+		}
+	}
+	return named, nil
+}
+
+func (c *call) unknown(name string) error {
+	return failure{
+		exitError, fmt.Sprintf("no scaled container %q is known to systemd", name),
+		fmt.Sprintf("zerolet check --%s says what is wrong with a file, zerolet apply --%[1]s makes a new one known", c.manager),
+	}
+}
+
+// called tells whether a person means this service.
+func (s *service) called(name string) bool {
+	if strings.Contains(name, "/") {
+		return s.source() == name
+	}
+	name = strings.TrimSuffix(strings.TrimSuffix(name, ".container"), ".service")
+	return name == s.name || s.source() != "" && name == strings.TrimSuffix(filepath.Base(s.source()), ".container")
+}
+
+// found asks systemd for every scaled container. Units whose file is gone are
+// known by their names alone, and only while they run.
+func (c *call) found(ctx context.Context) ([]*service, error) {
+	m := c.systemd()
+	files, err := m.Files(ctx, "generated")
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	loaded, err := m.Loaded(ctx, "*-proxy.socket", "*-proxy.service")
+	if err != nil {
+		return nil, err
+	}
+	var names, units []string
+	for _, unit := range append(files, loaded...) {
+		name := serviceOf(unit)
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		units = append(units, name+"-proxy.socket", name+"-proxy.service", name+".service")
+	}
+	shown, err := m.Units(ctx, units...)
+	if err != nil {
+		return nil, err
+	}
+	var all []*service
+	for i, name := range names {
+		s := &service{name: name, socket: shown[3*i], proxy: shown[3*i+1], container: shown[3*i+2]}
+		if s.ours() {
+			all = append(all, s)
+		}
+	}
+	return all, c.complete(ctx, all)
+}
+
+// serviceOf is the name that a unit may belong to.
+func serviceOf(unit string) string {
+	for _, suffix := range []string{"-proxy.socket", "-proxy.service", ".service"} {
+		if name, ok := strings.CutSuffix(unit, suffix); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// ours tells zerolet's units from others of such names.
+func (s *service) ours() bool {
+	for _, u := range []systemd.Unit{s.socket, s.proxy} {
+		if strings.HasSuffix(u["SourcePath"], ".container") || !u.Found() && u.Is("active") {
+			return true
+		}
+	}
+	return s.refused()
+}
+
+// refused tells whether the file has an error and the service says so instead
+// of running.
+func (s *service) refused() bool {
+	return strings.HasPrefix(s.container["Description"], "Refused: ") && s.source() != ""
+}
+
+// orphan tells whether the file is gone, or scaled no more, and what it had
+// become still runs.
+func (s *service) orphan() bool { return !s.socket.Found() && !s.proxy.Found() && !s.refused() }
+
+// source is the .container file.
+func (s *service) source() string {
+	for _, u := range []systemd.Unit{s.socket, s.proxy, s.container} {
+		if path := u["SourcePath"]; strings.HasSuffix(path, ".container") {
+			return path
+		}
+	}
+	return ""
+}
+
+// complete adds what the kernel and the journal know.
+func (c *call) complete(ctx context.Context, all []*service) error {
+	listening, err := listeningSockets(c.systemd())
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		for _, l := range s.listens() {
+			if !listening[l] {
+				s.deaf = append(s.deaf, l.address)
+			}
+		}
+		if s.wake, err = c.lastRecord(ctx, s, wakeMessage); err != nil {
+			return err
+		}
+		if s.failed, err = c.lastRecord(ctx, s, failMessage); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The MESSAGE_ID of zerolet-proxy's records (proxy/record.go; held together by
+// a test).
+const (
+	wakeMessage  = "18bc3f436b2545e3a37bf46913f49bec"
+	sleepMessage = "1798d871f9e74b90b835458546cb7af0"
+	failMessage  = "691e5ba4bf124de6a0bfd8093aaafe3d"
+)
+
+func (c *call) lastRecord(ctx context.Context, s *service, message string) (record, error) {
+	match := append(c.systemd().From(s.name+"-proxy.service"), "MESSAGE_ID="+message)
+	entries, err := c.systemd().Journal(ctx, systemd.Query{Last: 1, Match: [][]string{match}})
+	if err != nil || len(entries) == 0 {
+		return record{}, err
+	}
+	return newRecord(entries[0]), nil
+}
+
+func newRecord(e systemd.Entry) record {
+	return record{
+		time: e.Time(), peer: e.Text("ZEROLET_PEER"), text: e.Text("MESSAGE"),
+		took: time.Duration(e.Number("ZEROLET_READY_USEC")) * time.Microsecond,
+	}
+}
+
+// listens are the sockets of the socket unit.
+func (s *service) listens() []listener {
+	var all []listener
+	for line := range strings.Lines(s.socket["Listen"]) {
+		if l, ok := parseListener(strings.TrimSpace(line)); ok {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+func (s *service) state() state {
+	switch proxy, container := s.proxy, s.container; {
+	case s.refused(), container.Is("failed"), proxy.Is("failed"), proxy["SubState"] == "auto-restart":
+		return failing
+	case container.Is("deactivating"):
+		return stopping
+	case container.Is("activating"), proxy.Is("activating"):
+		return s.trying()
+	case proxy.Is("active") && (!container.Is("active", "reloading") || s.connections() > 0 && !s.reached()):
+		return s.trying()
+	case container.Is("active", "reloading"):
+		return awake
+	case !s.socket.Is("active") || len(s.deaf) > 0:
+		return deaf
+	case s.failed.time.After(s.wake.time):
+		return failing
+	}
+	return asleep
+}
+
+// trying is waking, or failing if an attempt has failed since the clients came.
+func (s *service) trying() state {
+	if s.proxy.Is("active") && s.container.Time("InactiveEnterTimestamp").After(s.proxy.Time("InactiveExitTimestamp")) {
+		return failing
+	}
+	return waking
+}
+
+// since is when the state began, if systemd knows.
+func (s *service) since() time.Time {
+	switch s.state() {
+	case awake:
+		return s.container.Time("ActiveEnterTimestamp")
+	case waking:
+		return s.container.Time("InactiveExitTimestamp")
+	case stopping:
+		return s.container.Time("ActiveExitTimestamp")
+	case asleep:
+		if at := s.container.Time("InactiveEnterTimestamp"); !at.IsZero() {
+			return at
+		}
+		return s.socket.Time("ActiveEnterTimestamp")
+	case failing:
+		return s.container.Time("InactiveEnterTimestamp")
+	}
+	return s.socket.Time("InactiveEnterTimestamp")
+}
+
+// What zerolet-proxy tells systemd ends with these (status in proxy/record.go).
+const (
+	notReached = "; app not reached yet"
+	endsAt     = "; ends at "
+)
+
+// connections are those that are open now, held ones included.
+func (s *service) connections() int {
+	number, _, _ := strings.Cut(s.proxy["StatusText"], " connection")
+	n, err := strconv.Atoi(number)
+	if err != nil || !s.proxy.Is("active", "deactivating") {
+		return 0
+	}
+	return n
+}
+
+// reached tells whether a client has got through to the app since it started.
+func (s *service) reached() bool {
+	return s.proxy.Is("active") && !strings.Contains(s.proxy["StatusText"], notReached)
+}
+
+// sleepsAt is when the service goes to sleep if nobody comes; zero while
+// somebody is there, or if it never does.
+func (s *service) sleepsAt() time.Time {
+	_, text, found := strings.Cut(s.proxy["StatusText"], endsAt)
+	if !found || !s.proxy.Is("active") {
+		return time.Time{}
+	}
+	text, _, _ = strings.Cut(text, ";")
+	at, _ := time.Parse(time.RFC3339, text)
+	return at
+}
+
+// coldStart is how long the last wake took, from the container's start on if
+// it was started for it.
+func (s *service) coldStart() time.Duration {
+	return coldStart(s.wake, s.container.Time("InactiveExitTimestamp"), s.container.Time("ActiveEnterTimestamp"))
+}
+
+// coldStart is how long a wake took. The proxy starts once the container's
+// start is over, and counts from there; if the container was up long before,
+// nothing was started for this wake.
+func coldStart(wake record, starting, started time.Time) time.Duration {
+	began := wake.time.Add(-wake.took) // of the proxy
+	if starting.IsZero() || starting.After(began) || started.Before(began.Add(-time.Second)) {
+		return wake.took
+	}
+	return wake.time.Sub(starting)
+}
+
+// trouble is why the service is failing or does not listen: what its process
+// said last, else what systemd said.
+func (c *call) trouble(ctx context.Context, s *service) (string, error) {
+	switch s.state() {
+	case failing:
+		if s.refused() {
+			return c.refusal(ctx, s)
+		}
+		if s.proxy.Is("failed") || s.proxy["SubState"] == "auto-restart" {
+			return c.lastWords(ctx, s.name+"-proxy.service")
+		}
+		if s.container.Is("failed", "activating") || !s.failed.time.After(s.wake.time) {
+			return c.lastWords(ctx, s.name+".service")
+		}
+		return s.failed.text, nil
+	case deaf:
+		if s.socket.Is("failed", "activating") {
+			return c.lastWords(ctx, s.name+"-proxy.socket")
+		}
+	}
+	if len(s.deaf) > 0 && s.socket.Found() {
+		return fmt.Sprintf("nothing listens on %s: zerolet apply --%s", strings.Join(s.deaf, " "), c.manager), nil
+	}
+	if s.orphan() {
+		return fmt.Sprintf("its file is gone: zerolet apply --%s", c.manager), nil
+	}
+	return "", nil
+}
+
+// refusal is the first error of the file.
+func (c *call) refusal(ctx context.Context, s *service) (string, error) {
+	plan := c.planOf(ctx)
+	for _, e := range plan.Endpoints {
+		if e.Spec.File.Path != s.source() {
+			continue
+		}
+		for _, d := range e.Diagnostics {
+			if d.Severity.String() == "error" {
+				return strings.ReplaceAll(d.String(), "\n", "; "), nil
+			}
+		}
+	}
+	return fmt.Sprintf("its file had an error at the last reload: zerolet apply --%s", c.manager), nil
+}
+
+// lastWords are what a unit's process said last before it failed, or, if it
+// said nothing, what systemd said first about that failure.
+func (c *call) lastWords(ctx context.Context, unit string) (string, error) {
+	m := c.systemd()
+	entries, err := m.Journal(ctx, systemd.Query{Last: 100, Match: [][]string{m.From(unit), m.Told(unit)}})
+	if err != nil {
+		return "", err
+	}
+	var last, words, cause string
+	for _, e := range entries {
+		switch text := strings.TrimSpace(e.Text("MESSAGE")); {
+		case e.Text("MESSAGE_ID") == systemd.Starting:
+			words, cause = "", ""
+		case e.Text("MESSAGE_ID") == systemd.Failed:
+			last = cmp.Or(words, cause, last)
+			words, cause = "", ""
+		case e.About() == "":
+			words = cmp.Or(text, words)
+		case isCause(e):
+			cause = cmp.Or(cause, text)
+		}
+	}
+	return last, nil
+}
+
+// isCause tells whether a message of systemd's may say why a unit failed, and
+// not only that it did, or that it is not tried again at once.
+func isCause(e systemd.Entry) bool {
+	text := e.Text("MESSAGE")
+	return e.Number("PRIORITY") <= 5 && e.Text("MESSAGE_ID") != systemd.NoStart &&
+		!strings.HasSuffix(text, "Start request repeated too quickly.") && !strings.Contains(text, "Unit needs to be started because")
+}
+
+func (c *call) systemd() systemd.Manager {
+	return systemd.Manager{User: c.manager.String() == "user", UID: c.uid}
+}
+
+// unreachable says what to do when there is no manager to ask.
+func (c *call) unreachable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	hint := "is systemd running?"
+	if c.systemd().User {
+		hint = fmt.Sprintf("log in as the user, or: export XDG_RUNTIME_DIR=/run/user/%d; as root, loginctl enable-linger USER starts their manager", c.uid)
+	}
+	return failure{exitFailure, err.Error(), hint}
+}

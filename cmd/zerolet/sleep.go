@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// sleep stops the proxies: each drains, and its container goes with it.
+func (c *call) sleep(ctx context.Context) (int, error) {
+	services, err := c.services(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	for _, s := range services {
+		if err := c.sleepOne(ctx, s); err != nil {
+			return exitError, err
+		}
+	}
+	return exitOK, nil
+}
+
+func (c *call) sleepOne(ctx context.Context, s *service) error {
+	if s.connections() > 0 && !c.force {
+		if err := c.unused(ctx, s); err != nil {
+			return err
+		}
+	}
+	if !s.proxy.Is("active", "activating", "deactivating") && !s.container.Is("active", "activating", "deactivating") {
+		return c.printf("%s: asleep already\n", s.name)
+	}
+	c.progressLine("%s: stopping", s.name)
+	_, err := c.systemd().Control(ctx, "stop", "--", s.name+"-proxy.service")
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	err = c.watchService(ctx, s.name, func(now *service) (bool, error) {
+		by, err := c.heldBy(ctx, now)
+		if err != nil {
+			return false, err
+		}
+		if by != "" {
+			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, by), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.name)}
+		}
+		return !now.container.Is("active", "deactivating", "activating"), nil
+	})
+	c.progressLine("")
+	if err != nil {
+		return err
+	}
+	return c.printf("%s: asleep\n", s.name)
+}
+
+// unused fails if the service is in use. The proxy tells of its connections
+// once a second: who has just hung up is not taken for one who stays.
+func (c *call) unused(ctx context.Context, s *service) error {
+	deadline := c.clock().Add(1500 * time.Millisecond)
+	return c.watchService(ctx, s.name, func(now *service) (bool, error) {
+		n := now.connections()
+		if n > 0 && c.clock().After(deadline) {
+			return false, failure{
+				exitError, fmt.Sprintf("%s is in use: %s open", s.name, plural(n, "connection")),
+				fmt.Sprintf("zerolet sleep --%s --force %s lets them end for 10s, then cuts them off", c.manager, s.name),
+			}
+		}
+		return n == 0, nil
+	})
+}
+
+// heldBy is a unit other than the proxy that runs and keeps the container up.
+func (c *call) heldBy(ctx context.Context, s *service) (string, error) {
+	var others []string
+	for _, name := range s.container.Needs() {
+		if name != s.name+"-proxy.service" {
+			others = append(others, name)
+		}
+	}
+	units, err := c.systemd().Units(ctx, others...)
+	if err != nil {
+		return "", err
+	}
+	var held []string
+	for _, u := range units {
+		if u.Is("active", "reloading", "activating") {
+			held = append(held, u["Id"])
+		}
+	}
+	return strings.Join(held, ", "), nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// statusReport is what status --json prints; docs/status.md describes it.
+type statusReport struct {
+	Version  int             `json:"version"`
+	Services []serviceReport `json:"services"`
+}
+
+// serviceReport is a service as status --json prints it.
+type serviceReport struct {
+	Name         string      `json:"name"`
+	File         string      `json:"file,omitempty"`
+	State        state       `json:"state"`
+	Since        *time.Time  `json:"since,omitempty"`
+	Listen       []string    `json:"listen"`
+	NotListening []string    `json:"notListening,omitempty"`
+	Connections  int         `json:"connections"`
+	LastWake     *wakeReport `json:"lastWake,omitempty"`
+	SleepsAt     *time.Time  `json:"sleepsAt,omitempty"`
+	Error        string      `json:"error,omitempty"`
+}
+
+type wakeReport struct {
+	Time    time.Time `json:"time"`
+	Client  string    `json:"client"`
+	Seconds float64   `json:"seconds"`
+}
+
+// status shows how the services stand.
+func (c *call) status(ctx context.Context) (int, error) {
+	if !c.watch {
+		return c.statusOnce(ctx, c.stdout)
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var screen bytes.Buffer
+		status, err := c.statusOnce(ctx, &screen)
+		if ctx.Err() != nil { // by Ctrl-C: that is how it ends
+			return exitOK, nil
+		}
+		if err != nil {
+			return status, err
+		}
+		if c.live && !c.json {
+			// Home, each line's rest and what is below erased: no flicker.
+			fmt.Fprint(c.stdout, "\x1b[H"+strings.ReplaceAll(screen.String(), "\n", "\x1b[K\n")+"\x1b[J")
+		} else if _, err := screen.WriteTo(c.stdout); err != nil {
+			return exitFailure, err
+		}
+		select {
+		case <-ctx.Done():
+			return exitOK, nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
+	services, err := c.services(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	status, reports := exitOK, []serviceReport{}
+	for _, s := range services {
+		trouble, err := c.trouble(ctx, s)
+		if err != nil {
+			return exitFailure, err
+		}
+		r := s.report(trouble)
+		reports = append(reports, r)
+		if r.State == failing || r.State == deaf || r.Error != "" {
+			status = exitError
+		}
+	}
+	if c.json {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		if !c.watch { // a line each time
+			encoder.SetIndent("", "  ")
+		}
+		return status, encoder.Encode(statusReport{1, reports})
+	}
+	return status, c.table(w, reports)
+}
+
+func (s *service) report(trouble string) serviceReport {
+	r := serviceReport{
+		Name: s.name, File: s.source(), State: s.state(), Since: moment(s.since()), Listen: []string{},
+		NotListening: s.deaf, Connections: s.connections(), SleepsAt: moment(s.sleepsAt()), Error: trouble,
+	}
+	for _, l := range s.listens() {
+		r.Listen = append(r.Listen, l.String())
+	}
+	if !s.wake.time.IsZero() {
+		r.LastWake = &wakeReport{s.wake.time, client(s.wake.peer), s.coldStart().Seconds()}
+	}
+	return r
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// client is the address of a peer, without its port.
+func client(peer string) string {
+	if a, err := netip.ParseAddrPort(peer); err == nil {
+		return a.Addr().Unmap().String()
+	}
+	return peer
+}
+
+func (c *call) table(w io.Writer, reports []serviceReport) error {
+	if len(reports) == 0 {
+		_, err := fmt.Fprintln(w, "no container is scaled: add a [ScaleToZero] section to a .container file, then zerolet apply")
+		return err
+	}
+	now := c.clock()
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "NAME\tSTATE\tLISTENS ON\tOPEN\tLAST WAKE\tSLEEPS IN")
+	for _, r := range reports {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.stateText(now), strings.Join(r.Listen, " "), r.Connections, r.wakeText(now), r.sleepText(now))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if r.Error != "" {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", r.Name, quadlet.Printable(r.Error)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r serviceReport) stateText(now time.Time) string {
+	if r.Since == nil {
+		return string(r.State)
+	}
+	return fmt.Sprintf("%s for %s", r.State, short(now.Sub(*r.Since)))
+}
+
+func (r serviceReport) wakeText(now time.Time) string {
+	if r.LastWake == nil {
+		return "never"
+	}
+	return fmt.Sprintf("%s ago by %s in %.2fs", short(now.Sub(r.LastWake.Time)), r.LastWake.Client, r.LastWake.Seconds)
+}
+
+func (r serviceReport) sleepText(now time.Time) string {
+	if r.SleepsAt == nil {
+		return "-"
+	}
+	return short(r.SleepsAt.Sub(now))
+}
+
+// short is a duration in its largest unit: what a person reads at a glance.
+func short(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return strconv.Itoa(int(d.Seconds())) + "s"
+	case d < time.Hour:
+		return strconv.Itoa(int(d.Minutes())) + "min"
+	case d < 48*time.Hour:
+		return strconv.Itoa(int(d.Hours())) + "h"
+	}
+	return strconv.Itoa(int(d.Hours()/24)) + "d"
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// The manual is also what --help prints.
+//
+//go:embed zerolet.1.md
+var manual string
+
+// options are what a command line says.
+type options struct {
+	manager quadlet.Manager
+	names   []string
+
+	json   bool
+	watch  bool
+	dryRun bool
+	now    bool
+	force  bool
+	strict bool
+}
+
+// verb is one of the commands.
+type verb struct {
+	name  string
+	flags func(*flag.FlagSet, *options)
+	names arity
+	run   func(*call, context.Context) (int, error)
+}
+
+// arity is how many names a verb takes.
+type arity int
+
+const (
+	anyNames arity = iota
+	someName       // at least one
+	noNames
+)
+
+func verbs() []verb {
+	return []verb{
+		{name: "check", flags: jsonFlag, run: (*call).check},
+		{name: "render", run: (*call).render},
+		{name: "apply", names: noNames, run: (*call).apply, flags: func(f *flag.FlagSet, o *options) {
+			f.BoolVar(&o.dryRun, "dry-run", false, "only print what would be done")
+			f.BoolVar(&o.now, "now", false, "also change what is busy")
+			f.BoolVar(&o.force, "force", false, "reload although a file has an error")
+		}},
+		{name: "status", run: (*call).status, flags: func(f *flag.FlagSet, o *options) {
+			jsonFlag(f, o)
+			f.BoolVar(&o.watch, "watch", false, "print it again every second")
+		}},
+		{name: "wake", names: someName, run: (*call).wakeUp},
+		{name: "sleep", names: someName, run: (*call).sleep, flags: func(f *flag.FlagSet, o *options) {
+			f.BoolVar(&o.force, "force", false, "also while connections are open")
+		}},
+		{name: "export", names: someName, run: (*call).export, flags: func(f *flag.FlagSet, o *options) {
+			f.BoolVar(&o.strict, "strict", false, "leave out files with a warning, too")
+		}},
+	}
+}
+
+func jsonFlag(f *flag.FlagSet, o *options) { f.BoolVar(&o.json, "json", false, "print JSON") }
+
+// parse reads the command line. Options may stand before and after names.
+func (c *call) parse(args []string) (verb, error) {
+	if len(args) == 0 {
+		return verb{}, usage("no command")
+	}
+	all := verbs()
+	i := slices.IndexFunc(all, func(v verb) bool { return v.name == args[0] })
+	switch {
+	case args[0] == "help" && len(args) > 1:
+		return c.parse([]string{args[1], "--help"})
+	case args[0] == "help", args[0] == "--help", args[0] == "-h":
+		return verb{}, c.help("")
+	case i < 0:
+		return verb{}, usage("unknown command %q", args[0])
+	}
+	v := all[i]
+	flags, manager := v.flagSet(&c.options, c.uid)
+	for args = args[1:]; len(args) > 0; {
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return verb{}, c.help(v.name)
+		} else if err != nil {
+			return verb{}, failure{exitUsage, err.Error(), "zerolet " + v.name + " --help"}
+		}
+		rest := flags.Args()
+		if read := args[:len(args)-len(rest)]; len(rest) > 0 && (len(read) == 0 || read[len(read)-1] != "--") {
+			c.names, args = append(c.names, rest[0]), rest[1:]
+			continue
+		}
+		c.names = append(c.names, rest...)
+		break
+	}
+	c.manager = manager()
+	switch {
+	case v.names == noNames && len(c.names) > 0:
+		return v, usage("%s takes no name", v.name)
+	case v.names == someName && len(c.names) == 0:
+		return v, failure{exitUsage, v.name + " needs a name", "zerolet status lists them"}
+	}
+	return v, nil
+}
+
+func usage(format string, args ...any) error {
+	return failure{exitUsage, fmt.Sprintf(format, args...), "zerolet --help"}
+}
+
+// flagSet is the verb's flags. The manager is known once they are parsed.
+func (v verb) flagSet(o *options, uid int) (*flag.FlagSet, func() quadlet.Manager) {
+	flags := flag.NewFlagSet(v.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	system := flags.Bool("system", uid == 0, "the system's manager (root's default)")
+	user := flags.Bool("user", false, "the user's manager (everybody else's default)")
+	if v.flags != nil {
+		v.flags(flags, o)
+	}
+	return flags, func() quadlet.Manager {
+		if *user || !*system {
+			return quadlet.User
+		}
+		return quadlet.System
+	}
+}
+
+// help prints what the manual says of a verb, or its beginning.
+func (c *call) help(name string) error {
+	text, err := section(name)
+	if err == nil {
+		err = c.printf("%s", text)
+	}
+	if err == nil {
+		err = flag.ErrHelp
+	}
+	return err
+}
+
+// section is a part of the manual as plain text: that of a verb, or what every
+// use of the command has in common.
+func section(name string) (string, error) {
+	start, end := "## SYNOPSIS\n", "## DESCRIPTION\n"
+	if name != "" {
+		start, end = "### zerolet "+name+"\n", "\n##"
+	}
+	_, text, found := strings.Cut(manual, start)
+	if !found {
+		return "", fmt.Errorf("the manual has nothing about %s", name)
+	}
+	text, _, _ = strings.Cut(text, end)
+	var b strings.Builder
+	for line := range strings.Lines(strings.Trim(text, "\n") + "\n") {
+		line = strings.NewReplacer("**", "", "`", "", `\`, "").Replace(line)
+		line = strings.Replace(line, ":   ", "    ", 1)
+		b.WriteString(strings.TrimPrefix(line, "    $ "))
+	}
+	return b.String(), nil
+}
