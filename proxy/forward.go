@@ -10,10 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turns is how many chunks of one connection are moved before the others get
-// their turn.
-const turns = 4
-
 // pair is a client and its connection to the app.
 type pair struct {
 	client, backend *socket
@@ -38,7 +34,7 @@ type flow struct {
 	// nothing.
 	chunk
 	peek bool // what is read stays in the kernel until it has been sent
-	bulk bool // the last read filled the buffer: there may be much more
+	bulk bool // the last chunk would have filled a buffer: there may be much more
 }
 
 // newPair joins a client and a backend. answered is called once, when the
@@ -192,13 +188,11 @@ func (f *flow) end(l *loop, srcErr, dstErr error) {
 	f.drop(l)
 }
 
-// move moves chunks until the source has no more for now, the destination
-// takes no more for now, the flow is over, or it is the others' turn.
+// move moves a chunk on, a new one if the last is gone. What is left is
+// reported again, and others get their turn before.
 func (f *flow) move(l *loop) {
-	for range turns {
-		if !f.pending() && !f.fill(l) || !f.flush(l) || !f.bulk {
-			return
-		}
+	if f.pending() || f.fill(l) {
+		f.flush(l)
 	}
 }
 
@@ -206,7 +200,6 @@ func (f *flow) move(l *loop) {
 func (f *flow) fill(l *loop) bool {
 	err := f.read(l)
 	if err == unix.EAGAIN {
-		f.bulk = false
 		return false
 	}
 	if f.onFirst != nil && (err == nil || errors.Is(err, io.EOF)) {
@@ -240,31 +233,29 @@ func (f *flow) read(l *loop) (err error) {
 		return err
 	}
 	f.at, f.left = 0, n
+	f.bulk = n >= bufferSize
 	return nil
 }
 
 func (f *flow) fillBuffer(l *loop) (n int, err error) {
 	f.buf = l.buffers.get()
 	if f.peek {
-		n, err = peek(f.src.fd, f.buf[:])
-		return n, err
+		return peek(f.src.fd, f.buf[:])
 	}
-	n, err = read(f.src.fd, f.buf[:])
-	f.bulk = n == len(f.buf)
-	return n, err
+	return read(f.src.fd, f.buf[:])
 }
 
-// flush sends the chunk and returns whether all of it is gone.
-func (f *flow) flush(l *loop) bool {
+// flush sends what the destination takes of the chunk.
+func (f *flow) flush(l *loop) {
 	for f.left > 0 {
 		n, err := f.write()
 		if err == unix.EAGAIN {
-			return false
+			return
 		}
 		if err != nil {
 			f.dst.failed(err)
 			f.end(l, f.consume(), err)
-			return false
+			return
 		}
 		f.at, f.left = f.at+n, f.left-n
 		f.sent += int64(n)
@@ -272,10 +263,9 @@ func (f *flow) flush(l *loop) bool {
 	}
 	if err := f.consume(); err != nil {
 		f.end(l, err, nil)
-		return false
+		return
 	}
 	f.drop(l)
-	return true
 }
 
 // consume takes the bytes that were peeked at and sent off the source. From

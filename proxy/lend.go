@@ -51,11 +51,6 @@ func (p *pipe) fill(fd int) (int, error) { return splice(fd, p.w, pipeSize) }
 // empty moves n bytes, or what the socket takes now, out of the pipe.
 func (p *pipe) empty(fd, n int) (int, error) { return splice(p.r, fd, n) }
 
-func splice(from, to, n int) (int, error) {
-	moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-	return int(moved), err
-}
-
 // pipes lends pipes.
 type pipes struct {
 	mu    sync.Mutex

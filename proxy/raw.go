@@ -23,11 +23,19 @@ func epollNow(fd int, events []unix.EpollEvent) (int, error) {
 	return direct(unix.SYS_EPOLL_PWAIT, fd, events, 0)
 }
 
+// splice moves bytes into a pipe, or out of it.
+func splice(from, to, n int) (int, error) {
+	return result(unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK))
+}
+
 // direct makes a call whose arguments are a descriptor, an array with its
 // length, flags or a time, and zeros.
 func direct[T any](call uintptr, fd int, array []T, last int) (int, error) {
 	p := unsafe.Pointer(unsafe.SliceData(array)) //nolint:gosec // the kernel takes an address
-	n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(p), uintptr(len(array)), uintptr(last), 0, 0)
+	return result(unix.RawSyscall6(call, uintptr(fd), uintptr(p), uintptr(len(array)), uintptr(last), 0, 0))
+}
+
+func result(n, _ uintptr, errno unix.Errno) (int, error) {
 	if errno != 0 {
 		return -1, errno
 	}
