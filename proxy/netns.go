@@ -437,6 +437,12 @@ func RunHelper() int {
 	for fd := helperExe; fd <= helperUser; fd++ {
 		unix.Close(fd)
 	}
+	// Nothing in the container may trace it, not even the user's own uid with
+	// UserNS=keep-id, which has no fewer capabilities than the helper (ptrace(2)).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: prctl: %v\n", filepath.Base(os.Args[0]), err)
+		return 1
+	}
 	var request [2]byte
 	for {
 		n, err := unix.Read(helperConn, request[:])

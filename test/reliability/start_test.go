@@ -101,6 +101,20 @@ func TestImageMissing(t *testing.T) {
 	})
 }
 
+// Podman was killed, or the power failed, and its files are left, with a pid
+// that is another process by now and a container that is gone.
+func TestLeftovers(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if h.UserManager { // else nobody has one
+			h.PutFile(h.RuntimeDir+"/app.pid", h.Must(t, "sh", "-c", "echo $$")+"\n")
+		}
+		h.PutFile(h.RuntimeDir+"/app.cid", strings.Repeat("0123456789abcdef", 4))
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.MustGet()
+		h.Asleep()
+	})
+}
+
 // Clients wait for as long as the image takes, over a daemon-reload too, and
 // share the start.
 func TestSlowStart(t *testing.T) {
