@@ -17,7 +17,7 @@ type Generator struct {
 	Search  quadlet.Search
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
-	TempDir string   // for Quadlet's private drop-ins; "" is os.TempDir
+	TempDir string   // see [quadlet.Converter]
 }
 
 // Plan reads every .container file of the manager and plans those that are

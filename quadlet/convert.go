@@ -47,7 +47,7 @@ type Converter struct {
 	Quadlet string
 	Manager Manager
 	Sources *Sources      // the machine's Quadlet files
-	TempDir string        // where the private drop-ins may be written; "" is os.TempDir
+	TempDir string        // for the private drop-ins where os.TempDir cannot be written
 	Timeout time.Duration // limit of one run of Quadlet
 }
 

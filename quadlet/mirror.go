@@ -56,7 +56,10 @@ func (c Converter) needed(overrides []Override) map[string]bool {
 }
 
 func (c Converter) mirror(overrides []Override) (*mirror, error) {
-	root, err := os.MkdirTemp(c.TempDir, "zerolet-")
+	root, err := os.MkdirTemp("", "zerolet-")
+	if err != nil && c.TempDir != "" {
+		root, err = os.MkdirTemp(c.TempDir, "zerolet-")
+	}
 	if err == nil {
 		root, err = filepath.EvalSymlinks(root) // as Quadlet will
 	}

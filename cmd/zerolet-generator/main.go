@@ -37,16 +37,20 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 	g := generator.Generator{
 		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid()},
 		Quadlet: quadlet.FindQuadlet(),
-		TempDir: tempDir(args[1]),
+		// A generator of the system manager sees the file system read-only but
+		// for its output (and, since systemd 254, a private /tmp).
+		TempDir: args[1],
 	}
 	plan := g.Plan(context.Background())
-	libexec := libexecDir()
-	units := plan.Units(generator.Layout{
-		Proxy:     filepath.Join(libexec, "zerolet-proxy"),
-		Zerolet:   filepath.Join(libexec, "../../bin/zerolet"),
-		AdminUnit: generator.AdminUnit(manager, getenv),
-	})
-	err := generator.Output{Normal: args[1], Early: args[2]}.Write(units)
+	var err error
+	if len(plan.Endpoints) > 0 { // else every daemon-reload would pay for what nobody needs
+		libexec := libexecDir()
+		err = generator.Output{Normal: args[1], Early: args[2]}.Write(plan.Units(generator.Layout{
+			Proxy:     filepath.Join(libexec, "zerolet-proxy"),
+			Zerolet:   filepath.Join(libexec, "../../bin/zerolet"),
+			AdminUnit: generator.AdminUnit(manager, getenv),
+		}))
+	}
 	ds := plan.All()
 	for _, d := range ds {
 		log.diagnostic(d)
@@ -71,16 +75,4 @@ func libexecDir() string {
 		return "/usr/libexec/zerolet"
 	}
 	return filepath.Dir(self)
-}
-
-// tempDir is a directory that can be written: a generator of the system
-// manager sees the file system read-only but for its output (and, since
-// systemd 254, a private /tmp).
-func tempDir(output string) string {
-	probe, err := os.MkdirTemp("", "zerolet-")
-	if err != nil {
-		return output
-	}
-	os.Remove(probe)
-	return ""
 }
