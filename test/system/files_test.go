@@ -109,6 +109,66 @@ func TestReferences(t *testing.T) {
 	})
 }
 
+// An image that is a Quadlet file is pulled by the first wake, which waits for
+// it: the lab has no registry, an archive does as well.
+func TestImageFile(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const pulled = "localhost/pulled:1"
+		archive := h.Home + "/pulled.tar"
+		h.Must(t, "podman", "tag", image, pulled)
+		h.Must(t, "podman", "save", "--quiet", "--output", archive, pulled)
+		h.Must(t, "podman", "untag", image, pulled)
+		h.PutFile("pulled.image", "[Image]\nImage=docker-archive:"+archive+"\nImageTag="+pulled+"\n")
+		h.Declare("app", "Image=pulled.image", "Exec=-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.Expect("pulled-image.service", "inactive")
+		c := h.Connect()
+		h.MustGet()
+		h.Expect("pulled-image.service", "active")
+		if got := h.Must(t, "podman", "inspect", "--format", "{{.Config.Image}}", "systemd-app"); got != pulled {
+			t.Errorf("the container is made of %s, want %s", got, pulled)
+		}
+		c.Close()
+		h.Asleep()
+		h.MustGet()
+		h.Asleep()
+	})
+}
+
+// A service that ends by itself is refused: no socket, nothing runs unscaled,
+// and starting it says why.
+func TestOneshot(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.PutFile("once.container", "[Container]\nImage="+image+"\nExec=-http :80\n"+h.Publish()+"\n[Service]\nType=oneshot\n[ScaleToZero]\n")
+		h.Reload()
+		for unit, want := range map[string]string{"once-proxy.socket": "not-found", "once-proxy.service": "not-found", "once.service": "loaded"} {
+			if got := h.Property(unit, "LoadState"); got != want {
+				t.Errorf("%s is %s, want %s", unit, got, want)
+			}
+		}
+		if out, err := h.Systemctl(t.Context(), "start", "once.service"); err == nil {
+			t.Errorf("it was started: %s", out.Stdout)
+		}
+		h.Wait("the journal says why", func() bool {
+			text, err := h.Journal(t.Context(), "once.service")
+			return err == nil && strings.Contains(text, "once.container:6:1: error: a service that ends by itself cannot be scaled")
+		}, "once.service")
+		if all := h.Must(t, "podman", "ps", "--all", "--quiet"); all != "" {
+			t.Errorf("a container was made: %s", all)
+		}
+		if _, err := h.Get(); err == nil {
+			t.Error("somebody listens")
+		}
+	})
+}
+
 // ServiceName= gives all units their name, also one that must be escaped.
 func TestServiceName(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
