@@ -15,7 +15,8 @@ import (
 // an error is refused: it gets a unit that says so, and nothing listens.
 type Endpoint struct {
 	Spec        *quadlet.Spec
-	Forwards    []Forward
+	Forwards    []Forward     // none if it is a dependency: then it has no socket and no proxy
+	Needs       []Need        // in the order of the files
 	Service     *quadlet.File // nil while not converted, or refused
 	Diagnostics quadlet.Diagnostics
 
@@ -53,6 +54,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkListeners()
 	p.checkPublished(files)
 	p.forward(files)
+	p.findNeeds(files)
 	return p
 }
 
@@ -107,6 +109,9 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		if owner, ok := second[e.Spec.File]; ok {
 			e.Diagnostics.Errorf(whole, hint, "%s.service is already made of %s", e.Spec.Unit, owner.Path)
 			e.Spec.Unit = ""
+		}
+		if e.Spec.Dependency() {
+			continue
 		}
 		for _, suffix := range []string{"-proxy.service", "-proxy.socket"} {
 			if owner, taken := owners[e.Spec.Unit+suffix]; taken && e.Spec.Unit != "" {

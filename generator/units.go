@@ -54,6 +54,10 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.Refused() {
 		return units
 	}
+	units = append(units, e.needed()...)
+	if e.Spec.Dependency() {
+		return units
+	}
 	if e.Spec.AutoStart {
 		units = append(units, e.autoStart())
 	}

@@ -48,7 +48,8 @@ func nasty() []string {
 	} {
 		files = append(files, web+line+"\n")
 	}
-	return files
+	return append(files, "[Container]\nImage=localhost/db\n[ScaleToZero]\n[Install]\n"+
+		"RequiredBy=web.service ../up.service a/b.service .service x@.service \"y z.service\"\nWantedBy=web.service db.service\n")
 }
 
 func FuzzUnits(f *testing.F) {

@@ -13,6 +13,8 @@ type Key struct {
 	Type    string // what the value is, in words
 	Default string // an assignment of this value changes nothing
 	Doc     string // one sentence
+	// Dependency tells that it has a meaning in a section without ports, too.
+	Dependency bool
 
 	set func(*Spec, string) error // an empty value has been replaced by Default
 }
@@ -26,7 +28,7 @@ func Keys() []Key {
 			set: func(s *Spec, v string) (err error) { s.IdleTimeout, err = ParseSpan(v); return err },
 		},
 		{
-			Name: "StartTimeout", Type: "time span", Default: "5min",
+			Name: "StartTimeout", Type: "time span", Default: "5min", Dependency: true,
 			Doc: "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
 			set: func(s *Spec, v string) (err error) { s.StartTimeout, err = ParseSpan(v); return err },
 		},

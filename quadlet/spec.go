@@ -66,15 +66,20 @@ func (f *File) Unit() string {
 	return stem(f.Name())
 }
 
+// Dependency tells that the section has no port: the container runs while a
+// unit that needs it does, and nothing else wakes it.
+func (s *Spec) Dependency() bool { return len(s.Listen) == 0 }
+
 // NewSpec reads the section and what of the rest of the file bears on it. The
 // Spec is good for planning only where the diagnostics have no error.
 func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s := &Spec{File: f, Unit: f.Unit(), search: search}
 	var ds Diagnostics
 	s.readSection(&ds)
-	s.readNetwork(search.Manager, &ds)
 	s.readPorts(&ds)
+	s.readNetwork(search.Manager, &ds)
 	s.checkSockets(&ds)
+	s.checkDependency(&ds)
 	s.checkKind(&ds)
 	return s, ds
 }
@@ -189,11 +194,35 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 			s.scale(e, ports, ds)
 		}
 	}
-	if len(s.Listen) == 0 && !ds.HasErrors() {
-		pos := s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return scaleSection(x.Name) })].Pos
-		ds.Errorf(pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]",
-			"nothing to listen on: the file publishes no port")
+}
+
+// checkDependency refuses what has no meaning without a port: most likely the
+// port was forgotten.
+func (s *Spec) checkDependency(ds *Diagnostics) {
+	if !s.Dependency() || ds.HasErrors() {
+		return
 	}
+	for _, k := range Keys() {
+		if e, ok := s.setting(k.Name); ok && !k.Dependency {
+			ds.Errorf(e.Pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]; without a port the container stops with the last unit that needs it",
+				"%s= has no meaning without a port, and the file has none", k.Name)
+		}
+	}
+	for _, key := range []string{"WantedBy", "RequiredBy", "UpheldBy"} {
+		for _, e := range s.File.All("Install", key) {
+			for _, name := range e.Words() {
+				if filepath.Ext(name) != ".service" {
+					ds.Warnf(e.Pos, "name the services that need the container, here or by Requires= and After= in their files",
+						"%s=%s is not used: it would keep a container up that runs only while it is needed", key, name)
+				}
+			}
+		}
+	}
+}
+
+// SectionPos is where the section begins.
+func (s *Spec) SectionPos() Pos {
+	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return scaleSection(x.Name) })].Pos
 }
 
 func (s *Spec) scale(e Entry, ports []Publish, ds *Diagnostics) {
@@ -247,10 +276,14 @@ func (p Publish) published() string {
 
 const ownNetwork = "give it a network of its own: containers on one Network=NAME.network reach each other by name"
 
-// readNetwork refuses the networks in which the proxy cannot reach the app.
+// readNetwork refuses the networks in which the proxy cannot reach the app. A
+// dependency has no proxy.
 func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 	if e, ok := s.File.Last("Container", "Pod"); ok && e.Value != "" {
 		ds.Errorf(e.Pos, ownNetwork, "a container in a pod cannot be scaled by itself")
+	}
+	if s.Dependency() {
+		return
 	}
 	for _, e := range s.File.All("Container", "PodmanArgs") {
 		for _, arg := range e.Arguments() {
@@ -326,7 +359,7 @@ func (s *Spec) checkKind(ds *Diagnostics) {
 		ds.Errorf(e.Pos, "remove Type=oneshot", "a service that ends by itself cannot be scaled")
 	}
 	s.checkAliases(ds)
-	if !validUnit(s.Unit) {
+	if !ValidUnit(s.Unit) {
 		ds.Errorf(whole, "use letters, digits and :-_. only", "%q is not the name of a systemd unit", s.Unit)
 		s.Unit = ""
 	}
@@ -345,9 +378,9 @@ func (s *Spec) checkAliases(ds *Diagnostics) {
 	}
 }
 
-// validUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with what
+// ValidUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with what
 // we make of it, at most 255 bytes, which is also the limit of a file's name.
-func validUnit(name string) bool {
+func ValidUnit(name string) bool {
 	const longest = "50-zerolet-.conf"
 	if name == "" || len(name)+len(longest) > 255 {
 		return false

@@ -26,11 +26,22 @@ func (c *call) check(ctx context.Context) (int, error) {
 		if e.Refused() {
 			continue
 		}
-		if err := c.printf("%s.service: listens on %s, %s\n", e.Spec.Unit, strings.Join(listens(e), " "), stops(e)); err != nil {
+		if err := c.printf("%s.service: %s\n", e.Spec.Unit, wakesAndSleeps(e)); err != nil {
 			return exitFailure, err
 		}
 	}
 	return verdict(plan.Search, plan.All()), nil
+}
+
+func wakesAndSleeps(e *generator.Endpoint) string {
+	by := e.NeededBy()
+	switch {
+	case !e.Spec.Dependency():
+		return fmt.Sprintf("listens on %s, %s", strings.Join(listens(e), " "), stops(e))
+	case len(by) == 0:
+		return "no port, needed by nothing"
+	}
+	return "no port, runs while needed by " + strings.Join(by, " ")
 }
 
 func stops(e *generator.Endpoint) string {

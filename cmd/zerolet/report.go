@@ -142,7 +142,8 @@ type reportEndpoint struct {
 	Service     string   `json:"service"`
 	File        string   `json:"file"`
 	Listen      []string `json:"listen"`
-	IdleTimeout string   `json:"idleTimeout"`
+	IdleTimeout string   `json:"idleTimeout,omitempty"`
+	NeededBy    []string `json:"neededBy,omitempty"`
 }
 
 func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
@@ -155,11 +156,16 @@ func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
 	}
 	for _, e := range plan.Endpoints {
 		if !e.Refused() {
-			r.Endpoints = append(r.Endpoints, reportEndpoint{
-				Service: e.Spec.Unit + ".service", File: e.Spec.File.Path,
-				Listen: listens(e), IdleTimeout: e.Spec.IdleTimeout.String(),
-			})
+			r.Endpoints = append(r.Endpoints, newReportEndpoint(e))
 		}
+	}
+	return r
+}
+
+func newReportEndpoint(e *generator.Endpoint) reportEndpoint {
+	r := reportEndpoint{Service: e.Spec.Unit + ".service", File: e.Spec.File.Path, Listen: listens(e), NeededBy: e.NeededBy()}
+	if !e.Spec.Dependency() {
+		r.IdleTimeout = e.Spec.IdleTimeout.String()
 	}
 	return r
 }
@@ -172,7 +178,7 @@ func (r report) write(w io.Writer) error {
 }
 
 func listens(e *generator.Endpoint) []string {
-	var on []string
+	on := []string{}
 	for _, f := range e.Forwards {
 		on = append(on, f.String())
 	}

@@ -42,7 +42,7 @@ func main() {
 			return nil
 		})
 	}
-	endpointFlag("http", "answer HTTP: / is the start id, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id))
+	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
@@ -121,6 +121,15 @@ func httpServer(id string) server {
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
+	})
+	mux.HandleFunc("/of", func(w http.ResponseWriter, r *http.Request) {
+		other, err := http.Get(r.FormValue("url")) //nolint:gosec,noctx // the test says which
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer other.Body.Close()
+		_, _ = io.Copy(w, other.Body)
 	})
 	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.ParseInt(r.FormValue("n"), 10, 64)

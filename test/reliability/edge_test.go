@@ -161,10 +161,10 @@ func TestConnectBeforeStopJob(t *testing.T) {
 // The client comes while the container stops: it waits for the next one.
 func TestConnectWhileStopping(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		g := newGate(h, "ExecStopPost")
+		g := newGate(h, "app.service", "ExecStopPost")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=300ms")
 		first := h.MustGet()
-		waitStage(h, "stop-post")
+		waitStage(h, "app.service", "stop-post")
 		a := background(h)
 		h.WaitState("app-proxy.service", "inactive")
 		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })

@@ -57,11 +57,11 @@ type gate struct {
 	path string
 }
 
-// newGate puts a gate into a stage, such as ExecStartPre=, of app.service.
-func newGate(h *harness.Host, stage string) gate {
+// newGate puts a gate into a stage of a unit, such as ExecStartPre=.
+func newGate(h *harness.Host, unit, stage string) gate {
 	h.Helper()
 	g := gate{h, filepath.Join(h.RuntimeDir, "gate")}
-	dropIn(h, "app.service", "[Service]", stage+"=-/bin/sh -c 'test ! -p "+g.path+" || cat "+g.path+"'")
+	dropIn(h, unit, "[Service]", stage+"=-/bin/sh -c 'test ! -p "+g.path+" || cat "+g.path+"'")
 	g.shut()
 	return g
 }
@@ -74,10 +74,9 @@ func (g gate) open() {
 	g.h.Must(g.h.T, "sh", "-c", `exec 3>"$1" && rm "$1"`, "sh", g.path)
 }
 
-// waitStage waits until app.service is in a stage of starting or stopping.
-func waitStage(h *harness.Host, state string) {
+// waitStage waits until a unit is in a stage of starting or stopping.
+func waitStage(h *harness.Host, unit, state string) {
 	h.Helper()
-	const unit = "app.service"
 	h.Wait(unit+" is "+state, func() bool { return h.Property(unit, "SubState") == state }, unit)
 }
 
@@ -87,10 +86,12 @@ type answer struct {
 	err error
 }
 
-func background(h *harness.Host) <-chan answer {
+func background(h *harness.Host) <-chan answer { return backgroundPath(h, "/") }
+
+func backgroundPath(h *harness.Host, path string) <-chan answer {
 	done := make(chan answer, 1)
 	go func() {
-		id, err := h.Get()
+		id, err := h.GetPath(path)
 		done <- answer{id, err}
 	}()
 	return done

@@ -101,7 +101,7 @@ func TestPIDFileOfAnother(t *testing.T) {
 		})
 		id := strings.TrimPrefix(h.Must(t, "podman", "logs", "other"), "listening ")
 		for _, put := range []string{"cp", "ln -sf"} {
-			repair := breakStart(h, fmt.Sprintf("rm -f %s; test ! -e %%t/broken || %s %s %s; ", own, put, other, own))
+			repair := breakStart(h, "app.service", fmt.Sprintf("rm -f %s; test ! -e %%t/broken || %s %s %s; ", own, put, other, own))
 			h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 			dropIn(h, "app.service", append(strings.Split(readDropIn(h, "app.service"), "\n"), "ExecStopPost=")...)
 			h.Reload()

@@ -18,11 +18,11 @@ import (
 	"github.com/zerolet/zerolet/test/lab"
 )
 
-// breakStart has app.service fail for as long as the file broken is there, and
+// breakStart has a unit fail for as long as the file broken is there, and
 // a line in the file tries for each attempt.
-func breakStart(h *harness.Host, more string) (repair func()) {
+func breakStart(h *harness.Host, unit, more string) (repair func()) {
 	h.Helper()
-	dropIn(h, "app.service", "[Service]", "ExecStartPre=/bin/sh -c 'echo >>%t/tries; "+more+"test ! -e %t/broken'")
+	dropIn(h, unit, "[Service]", "ExecStartPre=/bin/sh -c 'echo >>%t/tries; "+more+"test ! -e %t/broken'")
 	broken := filepath.Join(h.RuntimeDir, "broken")
 	h.Must(h.T, "touch", broken, filepath.Join(h.RuntimeDir, "tries"))
 	return func() { h.Must(h.T, "rm", broken) }
@@ -72,7 +72,7 @@ func TestStartFails(t *testing.T) {
 // more once nobody waits for it.
 func TestFailedStartEndsWithItsClients(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		repair := breakStart(h, "")
+		repair := breakStart(h, "app.service", "")
 		h.App("app", "-http :80", h.Publish(), "[Service]", "Restart=always", "[ScaleToZero]", "IdleTimeout=1s")
 		c := h.Connect()
 		h.Wait("the start has failed", func() bool { return tries(h) > 2 })
@@ -119,10 +119,10 @@ func TestLeftovers(t *testing.T) {
 // share the start.
 func TestSlowStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		g := newGate(h, "ExecStartPre")
+		g := newGate(h, "app.service", "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=2s")
 		a, b := background(h), background(h)
-		waitStage(h, "start-pre")
+		waitStage(h, "app.service", "start-pre")
 		h.Reload()
 		c := background(h)
 		h.Wait("all three wait", func() bool { return backlog(h) == 3 })
@@ -137,10 +137,10 @@ func TestSlowStart(t *testing.T) {
 // A client that left during the cold start holds nothing up and is no error.
 func TestClientGone(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		g := newGate(h, "ExecStartPre")
+		g := newGate(h, "app.service", "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		c := h.Connect()
-		waitStage(h, "start-pre")
+		waitStage(h, "app.service", "start-pre")
 		abort(c)
 		g.open()
 		h.Wait("the proxy has run", func() bool { return h.Property("app-proxy.service", "ActiveEnterTimestampMonotonic") != "0" })
@@ -156,10 +156,10 @@ func TestClientGone(t *testing.T) {
 // again.
 func TestProxyStoppedDuringStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		g := newGate(h, "ExecStartPre")
+		g := newGate(h, "app.service", "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		a := background(h)
-		waitStage(h, "start-pre")
+		waitStage(h, "app.service", "start-pre")
 		// The waiting client may have it started again before it has stopped;
 		// then systemd calls the stop cancelled.
 		if out, err := h.Systemctl(t.Context(), "stop", "app-proxy.service"); err != nil && !strings.Contains(out.Stderr, "canceled") {
@@ -237,10 +237,10 @@ func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
-		newGate(h, "ExecStartPre")
+		newGate(h, "app.service", "ExecStartPre")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		h.Connect()
-		waitStage(h, "start-pre")
+		waitStage(h, "app.service", "start-pre")
 	})
 	for range 2 {
 		if err := m.Kill(); err != nil {

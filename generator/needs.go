@@ -1,0 +1,126 @@
+package generator
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// Need is a unit that pulls a scaled container in. While it is up the container
+// is, too: StopWhenUnneeded= waits for it, and Upholds= in a drop-in of that
+// unit brings a container back that has died. Requires= alone would not: it is
+// about stops and starts, not about a service that ends by itself
+// (systemd.unit(5)).
+type Need struct {
+	Unit string
+
+	pulls bool
+	keys  []string // what else the drop-in has to say
+}
+
+// pulling are the dependencies that start another unit.
+func pulling() []string { return []string{"Requires", "Wants", "BindsTo", "Upholds"} }
+
+// findNeeds looks for the units that need a scaled container: in [Unit] of any
+// file, and for a dependency in its own [Install].
+func (p *Plan) findNeeds(files []*quadlet.File) {
+	endpoints := make(map[string]*Endpoint)
+	for _, e := range p.Endpoints {
+		if e.Spec.Unit != "" {
+			endpoints[e.name(".service")] = e
+			endpoints[e.Spec.File.Name()] = e
+		}
+	}
+	for _, f := range files {
+		for _, entry := range f.Entries {
+			if entry.Section != "Unit" || entry.Key != "After" && !slices.Contains(pulling(), entry.Key) {
+				continue
+			}
+			for _, word := range entry.Words() {
+				if e, ok := endpoints[word]; ok && e.Spec.File != f {
+					e.need(f.Unit()+".service", entry.Key, word)
+				}
+			}
+		}
+	}
+	for _, e := range p.Endpoints {
+		e.settleNeeds()
+	}
+	for _, e := range p.Endpoints {
+		for _, n := range e.Needs {
+			if other, ok := endpoints[n.Unit]; ok && slices.Contains(other.NeededBy(), e.name(".service")) {
+				e.warn("%s and %s need each other: neither ever sleeps", e.name(".service"), n.Unit)
+			}
+		}
+	}
+}
+
+// need notes that a unit names the container. Only Quadlet 5.5 and later turn
+// the name of a .container file into that of its service; the drop-in does so
+// for the others.
+func (e *Endpoint) need(unit, key, word string) {
+	if unit == e.name(".service") || !quadlet.ValidUnit(strings.TrimSuffix(unit, ".service")) {
+		return // no unit of that name can need it
+	}
+	i := slices.IndexFunc(e.Needs, func(n Need) bool { return n.Unit == unit })
+	if i < 0 {
+		i = len(e.Needs)
+		e.Needs = append(e.Needs, Need{Unit: unit})
+	}
+	n := &e.Needs[i]
+	n.pulls = n.pulls || slices.Contains(pulling(), key)
+	if word != e.name(".service") && !slices.Contains(n.keys, key) {
+		n.keys = append(n.keys, key)
+	}
+}
+
+// settleNeeds adds what [Install] of a dependency says, and tells of one that
+// nothing starts.
+func (e *Endpoint) settleNeeds() {
+	if e.Refused() || e.Spec.Unit == "" {
+		e.Needs = nil
+		return
+	}
+	if e.Spec.Dependency() {
+		dirs := e.install()
+		for _, by := range [][2]string{{".requires", "Requires"}, {".wants", "Wants"}, {".upholds", "Upholds"}} {
+			for _, unit := range dirs[by[0]] {
+				if filepath.Ext(unit) == ".service" {
+					e.need(unit, by[1], "")
+				}
+			}
+		}
+	}
+	e.Needs = slices.DeleteFunc(e.Needs, func(n Need) bool { return !n.pulls })
+	if e.Spec.Dependency() && len(e.Needs) == 0 {
+		e.Diagnostics.Warnf(e.Spec.SectionPos(),
+			"add PublishPort=8080:80 to [Container], or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",
+			"%s is never started: the file has no port, and no other needs it", e.name(".service"))
+	}
+}
+
+// NeededBy are the units that need the container.
+func (e *Endpoint) NeededBy() []string {
+	var units []string
+	for _, n := range e.Needs {
+		units = append(units, n.Unit)
+	}
+	return units
+}
+
+// needed are the drop-ins for the units that need the container.
+func (e *Endpoint) needed() []Unit {
+	var units []Unit
+	for _, n := range e.Needs {
+		s := section("Unit", "Upholds", e.name(".service"))
+		for _, key := range n.keys {
+			if key != "Upholds" {
+				add(s, key, e.name(".service"))
+			}
+		}
+		units = append(units, e.unit(filepath.Join(n.Unit+".d", "50-zerolet-"+e.Spec.Unit+".conf"), Normal, s))
+	}
+	return units
+}
