@@ -257,6 +257,9 @@ func (b *boundary) check(h *harness.Host, count func() int) {
 	if counted != b.asked {
 		h.Errorf("the apps have counted %d requests of %d", counted, b.asked)
 	}
+	if left := b.wakes.Load(); left > 0 {
+		h.Logf("ended by its time: %d wakes were not done", left)
+	}
 	h.Logf("%d requests, %d wakes of %d services in %s: %d lost or twice, worst wait %s",
 		b.asked, len(b.starts), b.services, b.took.Round(time.Second), len(b.lost), b.worst.Round(time.Millisecond))
 	if failed, err := h.M.Failed(h.Context()); err != nil || len(failed) > 0 {

@@ -276,6 +276,27 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
+// A held client that closes looks like one that has shut down its side and
+// waits for the answer. Its kernel knows the connection for another minute
+// (tcp_fin_timeout, tcp(7)); then a keepalive probe is answered with a reset.
+func TestHeldClientCloses(t *testing.T) {
+	if !*soak {
+		t.Skip("takes a minute: -soak")
+	}
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :81", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "StartTimeout=1h")
+		c := h.Connect()
+		h.WaitState("app-proxy.service", "active")
+		c.Close()
+		began := time.Now()
+		h.WaitFor(t, 3*time.Minute, "the client is known to be gone", func() (bool, error) {
+			return h.State("app-proxy.service") == "inactive", nil
+		})
+		t.Logf("known to be gone and asleep after %s", time.Since(began).Round(time.Second))
+		h.Asleep()
+	})
+}
+
 // With too few descriptors clients wait in the backlog, and all are served.
 func TestFileLimit(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
