@@ -56,10 +56,7 @@ func (c *connection) hold() {
 	if !c.target.proven.Load() {
 		backend.awaitWord(c.resetGrace)
 	}
-	c.wake.Do(func() {
-		c.record.wake(c.name(), time.Since(c.activity.start))
-		close(c.activity.reached)
-	})
+	c.reached(c.name())
 	c.carry(backend)
 }
 

@@ -10,9 +10,11 @@ import (
 type activity struct {
 	start    time.Time
 	open     atomic.Int64 // connections, held ones included
-	accepted atomic.Int64
+	held     atomic.Int64 // UDP sockets whose next datagram the app has not taken yet
+	sessions atomic.Int64 // of UDP; they do not keep the container up, datagrams do
+	accepted atomic.Int64 // connections and sessions
 	in, out  atomic.Int64 // bytes from and to clients
-	lastEnd  atomic.Int64 // nanoseconds since start
+	lastEnd  atomic.Int64 // of a connection, or a datagram: nanoseconds since start
 
 	reached chan struct{} // closed when the first client has got through
 }
@@ -27,15 +29,20 @@ func (a *activity) begin() {
 }
 
 func (a *activity) end() {
-	a.lastEnd.Store(int64(time.Since(a.start)))
+	a.touch(time.Now())
 	a.open.Add(-1)
 }
+
+// touch is for what has no end: a datagram, in either direction.
+func (a *activity) touch(now time.Time) { a.lastEnd.Store(int64(now.Sub(a.start))) }
+
+func (a *activity) busy() bool { return a.open.Load() > 0 || a.held.Load() > 0 }
 
 // untilIdle is how long it takes until the proxy has been idle for timeout, if
 // nothing happens; not positive if it has. While busy it is the whole timeout,
 // so whoever sleeps for it wakes in time and at most once in a timeout.
 func (a *activity) untilIdle(timeout time.Duration) time.Duration {
-	if a.open.Load() > 0 {
+	if a.busy() {
 		return timeout
 	}
 	return timeout - (time.Since(a.start) - time.Duration(a.lastEnd.Load()))

@@ -82,13 +82,14 @@ func prepare(fd int, forwards []Forward) (Forward, error) {
 	if err != nil {
 		return Forward{}, err
 	}
-	if addr.Network == UDP {
-		return Forward{}, errors.New("datagrams are not served")
+	switch addr.Network {
+	case TCP:
+		err = tune(fd)
+	case UDP:
+		err = passAddress(fd)
 	}
-	if addr.Network == TCP {
-		if err := tune(fd); err != nil {
-			return Forward{}, err
-		}
+	if err != nil {
+		return Forward{}, err
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return Forward{}, err

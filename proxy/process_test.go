@@ -17,8 +17,8 @@ func TestExitStatus(t *testing.T) {
 	front, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	cfg := config(front, addrOf(other))
 	cfg.IdleTimeout = time.Millisecond
-	udp := must(must(net.ListenPacket("udp", "127.0.0.1:0"))(t).(*net.UDPConn).File())(t)
-	defer udp.Close()
+	gram := must(must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"}))(t).File())(t)
+	defer gram.Close()
 	for name, test := range map[string]struct {
 		files  []*os.File
 		args   []string
@@ -29,7 +29,7 @@ func TestExitStatus(t *testing.T) {
 		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
 		"no socket":       {nil, arguments(cfg), 78, "no socket was passed"},
 		"unknown socket":  {filesOf(t, front, other), arguments(cfg), 78, "no --forward= for " + addrOf(other).String()},
-		"wrong socket":    {[]*os.File{udp}, arguments(cfg), 78, "datagrams are not served"},
+		"wrong socket":    {[]*os.File{gram}, arguments(cfg), 78, "neither a listening stream socket nor one for UDP"},
 		"missing socket":  {filesOf(t, front), append(arguments(cfg), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
 		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), arguments(cfg)[:4], 64, "--forward= is missing"},
 		"two of one port": {filesOf(t, front, front), arguments(cfg), 0, "idle for 1ms"},

@@ -23,22 +23,32 @@ var errNotContainer = errors.New("a process on the host listens there, not the c
 // enable_port_reservation), or any local user who was there first. So the
 // kernel is asked about the other end of each new connection. If that is a
 // socket of this namespace, NAT did not take the connection to the container.
+//
+// A datagram needs no listener to arrive, so for UDP the kernel is asked which
+// socket of this namespace would get it if it were not for NAT. None, or one of
+// root's, is well: Podman keeps the port. Anybody else's is not. And if more
+// lies in that socket than when it was last asked about, then NAT has missed
+// what was sent in between.
 type published struct {
 	ownNamespace
 	mu   sync.Mutex
-	diag int // a sock_diag(7) socket
+	diag int                // a sock_diag(7) socket
+	left map[uint16]leaving // what lies in the socket of a port
 }
 
+// leaving is what nobody reads of a socket.
+type leaving struct{ inode, bytes uint32 }
+
 // newPublished fails if the kernel does not know of a socket that listens, and
-// then would not tell of others either (CONFIG_INET_DIAG).
+// then would not tell of others either (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG).
 func newPublished(listeners []*listener) (*published, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	p := &published{diag: fd}
+	p := &published{diag: fd, left: make(map[uint16]leaving)}
 	for _, l := range listeners {
-		if l.forward.Listen.Network != TCP {
+		if l.forward.Listen.Network == Unix {
 			continue
 		}
 		if err := p.knows(l); err != nil {
@@ -54,16 +64,20 @@ func (p *published) knows(l *listener) error {
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	_, v6 := sa.(*unix.SockaddrInet6)
-	_, known, err := p.state(v6, address(TCP, sa).IP, netip.AddrPort{})
+	_, known, err := p.find(endpoints{l.forward.Listen.Network, isV6(l.fd), address(TCP, sa).IP, netip.AddrPort{}})
 	if err == nil && !known {
-		err = errors.New("the kernel does not tell of sockets")
+		err = fmt.Errorf("the kernel does not tell of %s sockets", l.forward.Listen.Network)
 	}
 	return err
 }
 
-// verify is called with a connected socket.
+// verify is called with a connected socket, and for UDP once more when
+// something was sent.
 func (p *published) verify(fd int) error {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
 	local, err := unix.Getsockname(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
@@ -72,52 +86,86 @@ func (p *published) verify(fd int) error {
 	if err != nil {
 		return os.NewSyscallError("getpeername", err)
 	}
-	_, v6 := local.(*unix.SockaddrInet6)
-	state, known, err := p.state(v6, address(TCP, remote).IP, address(TCP, local).IP)
-	if err == nil && known && state != unix.BPF_TCP_LISTEN && state != unix.BPF_TCP_TIME_WAIT {
-		err = errNotContainer
+	ends := endpoints{TCP, isV6(fd), address(TCP, remote).IP, address(TCP, local).IP}
+	if protocol == unix.IPPROTO_UDP {
+		ends.network = UDP
 	}
-	return err
+	s, known, err := p.find(ends)
+	switch {
+	case err != nil || !known:
+		return err
+	case ends.network == UDP && (s.uid != 0 || p.swallows(ends.local.Port(), s.leaving)),
+		ends.network == TCP && s.state != unix.BPF_TCP_LISTEN && s.state != unix.BPF_TCP_TIME_WAIT:
+		return errNotContainer
+	}
+	return nil
+}
+
+// swallows tells whether more lies in the socket than the last time.
+func (p *published) swallows(port uint16, now leaving) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, known := p.left[port]
+	p.left[port] = now
+	return known && last.inode == now.inode && now.bytes > last.bytes
 }
 
 func (p *published) close() { unix.Close(p.diag) }
 
-// state looks up the socket with the local and remote address, or the one that
-// listens on the local address (inet_diag_find_one_icsk() in
-// net/ipv4/inet_diag.c).
-func (p *published) state(v6 bool, local, remote netip.AddrPort) (state uint8, known bool, err error) {
+// endpoints are those of the socket that is looked for.
+type endpoints struct {
+	network       Network
+	v6            bool
+	local, remote netip.AddrPort
+}
+
+// found is what the kernel tells of a socket.
+type found struct {
+	state uint8
+	uid   uint32
+	leaving
+}
+
+// find looks up the socket with the local and remote address, or the one that
+// takes what is sent to the local address (inet_diag_find_one_icsk() in
+// net/ipv4/inet_diag.c, udp_dump_one() in net/ipv4/udp_diag.c).
+func (p *published) find(e endpoints) (s found, known bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := unix.Sendto(p.diag, diagRequest(v6, local, remote), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, false, os.NewSyscallError("sendto", err)
+	if err := unix.Sendto(p.diag, e.request(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return found{}, false, os.NewSyscallError("sendto", err)
 	}
 	answer := make([]byte, 1024)
 	n, _, err := unix.Recvfrom(p.diag, answer, 0)
 	if err != nil {
-		return 0, false, os.NewSyscallError("recvfrom", err)
+		return found{}, false, os.NewSyscallError("recvfrom", err)
 	}
 	return parseDiag(answer[:n])
 }
 
-// diagRequest is a struct nlmsghdr and a struct inet_diag_req_v2.
-func diagRequest(v6 bool, local, remote netip.AddrPort) []byte {
+// request is a struct nlmsghdr and a struct inet_diag_req_v2.
+func (e endpoints) request() []byte {
 	const size, exactCookie = unix.SizeofNlMsghdr + 56, 0xffffffff // INET_DIAG_NOCOOKIE
 	b := make([]byte, 0, size)
 	b = binary.NativeEndian.AppendUint32(b, size)
 	b = binary.NativeEndian.AppendUint16(b, unix.SOCK_DIAG_BY_FAMILY)
 	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
 	b = append(b, make([]byte, 8)...)
-	family := byte(unix.AF_INET)
-	if v6 {
+	family, protocol := byte(unix.AF_INET), byte(unix.IPPROTO_TCP)
+	if e.v6 {
 		family = unix.AF_INET6
 	}
-	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
+	source, destination := e.local, e.remote
+	if e.network == UDP { // "swapped for historical reasons", as udp_dump_one() says
+		protocol, source, destination = unix.IPPROTO_UDP, e.remote, e.local
+	}
+	b = append(b, family, protocol, 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, 0xffffffff) // all states
-	b = binary.BigEndian.AppendUint16(b, local.Port())
-	b = binary.BigEndian.AppendUint16(b, remote.Port())
-	for _, a := range []netip.AddrPort{local, remote} {
+	b = binary.BigEndian.AppendUint16(b, source.Port())
+	b = binary.BigEndian.AppendUint16(b, destination.Port())
+	for _, a := range []netip.AddrPort{source, destination} {
 		var ip [16]byte
-		if a.Addr().Is4() && !v6 {
+		if a.Addr().Is4() && !e.v6 {
 			copy(ip[:], a.Addr().AsSlice())
 		} else if a.IsValid() {
 			ip = a.Addr().As16()
@@ -130,17 +178,24 @@ func diagRequest(v6 bool, local, remote netip.AddrPort) []byte {
 }
 
 // parseDiag reads a struct inet_diag_msg, or the error in its place.
-func parseDiag(b []byte) (state uint8, known bool, err error) {
-	const header = unix.SizeofNlMsghdr
+func parseDiag(b []byte) (s found, known bool, err error) {
+	const header, rqueue, uid, inode, size = unix.SizeofNlMsghdr, 56, 64, 68, 72
 	if len(b) < header+4 {
-		return 0, false, fmt.Errorf("sock_diag: %d bytes", len(b))
+		return found{}, false, fmt.Errorf("sock_diag: %d bytes", len(b))
 	}
-	if binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
-		return b[header+1], true, nil
+	msg, ints := b[header:], binary.NativeEndian
+	if ints.Uint16(b[4:]) == unix.NLMSG_ERROR {
+		errno := unix.Errno(-int32(ints.Uint32(msg)))
+		if errno == unix.ENOENT {
+			return found{}, false, nil
+		}
+		return found{}, false, os.NewSyscallError("sock_diag", errno)
 	}
-	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[header:])))
-	if errno == unix.ENOENT {
-		return 0, false, nil
+	if len(msg) < size {
+		return found{}, false, fmt.Errorf("sock_diag: %d bytes", len(b))
 	}
-	return 0, false, os.NewSyscallError("sock_diag", errno)
+	return found{
+		state: msg[1], uid: ints.Uint32(msg[uid:]),
+		leaving: leaving{inode: ints.Uint32(msg[inode:]), bytes: ints.Uint32(msg[rqueue:])},
+	}, true, nil
 }

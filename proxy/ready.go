@@ -57,11 +57,16 @@ func (t *target) dial() (*socket, error) {
 	}
 	t.open.Store(false)
 	t.proven.Store(false)
+	t.missed(err)
+	return nil, err
+}
+
+// missed takes note of a failed dial.
+func (t *target) missed(err error) {
 	t.lastErr.Store(&err)
 	if !isStarting(err) {
 		t.failing(err)
 	}
-	return nil, err
 }
 
 // why is the reason of the last failed dial.

@@ -145,15 +145,17 @@ func (r *recorder) notify(state string) {
 // connections are open, whether the app has been reached, and when the proxy
 // is going to end if nobody comes.
 func status(a *activity, idleTimeout time.Duration) string {
-	open := a.open.Load()
-	text := fmt.Sprintf("%s open, %s", count(open, "connection"),
-		totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
+	open := count(a.open.Load(), "connection")
+	if n := a.sessions.Load() + a.held.Load(); n > 0 {
+		open += " and " + count(n, "session")
+	}
+	text := fmt.Sprintf("%s open, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
 	select {
 	case <-a.reached:
 	default:
 		text += "; app not reached yet"
 	}
-	if open == 0 && idleTimeout != Infinity {
+	if !a.busy() && idleTimeout != Infinity {
 		text += "; ends at " + a.idleAt(idleTimeout).UTC().Format(time.RFC3339)
 	}
 	return text
@@ -184,11 +186,12 @@ func size(n int64) string {
 }
 
 // keepStatus sends STATUS= when it has changed, at most once a second but for
-// the moment in which the app is reached, until stop is closed.
-func (r *recorder) keepStatus(a *activity, idleTimeout time.Duration, stop <-chan struct{}) {
+// the moment in which the app is reached, until stop is closed. last is what
+// was sent before.
+func (r *recorder) keepStatus(last string, a *activity, idleTimeout time.Duration, stop <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, reached := status(a, idleTimeout), a.reached
+	reached := a.reached
 	for {
 		select {
 		case <-stop:

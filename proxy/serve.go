@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +34,9 @@ func Serve(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer
 func (s *server) serve(stop <-chan os.Signal) {
 	defer s.close()
 	s.resume()
-	s.record.notify("READY=1\nSTATUS=" + status(s.activity, s.cfg.IdleTimeout))
-	s.background(func() { s.record.keepStatus(s.activity, s.cfg.IdleTimeout, s.ending) })
+	first := status(s.activity, s.cfg.IdleTimeout)
+	s.record.notify("READY=1\nSTATUS=" + first)
+	s.background(func() { s.record.keepStatus(first, s.activity, s.cfg.IdleTimeout, s.ending) })
 	s.background(func() { s.watchStop(stop) })
 
 	why := s.untilIdleOrStopped()
@@ -52,7 +54,8 @@ type server struct {
 	activity  *activity
 	record    *recorder
 	loops     *loops
-	capacity  int64 // connections that the descriptors suffice for
+	relay     *relay // nil without UDP sockets
+	capacity  int64  // connections that the descriptors suffice for
 	// resetGrace is defaultResetGrace, but for tests on a busy machine.
 	resetGrace time.Duration
 	wake       sync.Once
@@ -85,7 +88,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	s := &server{
 		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[Address]*target),
 		activity: newActivity(), record: newRecorder(cfg.Container, stderr),
-		capacity: capacity(), resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
+		resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
 	hard, cancel := context.WithCancel(context.Background())
@@ -97,10 +100,29 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
+	if err := s.divide(); err != nil {
+		s.close()
+		return nil, err
+	}
 	for _, f := range missing {
 		s.record.warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
 	}
 	return s, nil
+}
+
+// divide gives the UDP sockets to a relay, and settles how many clients fit. A
+// connection takes two descriptors, and one that is held must find the second or
+// it holds the first for nothing; a session takes one.
+func (s *server) divide() (err error) {
+	isUDP := func(l *listener) bool { return l.forward.Listen.Network == UDP }
+	files, sessions := freeFiles(), int64(0)
+	if slices.ContainsFunc(s.listeners, isUDP) {
+		sessions = max(1, min(maxSessions, files/2))
+		s.relay, err = s.newRelay(slices.DeleteFunc(slices.Clone(s.listeners), func(l *listener) bool { return !isUDP(l) }), int(sessions))
+		s.listeners = slices.DeleteFunc(s.listeners, isUDP)
+	}
+	s.capacity = max(1, (files-sessions)/2)
+	return err
 }
 
 // newTarget finds the way to the app. A unix socket is in the file system,
@@ -127,15 +149,14 @@ func (s *server) newSource() socketSource {
 	return ownNamespace{}
 }
 
-// capacity is how many connections fit. Each takes two descriptors, and one
-// that is held must find a second or it holds the first for nothing.
-func capacity() int64 {
+// freeFiles is how many descriptors are left for clients.
+func freeFiles() int64 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 1
 	}
 	open, _ := os.ReadDir("/proc/self/fd") // a guess of none will do
-	return max(1, (int64(min(limit.Cur, 1<<30))-int64(len(open))-spareFiles)/2)
+	return int64(min(limit.Cur, 1<<30)) - int64(len(open)) - spareFiles
 }
 
 func (s *server) background(f func()) { s.others.Go(f) }
@@ -146,6 +167,9 @@ func (s *server) close() {
 	s.connections.Wait()
 	close(s.ending)
 	s.others.Wait()
+	if s.relay != nil {
+		s.relay.close()
+	}
 	s.source.close()
 	s.loops.close()
 	closeAll(s.listeners)
@@ -157,6 +181,9 @@ func (s *server) resume() {
 	for _, l := range s.listeners {
 		l.unwake()
 		s.accepting.Go(func() { s.acceptAll(l) })
+	}
+	if s.relay != nil {
+		s.relay.resume()
 	}
 }
 
@@ -170,6 +197,9 @@ func (s *server) settle() {
 		l.wake()
 	}
 	s.accepting.Wait()
+	if s.relay != nil {
+		s.relay.pause()
+	}
 	s.afterSettle()
 }
 
@@ -194,6 +224,19 @@ func (s *server) drain() {
 		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
 	}
 	s.connections.Wait()
+	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
+		if sleep(s.hard, 10*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// reached is called when the app has taken a client.
+func (s *server) reached(peer string) {
+	s.wake.Do(func() {
+		s.record.wake(peer, time.Since(s.activity.start))
+		close(s.activity.reached)
+	})
 }
 
 // watchStop turns the first signal into stopped, the second into cutOff.

@@ -1,0 +1,543 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// listenUDP opens a socket as systemd would, and keeps it.
+func listenUDP(t testing.TB, network, addr string) *net.UDPConn {
+	t.Helper()
+	c := must(net.ListenPacket(network, addr))(t).(*net.UDPConn)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func udpAddr(c *net.UDPConn) Address {
+	return Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+}
+
+// freeUDPAddr is an address where nobody listens yet.
+func freeUDPAddr(t testing.TB) Address {
+	t.Helper()
+	c := listenUDP(t, "udp", "127.0.0.1:0")
+	defer c.Close()
+	return udpAddr(c)
+}
+
+// udpConfig is a configuration with times that do not matter.
+func udpConfig(front *net.UDPConn, app Address) Config {
+	return Config{
+		Container: "dns.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
+		Forwards: []Forward{{udpAddr(front).ListenKey(), app}},
+	}
+}
+
+// serveUDP runs a server on front.
+func serveUDP(t testing.TB, cfg Config, front *net.UDPConn) *running {
+	t.Helper()
+	return serveFiles(t, cfg, filesOf(t, front))
+}
+
+// udpEcho answers every datagram until the test ends, and keeps what it got.
+type udpEcho struct {
+	*net.UDPConn
+	mu  sync.Mutex
+	got []string
+}
+
+func echoUDP(t testing.TB, addr string) *udpEcho {
+	t.Helper()
+	e := &udpEcho{UDPConn: listenUDP(t, "udp", addr)}
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		buf := make([]byte, 1<<16)
+		for {
+			n, from, err := e.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			e.mu.Lock()
+			e.got = append(e.got, string(buf[:n]))
+			e.mu.Unlock()
+			e.WriteToUDPAddrPort(buf[:n], from)
+		}
+	})
+	t.Cleanup(func() {
+		e.Close()
+		ended.Wait()
+	})
+	return e
+}
+
+func (e *udpEcho) all() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.got...)
+}
+
+// dialUDP is a client that takes answers from the address it asks only.
+func dialUDP(t testing.TB, addr string) *net.UDPConn {
+	t.Helper()
+	c := must(net.Dial("udp", addr))(t).(*net.UDPConn)
+	c.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// say sends one datagram; hear reads one.
+func say(t testing.TB, c *net.UDPConn, text string) {
+	t.Helper()
+	if _, err := c.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hear(t testing.TB, c *net.UDPConn, want string) {
+	t.Helper()
+	buf := make([]byte, 1<<16)
+	n, err := c.Read(buf)
+	if err != nil || string(buf[:n]) != want {
+		t.Fatalf("got %q (%d bytes), %v; want %q", buf[:min(n, 99)], n, err, want[:min(len(want), 99)])
+	}
+}
+
+// Each client has a session, and datagrams of any size pass as they are.
+func TestDatagrams(t *testing.T) {
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
+	r := serveUDP(t, udpConfig(front, udpAddr(app.UDPConn)), front)
+	a, b := dialUDP(t, front.LocalAddr().String()), dialUDP(t, front.LocalAddr().String())
+	for _, size := range []int{1, 0, 1400, 9000, 65507} {
+		text := strings.Repeat("x", size)
+		say(t, a, text)
+		hear(t, a, text)
+	}
+	say(t, b, "b")
+	hear(t, b, "b")
+	const bytes = 1 + 1400 + 9000 + 65507 + 1
+	eventually(t, "all is counted", func() bool { return r.activity.out.Load() == bytes })
+	want := "0 connections and 2 sessions open, 2 accepted, 75.9 kB in, 75.9 kB out"
+	if got := status(r.activity, Infinity); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// The datagrams that come before the app are given to it in order, each once,
+// and those that the kernel has no room for are the last ones.
+func TestDatagramsHeld(t *testing.T) {
+	for name, n := range map[string]int{"few": 50, "too many": 5000} {
+		t.Run(name, func(t *testing.T) {
+			front, addr := listenUDP(t, "udp", "127.0.0.1:0"), freeUDPAddr(t)
+			r := serveUDP(t, udpConfig(front, addr), front)
+			c := dialUDP(t, front.LocalAddr().String())
+			for i := range n {
+				say(t, c, fmt.Sprint(i))
+			}
+			r.waitHeldOn(t, addr)
+			app := echoUDP(t, addr.IP.String())
+			say(t, c, "last") // dropped if there are too many
+			eventually(t, "nothing is held", func() bool { return r.activity.held.Load() == 0 && !readable(t, front) })
+			say(t, c, "end")
+			eventually(t, "the app has all", func() bool { got := app.all(); return len(got) > 0 && got[len(got)-1] == "end" })
+			got := app.all()
+			for i, text := range got {
+				if text == "last" || text == "end" {
+					break
+				}
+				if text != fmt.Sprint(i) {
+					t.Fatalf("the app got %q as number %d of %d", text, i, len(got))
+				}
+			}
+			t.Logf("%d of %d", len(got), n+2)
+			if name == "few" && len(got) != n+2 || name != "few" && (len(got) < 100 || len(got) > 2000) {
+				t.Errorf("the app got %d datagrams of %d", len(got), n+2)
+			}
+		})
+	}
+}
+
+func readable(t testing.TB, c *net.UDPConn) (yes bool) {
+	must(c.SyscallConn())(t).Control(func(fd uintptr) { yes = has(int(fd), unix.POLLIN) })
+	return yes
+}
+
+// Answers come from the address that was asked, whatever the socket listens
+// on. A connected client hears of no other.
+func TestReplyAddress(t *testing.T) {
+	app := echoUDP(t, "127.0.0.1:0")
+	for _, test := range []struct {
+		network, listen string
+		ask             []string
+	}{
+		{"udp4", "0.0.0.0:0", []string{"127.0.0.1", "127.0.0.2"}},
+		{"udp", "[::]:0", []string{"127.0.0.1", "127.0.0.2", "::1"}},
+		{"udp6", "[::]:0", []string{"::1"}},
+		{"udp4", "127.0.0.3:0", []string{"127.0.0.3"}},
+	} {
+		front := listenUDP(t, test.network, test.listen)
+		serveUDP(t, udpConfig(front, udpAddr(app.UDPConn)), front)
+		// One socket asks all of them: the sessions have nothing but that in common.
+		for _, client := range []string{"127.0.0.1", "::1"} {
+			port := uint16(0)
+			for _, host := range test.ask {
+				addr := netip.AddrPortFrom(netip.MustParseAddr(host), udpAddr(front).IP.Port())
+				if addr.Addr().Is4() != (client == "127.0.0.1") {
+					continue
+				}
+				local := netip.AddrPortFrom(netip.MustParseAddr(client), port)
+				c := must(net.DialUDP("udp", net.UDPAddrFromAddrPort(local), net.UDPAddrFromAddrPort(addr)))(t)
+				c.SetDeadline(time.Now().Add(patience))
+				port = udpAddr(c).IP.Port()
+				for range 2 {
+					say(t, c, host)
+					hear(t, c, host)
+				}
+				c.Close()
+			}
+		}
+	}
+}
+
+// An app that goes down is waited for: what comes meanwhile is held, the
+// datagram that found it gone first of all. Its old sessions reach it, too.
+func TestDatagramAppComesBack(t *testing.T) {
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
+	addr := udpAddr(app.UDPConn)
+	r := serveUDP(t, udpConfig(front, addr), front)
+	a, b := dialUDP(t, front.LocalAddr().String()), dialUDP(t, front.LocalAddr().String())
+	for _, c := range []*net.UDPConn{a, b} {
+		say(t, c, "before")
+		hear(t, c, "before")
+	}
+	app.Close()
+	for i := range 20 {
+		say(t, a, fmt.Sprint(i))
+		say(t, b, fmt.Sprint(i))
+	}
+	r.waitHeldOn(t, addr)
+	echoUDP(t, addr.IP.String())
+	for i := range 20 {
+		hear(t, a, fmt.Sprint(i))
+		hear(t, b, fmt.Sprint(i))
+	}
+}
+
+// What no app takes is given up, with a word in the journal.
+func TestDatagramsTooLate(t *testing.T) {
+	front, addr := listenUDP(t, "udp", "127.0.0.1:0"), freeUDPAddr(t)
+	cfg := udpConfig(front, addr)
+	cfg.StartTimeout = 100 * time.Millisecond
+	r := serveUDP(t, cfg, front)
+	c := dialUDP(t, front.LocalAddr().String())
+	for range 10 {
+		say(t, c, "too early")
+	}
+	eventually(t, "nothing is held", func() bool {
+		return strings.Contains(r.log.String(), "turned away") && r.activity.held.Load() == 0 && !readable(t, front)
+	})
+	if log := r.log.String(); !strings.Contains(log, udpAddr(c).String()+" turned away: dns.service took no datagram on "+addr.String()) {
+		t.Errorf("journal:\n%s", log)
+	}
+	echoUDP(t, addr.IP.String())
+	say(t, c, "in time")
+	hear(t, c, "in time")
+}
+
+// Held datagrams are still the socket's: whoever comes after a proxy that was
+// killed, or stopped, delivers them.
+func TestHeldSurvivesProxy(t *testing.T) {
+	for _, signal := range []os.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		front, addr := listenUDP(t, "udp", "127.0.0.1:0"), freeUDPAddr(t)
+		cfg := udpConfig(front, addr)
+		cfg.DrainTimeout = 10 * time.Millisecond
+		c := dialUDP(t, front.LocalAddr().String())
+		m := newManager(t)
+		p := start(t, nil, filesOf(t, front), m.env(), arguments(cfg)...)
+		say(t, c, "first")
+		for !strings.HasSuffix(m.told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out; app not reached yet") {
+			continue
+		}
+		p.Process.Signal(signal)
+		p.status(t)
+		say(t, c, "second")
+		serveUDP(t, cfg, front)
+		echoUDP(t, addr.IP.String())
+		hear(t, c, "first")
+		hear(t, c, "second")
+	}
+}
+
+// A proxy that is stopped still brings the answers that are on their way.
+func TestDatagramDrain(t *testing.T) {
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
+	r := serveUDP(t, udpConfig(front, udpAddr(app)), front)
+	c := dialUDP(t, front.LocalAddr().String())
+	say(t, c, "question")
+	buf := make([]byte, 100)
+	n, from, err := app.ReadFromUDPAddrPort(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop <- syscall.SIGTERM
+	<-r.stopped
+	app.WriteToUDPAddrPort(buf[:n], from)
+	hear(t, c, "question")
+	r.wait(t)
+	if log := r.log.String(); !strings.Contains(log, "stopped, dns.service not needed") {
+		t.Errorf("journal:\n%s", log)
+	}
+}
+
+// A crowd of senders takes no more than its bound, and drives out who has been
+// silent longest, but not who is in a conversation.
+func TestManySenders(t *testing.T) {
+	const most, crowd = 8, 100
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
+	r := prepareServer(t, udpConfig(front, udpAddr(app.UDPConn)), filesOf(t, front))
+	r.relay.sessions.most = most
+	r.run(t)
+	talker := dialUDP(t, front.LocalAddr().String())
+	for range 2 {
+		say(t, talker, "hello")
+		hear(t, talker, "hello")
+	}
+	var own atomic.Pointer[socket]
+	r.relay.wait(func() {
+		for _, s := range r.relay.sessions.all {
+			own.Store(s.backend)
+		}
+	})
+	for i := range crowd {
+		c := dialUDP(t, front.LocalAddr().String())
+		say(t, c, fmt.Sprint(i))
+		hear(t, c, fmt.Sprint(i))
+		if n := r.activity.sessions.Load(); n > most {
+			t.Fatalf("%d sessions", n)
+		}
+	}
+	say(t, talker, "still there")
+	hear(t, talker, "still there")
+	if n := r.activity.sessions.Load(); n != most {
+		t.Errorf("%d sessions, want %d", n, most)
+	}
+	r.relay.wait(func() {
+		kept := false
+		for _, s := range r.relay.sessions.all {
+			kept = kept || s.backend == own.Load()
+		}
+		if !kept {
+			t.Error("the crowd has driven out a conversation")
+		}
+	})
+}
+
+// Silence ends a session: soon if there was no more than a question and an
+// answer, later if there was.
+func TestSessionsExpire(t *testing.T) {
+	a := newActivity()
+	table := newSessions(10, a)
+	f := &front{relay: &relay{sessions: table}}
+	now := time.Now()
+	add := func(port uint16) *session {
+		s := &session{front: f, from: origin{client: netip.AddrPortFrom(netip.IPv6Loopback(), port)}, last: now}
+		table.keep(s)
+		return s
+	}
+	asked, answered, talking := add(1), add(2), add(3)
+	answered.heard(now)
+	talking.heard(now)
+	talking.spoken(now)
+	for _, test := range []struct {
+		after time.Duration
+		left  int
+	}{{briefLimit, 3}, {briefLimit + 1, 1}, {steadyLimit, 1}, {steadyLimit + 1, 0}} {
+		at := now.Add(test.after)
+		for s, left := range map[*session]bool{asked: test.left == 3, answered: test.left == 3, talking: test.left > 0} {
+			if got := table.find(s.from, at) != nil; got != left {
+				t.Errorf("%s: found %v: %v", test.after, s.from, got)
+			}
+		}
+		for s := range table.expired(at) {
+			table.forget(s)
+		}
+		if len(table.all) != test.left || a.sessions.Load() != int64(test.left) {
+			t.Errorf("%s: %d sessions are left, want %d", test.after, len(table.all), test.left)
+		}
+	}
+	if !table.nextExpiry().IsZero() {
+		t.Error("an empty table expires")
+	}
+}
+
+// The container's idle time runs from the last datagram, of either direction,
+// whatever sessions there are.
+func TestDatagramIdleClock(t *testing.T) {
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
+	cfg := udpConfig(front, udpAddr(app))
+	cfg.IdleTimeout = 200 * time.Millisecond
+	r := serveUDP(t, cfg, front)
+	c := dialUDP(t, front.LocalAddr().String())
+	say(t, c, "ping")
+	buf := make([]byte, 100)
+	_, from, err := app.ReadFromUDPAddrPort(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last time.Time
+	for range 5 { // answers alone, 5 × 100 ms
+		time.Sleep(cfg.IdleTimeout / 2) // the load, not a wait
+		last = time.Now()
+		app.WriteToUDPAddrPort([]byte("pong"), from)
+		hear(t, c, "pong")
+	}
+	r.wait(t)
+	if idle := time.Since(last); idle < cfg.IdleTimeout {
+		t.Errorf("gone %s after the last datagram", idle)
+	}
+	if log := r.log.String(); !strings.Contains(log, "idle for 200ms") {
+		t.Errorf("journal:\n%s", log)
+	}
+}
+
+// A datagram that is held keeps the proxy up.
+func TestHeldIsUse(t *testing.T) {
+	front, addr := listenUDP(t, "udp", "127.0.0.1:0"), freeUDPAddr(t)
+	cfg := udpConfig(front, addr)
+	cfg.IdleTimeout = 50 * time.Millisecond
+	began := time.Now()
+	r := serveUDP(t, cfg, front)
+	c := dialUDP(t, front.LocalAddr().String())
+	say(t, c, "ping")
+	r.waitHeldOn(t, addr)
+	eventually(t, "the idle time is over, had there been none", func() bool { return time.Since(began) > 4*cfg.IdleTimeout })
+	echoUDP(t, addr.IP.String())
+	hear(t, c, "ping")
+	r.wait(t)
+}
+
+// TCP and UDP of one port are one endpoint: either keeps it up.
+func TestBothProtocols(t *testing.T) {
+	tcp, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	front, udpApp := listenUDP(t, "udp", tcp.Addr().String()), echoUDP(t, "127.0.0.1:0")
+	cfg := config(tcp, addrOf(l))
+	cfg.Forwards = append(cfg.Forwards, Forward{udpAddr(front).ListenKey(), udpAddr(udpApp.UDPConn)})
+	cfg.IdleTimeout = 50 * time.Millisecond
+	app(t, l, echo)
+	began := time.Now()
+	r := serveFiles(t, cfg, append(filesOf(t, tcp), filesOf(t, front)...))
+	c, u := connect(t, tcp.Addr().String()), dialUDP(t, front.LocalAddr().String())
+	ask(t, c, "ping")
+	eventually(t, "the idle time is over for UDP", func() bool { return time.Since(began) > 3*cfg.IdleTimeout })
+	say(t, u, "ping")
+	hear(t, u, "ping")
+	c.Close()
+	r.wait(t)
+	if log := r.log.String(); !strings.Contains(log, "2 accepted, 8 B in, 8 B out") {
+		t.Errorf("journal:\n%s", log)
+	}
+}
+
+// The real program with an idle time of 5 ms, started again whenever something
+// is in the queue, and datagrams that come at about its end: each is answered
+// once.
+func TestDatagramEdgeByForce(t *testing.T) {
+	const clients, rounds = 2, 100
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
+	cfg := udpConfig(front, udpAddr(app.UDPConn))
+	cfg.IdleTimeout = 5 * time.Millisecond
+	files := filesOf(t, front)
+	var manager, all sync.WaitGroup
+	ended, starts := make(chan struct{}), 0
+	manager.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if !readable(t, front) {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			starts++
+			if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
+				t.Errorf("exit status %d: %s", p.status(t), p.log)
+				return
+			}
+		}
+	})
+	for i := range clients {
+		c := dialUDP(t, front.LocalAddr().String())
+		all.Go(func() {
+			buf := make([]byte, 100)
+			for round := range rounds {
+				text := fmt.Sprintf("%d.%d", i, round)
+				io.WriteString(c, text)
+				c.SetReadDeadline(time.Now().Add(patience))
+				if n, err := c.Read(buf); err != nil || string(buf[:n]) != text {
+					t.Errorf("%q was answered with %q, %v", text, buf[:n], err)
+				}
+				time.Sleep(4*time.Millisecond + rand.N(8*time.Millisecond)) // the load, not a wait
+			}
+		})
+	}
+	all.Wait()
+	close(ended)
+	manager.Wait()
+	t.Logf("%d starts for %d datagrams", starts, clients*rounds)
+	if n := len(app.all()); n != clients*rounds || starts < 30 {
+		t.Errorf("the app got %d datagrams in %d starts", n, starts)
+	}
+}
+
+// A published port is a NAT rule. What a process of the host's has bound is
+// not sent to, unless it is root's, which Podman keeps the port with; and what
+// that got instead of the container is sent again.
+func TestPublishedDatagrams(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to have a socket of somebody else's")
+	}
+	front, squatter := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
+	cfg := udpConfig(front, udpAddr(squatter))
+	cfg.Published = true
+	thief := filesOf(t, squatter)[0]
+	const nobody = 65534
+	if err := thief.Chown(nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	r := serveUDP(t, cfg, front)
+	c := dialUDP(t, front.LocalAddr().String())
+	say(t, c, "secret")
+	r.waitHeldOn(t, udpAddr(squatter))
+	if readable(t, squatter) {
+		t.Error("the squatter was told a secret")
+	}
+	if err := thief.Chown(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	left := func() uint32 {
+		s, known, err := r.source.(*published).find(endpoints{UDP, false, udpAddr(squatter).IP, udpAddr(c).IP})
+		if err != nil || !known {
+			t.Fatal(known, err)
+		}
+		return s.bytes
+	}
+	eventually(t, "it is sent", func() bool { return left() > 0 })
+	once := left()
+	eventually(t, "it is sent again", func() bool { return left() > 3*once })
+	if r.activity.held.Load() != 1 || !readable(t, front) {
+		t.Error("the datagram is taken for delivered")
+	}
+}
