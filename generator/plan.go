@@ -318,7 +318,20 @@ func (e *Endpoint) override() quadlet.Override {
 			}
 		}
 	}
+	if e.published() && e.datagrams() {
+		o.PodmanArgs = append(o.PodmanArgs, "--sysctl="+unlimitedICMP)
+	}
 	return o
+}
+
+// unlimitedICMP has the container's kernel answer every datagram for a port
+// where nobody listens yet. By default it does so once a second (icmp(7)), and
+// the proxy would take the others for delivered. On loopback, by which a
+// rootless container is reached, there is no limit.
+const unlimitedICMP = "net.ipv4.icmp_ratelimit=0"
+
+func (e *Endpoint) datagrams() bool {
+	return slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.Protocol == "udp" })
 }
 
 // All are the diagnostics of the plan and of every endpoint, in a stable order.

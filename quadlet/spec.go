@@ -148,27 +148,11 @@ func (s *Spec) listen(value string) error {
 		return err
 	}
 	for _, p := range ports {
-		if err := forwardable(p); err != nil {
-			return err
-		}
-	}
-	for _, p := range ports {
 		for _, one := range p.Each() {
 			s.Listen = append(s.Listen, Listener{
 				Publish:  one,
 				HostFile: s.search.Expand(one.HostPath), ContainerFile: s.search.Expand(one.ContainerPath),
 			})
-		}
-	}
-	return nil
-}
-
-// forwardable refuses what the proxy cannot forward yet.
-func forwardable(p Publish) error {
-	if p.Protocol != "tcp" {
-		return &ValueError{
-			Message: fmt.Sprintf("%s is not supported yet", p.Protocol),
-			Hint:    "name the tcp ports with Listen= in [ScaleToZero]; every other PublishPort= stays published by podman",
 		}
 	}
 	return nil
@@ -191,7 +175,7 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 		case err != nil:
 			ds.Value(e, err)
 		default:
-			s.scale(e, ports, ds)
+			s.scale(e, ports)
 		}
 	}
 }
@@ -225,12 +209,8 @@ func (s *Spec) SectionPos() Pos {
 	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return scaleSection(x.Name) })].Pos
 }
 
-func (s *Spec) scale(e Entry, ports []Publish, ds *Diagnostics) {
+func (s *Spec) scale(e Entry, ports []Publish) {
 	for _, p := range ports {
-		if err := forwardable(p); err != nil {
-			ds.Value(e, err)
-			continue
-		}
 		for _, one := range p.Each() {
 			s.Listen = append(s.Listen, Listener{Publish: one, Pos: e.Pos})
 		}
