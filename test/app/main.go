@@ -48,6 +48,15 @@ func main() {
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
 	var lines tally
 	endpointFlag("tally", "answer each line with the start id, its number since the start, and the line", each(lines.serve(id)))
+	var datagrams []func() error
+	flag.Func("udp", "answer each datagram as -tally does, on this `address`; repeatable", func(address string) error {
+		datagrams = append(datagrams, func() error { return serveUDP(address, lines.answer(id)) })
+		return nil
+	})
+	flag.Func("udp-echo", "send each datagram back, on this `address`; repeatable", func(address string) error {
+		datagrams = append(datagrams, func() error { return serveUDP(address, func(d []byte) []byte { return d }) })
+		return nil
+	})
 	endpointFlag("reset", "accept, then reset", each(reset))
 	endpointFlag("cut", "send the start id, then reset once a byte comes", each(cut(id)))
 	delay := flag.Duration("delay", 0, "wait this long before listening")
@@ -62,7 +71,7 @@ func main() {
 		}
 		return
 	}
-	if len(endpoints) == 0 || flag.NArg() > 0 {
+	if len(endpoints)+len(datagrams) == 0 || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -81,6 +90,9 @@ func main() {
 			log.Fatal(err)
 		}
 		go func() { failed <- e.serve(&resetting{Listener: l, left: &left}) }()
+	}
+	for _, serve := range datagrams {
+		go func() { failed <- serve() }()
 	}
 	fmt.Println("listening", id)
 	log.Fatal(<-failed)
@@ -197,6 +209,25 @@ func (l *tally) serve(id string) func(net.Conn) {
 		for r := bufio.NewScanner(c); r.Scan(); {
 			fmt.Fprintln(c, id, l.n.Add(1), r.Text())
 		}
+	}
+}
+
+func (l *tally) answer(id string) func([]byte) []byte {
+	return func(d []byte) []byte { return fmt.Appendf(nil, "%s %d %s", id, l.n.Add(1), d) }
+}
+
+// serveUDP answers datagrams.
+func serveUDP(address string, answer func([]byte) []byte) error {
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	for buf := make([]byte, 1<<16); ; {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		_, _ = c.WriteTo(answer(buf[:n]), from)
 	}
 }
 
