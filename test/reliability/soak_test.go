@@ -153,9 +153,10 @@ func (b *boundary) run(h *harness.Host, r *rand.Rand) {
 	var all sync.WaitGroup
 	for i := range b.services {
 		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		group := controlGroup(h, i)
 		all.Go(func() {
 			for b.wakes.Load() > 0 && ctx.Err() == nil {
-				b.round(h, own, port(h, i))
+				b.round(h, own, port(h, i), group)
 			}
 		})
 	}
@@ -163,10 +164,24 @@ func (b *boundary) run(h *harness.Host, r *rand.Rand) {
 	b.took = time.Since(began)
 }
 
+// controlGroup is where the host sees whether a service runs, at the price of a
+// stat(2): systemd removes the directory when it sleeps.
+func controlGroup(h *harness.Host, i int) string {
+	h.Helper()
+	c := h.ConnectTo(port(h, i))
+	defer c.Close()
+	h.WaitState(name(i)+".service", "active")
+	group := h.M.Host("/sys/fs/cgroup" + h.Property(name(i)+".service", "ControlGroup"))
+	if _, err := os.Stat(group); err != nil {
+		h.Fatal(err)
+	}
+	return group
+}
+
 // round is one to four clients that come within a moment, and a rest: in one
 // of two up to the edge itself, where the proxy exits and the container stops,
-// else well into the sleep.
-func (b *boundary) round(h *harness.Host, r *rand.Rand, port int) {
+// else into the sleep, for which a busy machine takes its time.
+func (b *boundary) round(h *harness.Host, r *rand.Rand, port int, group string) {
 	var clients sync.WaitGroup
 	for range 1 + r.IntN(4) {
 		rest := time.Duration(r.Int64N(int64(20 * time.Millisecond)))
@@ -176,11 +191,15 @@ func (b *boundary) round(h *harness.Host, r *rand.Rand, port int) {
 		})
 	}
 	clients.Wait()
-	rest := b.idle - 10*time.Millisecond
+	rest := time.Duration(r.Int64N(int64(60 * time.Millisecond)))
 	if r.IntN(2) == 0 {
-		rest += time.Duration(r.Int64N(int64(60 * time.Millisecond)))
-	} else {
-		rest += 60*time.Millisecond + time.Duration(r.Int64N(int64(4*b.idle)))
+		time.Sleep(b.idle - 10*time.Millisecond + rest)
+		return
+	}
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(group); err != nil {
+			break
+		}
 	}
 	time.Sleep(rest)
 }

@@ -150,7 +150,7 @@ func TestOneshot(t *testing.T) {
 		h.Reload()
 		for unit, want := range map[string]string{"once-proxy.socket": "not-found", "once-proxy.service": "not-found", "once.service": "loaded"} {
 			if got := h.Property(unit, "LoadState"); got != want {
-				t.Errorf("%s is %s, want %s", unit, got, want)
+				t.Fatalf("%s is %s, want %s", unit, got, want)
 			}
 		}
 		if out, err := h.Systemctl(t.Context(), "start", "once.service"); err == nil {
