@@ -118,21 +118,27 @@ func hinted(addr Address, err error) error {
 // finishConnect waits for a connect under way. Asking again tells how it went:
 // EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
 func (s *socket) finishConnect(sa unix.Sockaddr) error {
+	var err error
+	asked := func(fd uintptr) bool {
+		err = unix.Connect(int(fd), sa)
+		if err == unix.EISCONN {
+			err = nil
+		}
+		return err != unix.EALREADY && err != unix.EINPROGRESS && err != unix.EINTR
+	}
+	// Through a bridge the answer takes some µs, less than the way into Go's
+	// poller and out of it.
+	if hasWithin(time.Millisecond, s.fd, unix.POLLOUT) && asked(uintptr(s.fd)) {
+		return err
+	}
 	file, raw := s.poller()
 	file.SetWriteDeadline(time.Now().Add(dialAttempt))
 	defer file.SetWriteDeadline(time.Time{})
-	var err error
-	e := raw.Write(func(fd uintptr) bool {
-		err = unix.Connect(int(fd), sa)
-		return err != unix.EALREADY && err != unix.EINPROGRESS && err != unix.EINTR
-	})
-	switch {
+	switch e := raw.Write(asked); {
 	case errors.Is(e, os.ErrDeadlineExceeded):
 		return unix.ETIMEDOUT
 	case e != nil:
 		return e
-	case err == unix.EISCONN:
-		return nil
 	default:
 		return err
 	}

@@ -16,7 +16,7 @@ const resetPatience = 30 * time.Second
 // defaultResetGrace is how long an app that has not answered anybody yet is given to
 // reset a connection before it is sent the client's first bytes: once it may
 // have read them, they cannot be given to another.
-const defaultResetGrace = 10 * time.Millisecond
+const defaultResetGrace = 3 * time.Millisecond
 
 var (
 	errClientGone = errors.New("the client is gone")

@@ -113,12 +113,16 @@ func (s *socket) unwake() {
 // wait for the answer. It leaves the socket's pending error where it is.
 func isGone(fd int) bool { return has(fd, 0) } // POLLERR and POLLHUP always report
 
-// has asks for events without waiting. A pending signal (Go's scheduler sends
-// them) interrupts even that.
-func has(fd int, events int16) bool {
+// has asks for events without waiting.
+func has(fd int, events int16) bool { return hasWithin(0, fd, events) }
+
+// hasWithin waits for events, in whole milliseconds, and keeps a thread for
+// that. A pending signal (Go's scheduler sends them) interrupts even what does
+// not wait.
+func hasWithin(d time.Duration, fd int, events int16) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
-		n, err := unix.Poll(p, 0)
+		n, err := unix.Poll(p, int(d.Milliseconds()))
 		if err != unix.EINTR {
 			return err == nil && n > 0
 		}
