@@ -57,9 +57,10 @@ fuzz: ## fuzz the readers, a minute each
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzPublish -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 
-bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator or traffic for one case)
-	cd test && $(GO) run ./bench $(BENCH)
-	$(if $(filter-out traffic,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/benchmarks.md $(TRAFFIC))
+bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator, traffic or cold for one case)
+	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)
+	$(if $(filter generator,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/benchmarks.md \
+		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
 soak: ## provoke what is random or slow, for 8 minutes (as root; SEED=1 COUNT=10000 LIMIT=18m)
 	$(GO) -C test test -count=1 -timeout 40m -v ./reliability -soak \

@@ -27,6 +27,7 @@ type options struct {
 	point      time.Duration
 	only       string
 	peers      string
+	load       bool
 	memory     bool
 	cold       bool
 }
@@ -41,6 +42,7 @@ func main() {
 	flag.DurationVar(&o.point, "point", 700*time.Millisecond, "how long each load lasts")
 	flag.StringVar(&o.only, "only", "", "`manager` to measure: user or root; both if empty")
 	flag.StringVar(&o.peers, "peers", "", "`names` of the peers to measure, separated by commas; all if empty")
+	flag.BoolVar(&o.load, "load", true, "measure traffic")
 	flag.BoolVar(&o.memory, "memory", true, "measure memory")
 	flag.BoolVar(&o.cold, "cold", true, "measure starts from nothing")
 	flag.Parse()
@@ -86,13 +88,19 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	text, err := b.report(ctx, time.Since(began))
+	facts, err := b.facts(ctx, time.Since(began))
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(out, text)
-	if o.out != "" {
-		return b.write(o.out, text)
+	for _, part := range []struct {
+		wanted bool
+		write  func(facts string, out io.Writer) error
+	}{{o.load, b.writeTraffic}, {o.cold, b.writeCold}} {
+		if part.wanted {
+			if err := part.write(facts, out); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -130,6 +138,9 @@ func (b *bench) measure(ctx context.Context) error {
 	for round := range b.rounds {
 		fmt.Fprintf(b.log, "traffic: round %d of %d\n", round+1, b.rounds)
 		for _, measure := range measures() {
+			if !b.load {
+				break
+			}
 			b.turn(round, func(p *peer) (sample, error) { return measure(ctx, p, b.point) })
 		}
 		for _, s := range b.sessions {

@@ -33,6 +33,15 @@ const (
 	rowAsleep
 	rowCold
 	rowPodmanStart
+	rowUnitStart
+	stageJob
+	stageExec
+	stageCreate
+	stageInit
+	stageStart
+	stageProxyJob
+	stageProxyReady
+	stageAnswer
 )
 
 // label is what is measured, and the unit.
@@ -58,6 +67,16 @@ func (r row) label() (name, unit string) {
 		rowAsleep:      {"processes while asleep", ""},
 		rowCold:        {"from nothing to the first answer", "ms"},
 		rowPodmanStart: {"from nothing, by podman run", "ms"},
+		rowUnitStart:   {"from nothing, by systemctl start", "ms"},
+
+		stageJob:        {"systemd: connect → start of the container's unit", "ms"},
+		stageExec:       {"systemd: → podman runs", "ms"},
+		stageCreate:     {"podman: → container created (its own start, image, storage)", "ms"},
+		stageInit:       {"podman: → container initialised (network, mounts, conmon, crun create)", "ms"},
+		stageStart:      {"podman, conmon: → unit active (crun start)", "ms"},
+		stageProxyJob:   {"systemd: → start of the proxy's unit", "ms"},
+		stageProxyReady: {"systemd and zerolet-proxy: → ready (sandbox, exec, Go's start)", "ms"},
+		stageAnswer:     {"zerolet-proxy and app: → first answer", "ms"},
 	}
 	return labels[r][0], labels[r][1]
 }
@@ -75,6 +94,11 @@ func trafficRows() []row {
 
 func memoryRows() []row {
 	return []row{rowMemory, rowIdle1000, rowIdleMany, rowBusy1000, rowBusyMany}
+}
+
+// stageRows are the stages of a start from nothing, in order.
+func stageRows() []row {
+	return []row{stageJob, stageExec, stageCreate, stageInit, stageStart, stageProxyJob, stageProxyReady, stageAnswer}
 }
 
 // sample is what one run of a measure found.

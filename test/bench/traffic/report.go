@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,21 +15,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The document holds the tables between these.
-const (
-	beginMark = "<!-- traffic -->\n"
-	endMark   = "<!-- end of traffic -->\n"
-)
+// coldDocument lies beside the document that -out names.
+const coldDocument = "cold-start.md"
+
+// writeTraffic reports the loads, and puts charts beside the document.
+func (b *bench) writeTraffic(facts string, out io.Writer) error {
+	text := facts + b.report()
+	fmt.Fprint(out, text)
+	if b.out == "" {
+		return nil
+	}
+	for _, s := range b.sessions {
+		name := fmt.Sprintf("benchmarks-%s.svg", s.Name)
+		if err := os.WriteFile(filepath.Join(filepath.Dir(b.out), name), []byte(b.chart(s.Name)), 0o644); err != nil {
+			return err
+		}
+		text += fmt.Sprintf("\n![%s, as a chart](%s)\n", s.Name, name)
+	}
+	return replace(b.out, "traffic", text)
+}
+
+// writeCold reports the stages of the starts from nothing.
+func (b *bench) writeCold(facts string, out io.Writer) error {
+	text := facts + b.stages()
+	fmt.Fprint(out, text)
+	if b.out == "" {
+		return nil
+	}
+	return replace(filepath.Join(filepath.Dir(b.out), coldDocument), "cold start", text)
+}
+
+// stages is a column for each manager.
+func (b *bench) stages() string {
+	var text strings.Builder
+	text.WriteString("Milliseconds: the median of the rounds, and after ± half the distance of the quartiles in percent of it.\n\n|")
+	for _, s := range b.sessions {
+		fmt.Fprintf(&text, " | %s", s.Name)
+	}
+	fmt.Fprintf(&text, " |\n|---%s|\n", strings.Repeat("|---:", len(b.sessions)))
+	for _, r := range append(stageRows(), rowCold, rowPodmanStart, rowUnitStart) {
+		name := r.name()
+		if r == rowCold {
+			name = "**" + name + "**"
+		}
+		fmt.Fprintf(&text, "| %s", name)
+		for _, s := range b.sessions {
+			fmt.Fprintf(&text, " | %s", cell(b.found[s.Name][r][zero]))
+		}
+		text.WriteString(" |\n")
+	}
+	return text.String()
+}
 
 // report is the text of the tables.
-func (b *bench) report(ctx context.Context, took time.Duration) (string, error) {
+func (b *bench) report() string {
 	var text strings.Builder
-	facts, err := b.facts(ctx)
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(&text, "%s Command: `make bench`, %d rounds in turns, %s for each load, %s in all.\n\n",
-		facts, b.rounds, b.point, took.Round(time.Second))
 	text.WriteString("Each value is the median of the rounds, and after ± half the distance of the quartiles in percent of it.\n")
 	for _, s := range b.sessions {
 		title := "Rootful (system manager, bridge network)"
@@ -51,11 +92,11 @@ func (b *bench) report(ctx context.Context, took time.Duration) (string, error) 
 			fmt.Fprintf(&text, "- %s\n", f)
 		}
 	}
-	return text.String(), nil
+	return text.String()
 }
 
-// facts are machine, versions and date.
-func (b *bench) facts(ctx context.Context) (string, error) {
+// facts are machine, versions, date, and how it was measured.
+func (b *bench) facts(ctx context.Context, took time.Duration) (string, error) {
 	const versions = `. /etc/os-release; systemctl --version | sed -n "1s/ (.*//p"; podman --version; pasta --version | sed -n 1p
 haproxy -v | sed -n "1s/ - .*//p"; nginx -v 2>&1; echo "$PRETTY_NAME"`
 	out, err := b.machine.Root().Run(ctx, "sh", "-c", versions)
@@ -75,8 +116,10 @@ haproxy -v | sed -n "1s/ - .*//p"; nginx -v 2>&1; echo "$PRETTY_NAME"`
 			}
 		}
 	}
-	return fmt.Sprintf("%s, on %d × %s, Linux %s; %s; zerolet built with %s.", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu,
-		unix.ByteSliceToString(uts.Release[:]), strings.ReplaceAll(strings.TrimSpace(out.Stdout), "\n", ", "), runtime.Version()), nil
+	return fmt.Sprintf("%s, on %d × %s, Linux %s; %s; zerolet built with %s. "+
+		"Command: `make bench`, %d rounds in turns, %s for each load, %s in all.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu,
+		unix.ByteSliceToString(uts.Release[:]), strings.ReplaceAll(strings.TrimSpace(out.Stdout), "\n", ", "), runtime.Version(),
+		b.rounds, b.point, took.Round(time.Second)), nil
 }
 
 // names are the peers that have been measured.
@@ -143,8 +186,9 @@ func (b *bench) coldLines(text *strings.Builder, manager string) {
 	if len(asleep) == 0 {
 		return
 	}
-	fmt.Fprintf(text, "\nFrom nothing to the first answer: %s ms with zerolet, %s ms with `podman run` by hand. Processes while asleep: %g.\n",
-		cell(b.found[manager][rowCold][zero]), cell(b.found[manager][rowPodmanStart][zero]), slices.Max(asleep))
+	fmt.Fprintf(text, "\nFrom nothing to the first answer: %s ms with zerolet, %s ms with `podman run` by hand, %s ms with the stock unit. "+
+		"Processes while asleep: %g.\n", cell(b.found[manager][rowCold][zero]),
+		cell(b.found[manager][rowPodmanStart][zero]), cell(b.found[manager][rowUnitStart][zero]), slices.Max(asleep))
 }
 
 // goal is a ratio that zerolet is to reach.
@@ -192,6 +236,7 @@ func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
 	}{
 		{"memory of the fresh proxy", median(found[rowMemory][zero]) / 1024, 8, "MiB"},
 		{"memory of an idle connection", median(found[rowIdle1000][zero]), 6, "KiB"},
+		{"from nothing to the first answer, over the stock unit's start", median(found[rowCold][zero]) - median(found[rowUnitStart][zero]), 15, "ms"},
 		{"from nothing to the first answer, over podman run", median(found[rowCold][zero]) - median(found[rowPodmanStart][zero]), 15, "ms"},
 	} {
 		if math.IsNaN(g.got) {
@@ -205,24 +250,17 @@ func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
 	}
 }
 
-// write puts the text between the marks of the document, which it makes if it
-// is not there, and charts beside it.
-func (b *bench) write(document, text string) error {
-	for _, s := range b.sessions {
-		name := fmt.Sprintf("benchmarks-%s.svg", s.Name)
-		if err := os.WriteFile(filepath.Join(filepath.Dir(document), name), []byte(b.chart(s.Name)), 0o644); err != nil {
-			return err
-		}
-		text += fmt.Sprintf("\n![%s, as a chart](%s)\n", s.Name, name)
-	}
+// replace puts the text between the document's marks of this name.
+func replace(document, name, text string) error {
+	begin, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->\n"
 	old, err := os.ReadFile(document)
-	if err != nil && !os.IsNotExist(err) {
+	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(old), beginMark)
-	if !found {
-		before += "\n## Traffic\n\n"
+	before, rest, found := strings.Cut(string(old), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		return fmt.Errorf("%s has no place for %s", document, name)
 	}
-	_, after, _ := strings.Cut(rest, endMark)
-	return os.WriteFile(document, []byte(before+beginMark+text+endMark+after), 0o644)
+	return os.WriteFile(document, []byte(before+begin+text+end+after), 0o644)
 }
