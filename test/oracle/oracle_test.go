@@ -21,6 +21,7 @@ import (
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/test/corpus"
 )
 
 var update = flag.Bool("update", false, "write docs/compatibility.md anew")
@@ -51,41 +52,6 @@ func (o oracle) build(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return bin
-}
-
-// corpus copies the shared corpus, scales every .container in it, and returns
-// the directory with the names of those files.
-func corpus(t *testing.T) (dir string, names []string) {
-	t.Helper()
-	from := os.Getenv("ZEROLET_CORPUS")
-	if from == "" {
-		from = "../../../shared/corpus/quadlet"
-	}
-	if _, err := os.Stat(from); err != nil {
-		t.Skipf("no corpus of real Quadlet files: %v", err)
-	}
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	paths, err := filepath.Glob(filepath.Join(dir, "*.container"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no .container in %s: %v", from, err)
-	}
-	for i, path := range paths {
-		names = append(names, filepath.Base(path))
-		if err := os.Mkdir(path+".d", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		dropin := fmt.Sprintf("[ScaleToZero]\nListen=127.0.0.1:%d:80\n", 20000+i)
-		if err := os.WriteFile(filepath.Join(path+".d", "scale.conf"), []byte(dropin), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir, names
 }
 
 // stock runs a stock Quadlet over the directory: its units by source file.
@@ -218,7 +184,9 @@ func TestCorpus(t *testing.T) {
 }
 
 func compareAll(t *testing.T, o oracle, bin string, m quadlet.Manager) row {
-	dir, names := corpus(t)
+	dir, names := corpus.Copy(t, func(i int, _ string) string {
+		return fmt.Sprintf("[ScaleToZero]\nListen=127.0.0.1:%d:80\n", 20000+i)
+	})
 	r := row{version: o.version, converter: "embedded", manager: m.String()}
 	delegate := ""
 	if o.own {
