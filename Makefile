@@ -56,6 +56,7 @@ fuzz: ## fuzz the readers, a minute each
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzSpan -fuzztime 1m
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzPublish -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
+	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
 
 bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator, traffic or cold for one case)
 	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)

@@ -112,8 +112,8 @@ func (x *exporter) ports() {
 	for i := range x.spec.Listen {
 		l := &x.spec.Listen[i]
 		switch {
-		case l.Unix():
-			x.Diagnostics.Warnf(l.Pos, "listen on a TCP port for it", "a unix socket has no equivalent in Knative: %s", l.Text)
+		case l.ContainerPath != "":
+			x.Diagnostics.Warnf(l.Pos, "let the app listen on a TCP port", "a unix socket has no equivalent in Knative: %s", l.Text)
 		case l.Protocol != "tcp":
 			x.Diagnostics.Warnf(l.Pos, "Knative serves HTTP only: a Kubernetes Deployment and Service take it",
 				"%s has no equivalent in Knative: %s", l.Protocol, l.Text)
@@ -123,14 +123,19 @@ func (x *exporter) ports() {
 			if served == nil {
 				served = l
 			}
-			local = local && l.Host.IsLoopback()
+			local = local && (l.HostPath != "" || l.Host.IsLoopback())
 			x.address(*l)
 		}
 	}
 	for _, p := range x.spec.Published {
 		x.Diagnostics.Warnf(p.Pos, onePort, "a port that is not scaled is not exported: %s", p.Value)
 	}
-	if served == nil {
+	switch {
+	case x.spec.Dependency():
+		x.Diagnostics.Errorf(x.whole(), "a Kubernetes Deployment and Service take it",
+			"a container without a port, which runs while others need it, has no equivalent in Knative")
+		return
+	case served == nil:
 		x.Diagnostics.Errorf(x.whole(), "publish the port on which the app serves HTTP", "no TCP port for Knative to serve")
 		return
 	}
@@ -146,7 +151,7 @@ func (x *exporter) ports() {
 		return
 	}
 	x.Diagnostics.Notef(served.Pos, "Knative gives the Service an address by name, at ports 80 and 443",
-		"clients come by HTTP only, and no longer to port %d", served.HostPort)
+		"clients come by HTTP only, and no longer to %s", served.Text)
 }
 
 func (x *exporter) address(l quadlet.Listener) {

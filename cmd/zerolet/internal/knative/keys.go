@@ -230,6 +230,8 @@ func (x *exporter) scaling(e quadlet.Entry) {
 		x.maxConnections(e)
 	case "AutoStart":
 		x.Diagnostics.Notef(e.Pos, "", "AutoStart= is not exported: a Service is served from when it is applied")
+	case "SocketMode", "SocketUser", "SocketGroup", "DirectoryMode":
+		x.Diagnostics.Notef(e.Pos, "", "%s= is not exported: it is about a unix socket of this machine", e.Key)
 	case "AllowFrom":
 		x.lost(e, "a NetworkPolicy or the cluster's ingress refuses addresses", "AllowFrom= has no equivalent in Knative")
 	case "ProxyProtocol":

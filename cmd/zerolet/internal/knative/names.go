@@ -39,14 +39,15 @@ func unique(name string, taken func(string) bool) string {
 }
 
 // The grammars of Kubernetes (k8s.io/apimachinery/pkg/util/validation) and of
-// image references (github.com/distribution/reference).
+// image references (github.com/distribution/reference), which Knative takes
+// where the name has 2 to 255 bytes (github.com/google/go-containerregistry/pkg/name).
 const (
 	labelName = `[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?`
 	subdomain = `[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*`
 
 	imageHost = `(?:[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?)*(?::[0-9]+)?/)?`
 	imagePath = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
-	imageTag  = `(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(?:@sha256:[0-9a-f]{64})?`
+	imageTag  = `(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,126})?(?:@sha256:[0-9a-f]{64})?`
 )
 
 func matches(pattern, text string) bool {
@@ -76,5 +77,6 @@ func isEnvName(name string) bool {
 }
 
 func isImage(text string) bool {
-	return matches(imageHost+imagePath+`(?:/`+imagePath+`)*`+imageTag, text)
+	name := regexp.MustCompile(`^` + imageHost + `(` + imagePath + `(?:/` + imagePath + `)*)` + imageTag + `$`).FindStringSubmatch(text)
+	return name != nil && len(name[1]) >= 2 && len(name[1]) <= 255
 }
