@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"github.com/zerolet/zerolet/test/corpus"
 )
 
 var (
@@ -144,18 +146,25 @@ func check(t *testing.T, dir, name string) outcome {
 	return whole
 }
 
-// one exports a file of this text, which is exported.
+// applied exports files, and applies what is valid.
+func applied(t *testing.T, dir string, names ...string) (*stream, export) {
+	t.Helper()
+	e := run(t, dir, names...)
+	s, err := newCluster(t, e.features()...).apply(e.stdout, e.stderr)
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, e.stdout, e.stderr)
+	}
+	return s, e
+}
+
+// one exports a file of this text.
 func one(t *testing.T, text string) (*servingv1.Service, export) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "web.container"), text)
-	e := run(t, dir, "web")
+	s, e := applied(t, dir, "web")
 	if e.status != 0 {
 		t.Fatalf("status %d: %s", e.status, e.stderr)
-	}
-	s, err := newCluster(t, e.features()...).apply(e.stdout, e.stderr)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, e.stdout)
 	}
 	return s.services[0], e
 }
@@ -167,64 +176,34 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// corpus copies the shared corpus, and scales every .container in it. What it
-// takes from localhost is taken from a registry, as by a user who has pushed it.
-func corpus(t *testing.T) (dir string, names []string) {
-	t.Helper()
-	from := os.Getenv("ZEROLET_CORPUS")
-	if from == "" {
-		from = "../../../shared/corpus/quadlet"
-	}
-	if _, err := os.Stat(from); err != nil {
-		t.Skipf("no corpus of real Quadlet files: %v", err)
-	}
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	paths, err := filepath.Glob(filepath.Join(dir, "*.*"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no files in %s: %v", from, err)
-	}
-	for i, path := range paths {
-		names = append(names, filepath.Base(path))
-		if filepath.Ext(path) != ".container" {
-			continue
-		}
-		if err := os.MkdirAll(path+".d", 0o755); err != nil {
-			t.Fatal(err)
-		}
+// Every file of the corpus is valid or refused with a reason, alone and in one
+// stream. What it takes from localhost is taken from a registry, as by a user
+// who has pushed it.
+func TestCorpus(t *testing.T) {
+	dir, names := corpus.Copy(t, func(i int, text string) string {
 		dropin := fmt.Sprintf("[ScaleToZero]\nListen=%d:8080\n", 20000+i)
-		if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, []byte("\nImage=localhost/")) {
+		if strings.Contains(text, "\nImage=localhost/") {
 			dropin += "[Container]\nImage=registry.example.com/imagename:1\n"
 		}
-		write(t, filepath.Join(path+".d", "scale.conf"), dropin)
-	}
-	return dir, names
-}
-
-// Every file of the corpus is valid or refused with a reason, alone and in one
-// stream.
-func TestCorpus(t *testing.T) {
-	dir, names := corpus(t)
+		return dropin
+	})
 	count := make(map[outcome]int)
 	for _, name := range names {
-		if filepath.Ext(name) != ".container" {
-			if e := run(t, dir, filepath.Join(dir, name)); e.status != 2 || !strings.Contains(e.stderr, "no scaled container") {
-				t.Errorf("%s: status %d: %s", name, e.status, e.stderr)
-			}
-			continue
-		}
 		count[check(t, dir, name)]++
 	}
-	all := run(t, dir)
-	s, err := newCluster(t, all.features()...).apply(all.stdout, all.stderr)
+	others, err := filepath.Glob(filepath.Join(dir, "*.*"))
 	if err != nil {
-		t.Errorf("all in one stream: %v", err)
+		t.Fatal(err)
 	}
+	for _, path := range others {
+		if strings.HasPrefix(filepath.Ext(path), ".container") || filepath.Ext(path) == ".d" {
+			continue
+		}
+		if e := run(t, dir, path); e.status != 2 || !strings.Contains(e.stderr, "no scaled container") {
+			t.Errorf("%s: status %d: %s", path, e.status, e.stderr)
+		}
+	}
+	s, all := applied(t, dir)
 	if all.status != 1 || len(s.services) != count[told]+count[whole] {
 		t.Errorf("all in one stream: status %d, %d services: %s", all.status, len(s.services), all.stderr)
 	}
@@ -274,28 +253,22 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc, dir := string(data), t.TempDir()
-	write(t, filepath.Join(dir, "notes.container"), block(t, doc, "ini"))
-	write(t, filepath.Join(dir, "notes.env"), block(t, doc, "sh"))
+	blocks := make(map[string]string) // the first of each language
+	for _, match := range regexp.MustCompile("(?sm)^```([a-z]+)$(.*?\n)```$").FindAllStringSubmatch(doc, -1) {
+		if _, ok := blocks[match[1]]; !ok {
+			blocks[match[1]] = match[2]
+		}
+	}
+	write(t, filepath.Join(dir, "notes.container"), blocks["ini"])
+	write(t, filepath.Join(dir, "notes.env"), blocks["sh"])
 	if got := check(t, dir, "notes"); got != whole {
 		t.Errorf("the document's service is not exported as a whole: %v", got)
 	}
 	e := run(t, dir, "--strict", "notes")
 	told := strings.ReplaceAll(e.stderr, dir, "/home/user/.config/containers/systemd")
-	for language, got := range map[string]string{"text": told, "yaml": string(e.stdout)} {
-		doc = strings.Replace(doc, "```"+language+"\n"+block(t, doc, language)+"```", "```"+language+"\n"+got+"```", 1)
-	}
+	doc = strings.Replace(doc, "```text"+blocks["text"]+"```", "```text\n"+told+"```", 1)
+	doc = strings.Replace(doc, "```yaml"+blocks["yaml"]+"```", "```yaml\n"+string(e.stdout)+"```", 1)
 	golden(t, path, doc)
-}
-
-// block is the first code block of a language.
-func block(t *testing.T, text, language string) string {
-	t.Helper()
-	_, rest, ok := strings.Cut(text, "```"+language+"\n")
-	body, _, closed := strings.Cut(rest, "```")
-	if !ok || !closed {
-		t.Fatalf("no block of %s", language)
-	}
-	return body
 }
 
 func golden(t *testing.T, path, got string) {

@@ -6,6 +6,7 @@ module github.com/zerolet/zerolet/test/knative
 go 1.25.0
 
 require (
+	github.com/zerolet/zerolet/test v0.0.0-00010101000000-000000000000
 	k8s.io/api v0.34.3
 	k8s.io/apiextensions-apiserver v0.34.3
 	k8s.io/apimachinery v0.34.3
@@ -80,4 +81,9 @@ require (
 	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
+)
+
+replace (
+	github.com/zerolet/zerolet => ../..
+	github.com/zerolet/zerolet/test => ..
 )

@@ -99,6 +99,30 @@ func TestEveryKey(t *testing.T) {
 	}
 }
 
+// Whatever stands after a key, the export is valid or refused with a reason.
+func TestOddValues(t *testing.T) {
+	values := []string{
+		"x", "-1", "0", "99999999999", "%h", "%%", "$X", "${X}", "a b", "'", `"`, `\x`, "/", ":", "=", ",", "é", "a=", "=a", "a=b=c", "K_SERVICE=1", "/x:/y", "x:/y:ro,U", "/a:/b:/c",
+		"type=", "type=volume,dst=/x", "type=env,source=a", "-", "[]", "null", `["a"]`, "CMD", "a,mode=9", "a,target=/", "80", "serving.knative.dev/x=y", strings.Repeat("a", 300), "A_B", "a.volume:/dev", "1e400",
+	}
+	keys := podmanKeys(t)
+	for _, value := range values {
+		dir := t.TempDir()
+		for i, key := range keys {
+			text := strings.Replace(web, "8080:", strconv.Itoa(10000+i)+":", 1) + "[Container]\n" + key + "=" + value + "\n"
+			write(t, filepath.Join(dir, strings.ToLower(key)+".container"), text)
+		}
+		e := run(t, dir)
+		s, err := newCluster(t, e.features()...).apply(e.stdout, e.stderr)
+		if err != nil {
+			t.Errorf("%q: not valid: %v", value, err)
+		}
+		if e.status != 0 && e.status != 1 || len(s.services) < len(keys)/2 || len(s.services)+e.told("error") < len(keys) {
+			t.Errorf("%q: status %d, %d services of %d files: %s", value, e.status, len(s.services), len(keys), e.stderr)
+		}
+	}
+}
+
 // Every option of podman run in PodmanArgs= is exported or told.
 func TestEveryOption(t *testing.T) {
 	source, err := os.ReadFile(filepath.Join(podmanDir(t), "cmd/podman/common/create.go"))
@@ -144,6 +168,11 @@ func seen(t *testing.T, what, without, with string) {
 	after := run(t, dir, path)
 	if before.status != 0 {
 		t.Errorf("%s: without it: %s", what, before.stderr)
+	}
+	if after.status == 0 {
+		if _, err := newCluster(t, after.features()...).apply(after.stdout, after.stderr); err != nil {
+			t.Errorf("%s: not valid: %v\n%s", what, err, after.stdout)
+		}
 	}
 	if string(before.stdout) != string(after.stdout) {
 		return

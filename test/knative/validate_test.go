@@ -96,7 +96,9 @@ func (c *cluster) apply(text []byte, missing string) (*stream, error) {
 		switch kind.APIVersion + " " + kind.Kind {
 		case "serving.knative.dev/v1 Service":
 			service, err := c.service(doc)
-			errs = append(errs, err)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", service.Name, err))
+			}
 			s.services = append(s.services, service)
 		case "v1 ConfigMap":
 			object := new(corev1.ConfigMap)
@@ -127,7 +129,7 @@ func (c *cluster) apply(text []byte, missing string) (*stream, error) {
 func (c *cluster) service(doc []byte) (*servingv1.Service, error) {
 	var object map[string]any
 	if err := yaml.UnmarshalStrict(doc, &object); err != nil {
-		return nil, err
+		return new(servingv1.Service), err
 	}
 	var errs []error
 	for _, err := range schemavalidation.ValidateCustomResource(nil, object, c.validator) {

@@ -293,11 +293,7 @@ func TestEnvironmentFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "a.env"), "# comment\n\n  A=1\nB= two words \nC='quoted'\nPORT=80\nHOST\nBAD-é=1\n")
 	write(t, filepath.Join(dir, "b.env"), "A=2\n")
 	write(t, filepath.Join(dir, "web.container"), web+"[Container]\nEnvironmentFile=a.env ./b.env\nEnvironmentFile=%h/c.env\nSecret=token,type=env,target=TOKEN\nSecret=cert,target=/etc/tls.pem,mode=0400\n")
-	e := run(t, dir, "web")
-	s, err := newCluster(t).apply(e.stdout, e.stderr)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, e.stderr)
-	}
+	s, e := applied(t, dir, "web")
 	c := container(s.services[0])
 	var from []string
 	for _, f := range c.EnvFrom {
@@ -334,36 +330,36 @@ func TestStream(t *testing.T) {
 	write(t, filepath.Join(dir, "b_c.container"), strings.Replace(web, "8080:", "8082:", 1)+volume+"Volume=/scratch\nVolume=other:/other:ro\nShmSize=64m\nReadOnly=yes\nTmpfs=/tmp:size=1m\n")
 	write(t, filepath.Join(dir, "b-c.container"), strings.Replace(web, "8080:", "8083:", 1))
 	write(t, filepath.Join(dir, "d.container"), strings.Replace(web, "8080:", "8084:", 1)+volume)
-	e := run(t, dir)
-	s, err := newCluster(t, e.features()...).apply(e.stdout, e.stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, e := applied(t, dir)
 	if len(s.services) != 3 || e.status != 1 || !strings.Contains(e.stderr, "the Service b-c is already that of") {
 		t.Errorf("%d services, status %d: %s", len(s.services), e.status, e.stderr)
 	}
 	if n := strings.Count(string(e.stdout), "kind: PersistentVolumeClaim"); n != 1 {
 		t.Errorf("%d claims in\n%s", n, e.stdout)
 	}
-	e = run(t, dir, "b_c")
-	if s, err = newCluster(t, e.features()...).apply(e.stdout, e.stderr); err != nil {
-		t.Fatal(err)
+	s, e = applied(t, dir, "b_c")
+	if e.status != 0 {
+		t.Fatal(e.stderr)
+	}
+	volumes := make(map[string]corev1.VolumeSource)
+	for _, v := range s.services[0].Spec.Template.Spec.Volumes {
+		volumes[v.Name] = v.VolumeSource
 	}
 	var mounts []string
 	for _, m := range container(s.services[0]).VolumeMounts {
-		for _, v := range s.services[0].Spec.Template.Spec.Volumes {
-			switch {
-			case v.Name != m.Name:
-			case v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil:
-				mounts = append(mounts, m.MountPath+"="+string(v.EmptyDir.Medium)+v.EmptyDir.SizeLimit.String())
-			case v.EmptyDir != nil:
-				mounts = append(mounts, m.MountPath+"="+string(v.EmptyDir.Medium))
-			case m.ReadOnly:
-				mounts = append(mounts, m.MountPath+"="+v.PersistentVolumeClaim.ClaimName+":ro")
-			default:
-				mounts = append(mounts, m.MountPath+"="+v.PersistentVolumeClaim.ClaimName)
+		mount := m.MountPath + "="
+		if dir := volumes[m.Name].EmptyDir; dir != nil {
+			mount += string(dir.Medium)
+			if dir.SizeLimit != nil {
+				mount += dir.SizeLimit.String()
 			}
+		} else {
+			mount += volumes[m.Name].PersistentVolumeClaim.ClaimName
 		}
+		if m.ReadOnly {
+			mount += ":ro"
+		}
+		mounts = append(mounts, mount)
 	}
 	want := "/data=data /dev/shm=Memory64Mi /other=other:ro /run=Memory /scratch= /tmp=Memory1Mi /var/tmp=Memory"
 	if got := strings.Join(mounts, " "); got != want {
