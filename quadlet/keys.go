@@ -24,7 +24,7 @@ func Keys() []Key {
 	return []Key{
 		{
 			Name: "IdleTimeout", Type: "time span", Default: "2min",
-			Doc: "how long after the last connection the container stops; infinity never stops it",
+			Doc: "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
 			set: func(s *Spec, v string) (err error) { s.IdleTimeout, err = ParseSpan(v); return err },
 		},
 		{
