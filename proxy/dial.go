@@ -21,7 +21,7 @@ type socketSource interface {
 	// socket returns a descriptor of an address family and a kind, AF_INET and
 	// SOCK_STREAM for instance.
 	socket(family, kind int) (int, error)
-	// verify looks whether a connected socket has reached the container.
+	// verify looks whether a connected socket reaches the container.
 	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
 	refused()

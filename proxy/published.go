@@ -26,14 +26,16 @@ var errNotContainer = errors.New("a process on the host listens there, not the c
 //
 // A datagram needs no listener to arrive, so for UDP the kernel is asked which
 // socket of this namespace would get it if it were not for NAT. None, or one of
-// root's, is well: Podman keeps the port. Anybody else's is not. And if more
-// lies in that socket than when it was last asked about, then NAT has missed
-// what was sent in between.
+// root's, is well: Podman keeps the port for as long as the container runs.
+// Anybody else's is not. If it is another socket than the last time, or none any
+// more, it is another container, which the flows through NAT to the old one
+// never reach; and if more lies in it than the last time, NAT has missed what
+// was sent in between.
 type published struct {
 	ownNamespace
 	mu   sync.Mutex
 	diag int                // a sock_diag(7) socket
-	left map[uint16]leaving // what lies in the socket of a port
+	left map[uint16]leaving // what lay in the socket of a port the last time
 }
 
 // leaving is what nobody reads of a socket.
@@ -71,7 +73,7 @@ func (p *published) knows(l *listener) error {
 	return err
 }
 
-// verify is called with a connected socket, and for UDP once more when
+// verify is called with a connected socket, and for UDP again and again when
 // something was sent.
 func (p *published) verify(fd int) error {
 	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
@@ -92,22 +94,23 @@ func (p *published) verify(fd int) error {
 	}
 	s, known, err := p.find(ends)
 	switch {
-	case err != nil || !known:
+	case err != nil:
 		return err
-	case ends.network == UDP && (s.uid != 0 || p.swallows(ends.local.Port(), s.leaving)),
-		ends.network == TCP && s.state != unix.BPF_TCP_LISTEN && s.state != unix.BPF_TCP_TIME_WAIT:
+	case ends.network == UDP && (known && s.uid != 0 || p.changed(ends.local.Port(), s.leaving)),
+		ends.network == TCP && known && s.state != unix.BPF_TCP_LISTEN && s.state != unix.BPF_TCP_TIME_WAIT:
 		return errNotContainer
 	}
 	return nil
 }
 
-// swallows tells whether more lies in the socket than the last time.
-func (p *published) swallows(port uint16, now leaving) bool {
+// changed tells whether the port has another socket than the last time, or more
+// lies in it. now is zero if there is none.
+func (p *published) changed(port uint16, now leaving) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last, known := p.left[port]
+	last := p.left[port]
 	p.left[port] = now
-	return known && last.inode == now.inode && now.bytes > last.bytes
+	return last.inode != 0 && (now.inode != last.inode || now.bytes > last.bytes)
 }
 
 func (p *published) close() { unix.Close(p.diag) }

@@ -17,6 +17,10 @@ const (
 	// before an app that has not answered anybody yet is said to have taken it. The
 	// ICMP message comes at once, but who brings it may have to wait for a processor.
 	verdict = 10 * time.Millisecond
+	// verifyEvery is the time after which sockets that were connected to the app
+	// are looked at again. What is sent meanwhile to a container that is gone may
+	// be lost.
+	verifyEvery = 10 * time.Millisecond
 	// drainQuiet is how long no datagram may have come or gone before a proxy
 	// that is told to stop ends: nothing else says that an answer has been the
 	// last one.
@@ -54,6 +58,8 @@ type front struct {
 	way    int   // which of the target's addresses the app was found at
 	open   bool  // the app takes what it is sent
 	held   *held // what the app has to take first; the socket is not read meanwhile
+
+	verified time.Time // see front.verify
 }
 
 // held is a datagram that the app has not taken yet.
@@ -236,7 +242,10 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 	s := r.sessions.find(d.from, now)
 	var err error
 	if s != nil {
-		err = s.backend.sendDatagram(d.data)
+		err = f.verify(s, now)
+		if err == nil {
+			err = s.backend.sendDatagram(d.data)
+		}
 	} else if s, err = r.begin(f, d, f.way, now); err == nil {
 		r.keep(s)
 	}
@@ -250,6 +259,15 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 		r.missed(f, err)
 		r.hold(f, d, false, now)
 	}
+}
+
+// verify looks from time to time whether a session still reaches the container.
+func (f *front) verify(s *session, now time.Time) error {
+	if now.Sub(f.verified) < verifyEvery {
+		return nil
+	}
+	f.verified = now
+	return s.backend.control(f.target.source.verify)
 }
 
 // begin sends the first datagram of a client, from a socket of its own.

@@ -1,0 +1,63 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// UDPClient takes answers from the address that it asks only, and says each
+// thing once: nothing is sent again.
+type UDPClient struct {
+	net.Conn
+	h *Host
+}
+
+// DialUDP is a client of a port of the machine.
+func (h *Host) DialUDP(host string, port int) UDPClient {
+	h.Helper()
+	c, err := h.M.Dial(h.Context(), "udp", net.JoinHostPort(host, fmt.Sprint(port)))
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = c.Close() })
+	return UDPClient{c, h}
+}
+
+// Say sends a datagram.
+func (c UDPClient) Say(text string) {
+	c.h.Helper()
+	if _, err := c.Write([]byte(text)); err != nil {
+		c.h.Fatal(err)
+	}
+}
+
+// Hear is the next answer.
+func (c UDPClient) Hear() string {
+	c.h.Helper()
+	text, err := c.HearWithin(Patience)
+	if err != nil {
+		c.h.Fatalf("no answer: %v\n%s", err, c.h.LastJournal())
+	}
+	return text
+}
+
+// HearWithin is the next answer, if it comes in time.
+func (c UDPClient) HearWithin(limit time.Duration) (string, error) {
+	buf := make([]byte, 1<<16)
+	_ = c.SetReadDeadline(time.Now().Add(limit))
+	n, err := c.Read(buf)
+	return string(buf[:n]), err
+}
+
+// Tallied is an answer of "app -udp" to what was said: the start that gave it,
+// and which of that start's it is.
+func (c UDPClient) Tallied(said string) (id, number string) {
+	c.h.Helper()
+	words := strings.SplitN(c.Hear(), " ", 3)
+	if len(words) != 3 || words[2] != said {
+		c.h.Fatalf("the answer to %q is %q\n%s", said, words, c.h.LastJournal())
+	}
+	return words[0], words[1]
+}

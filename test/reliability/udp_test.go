@@ -1,0 +1,121 @@
+package reliability
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+)
+
+// Datagrams come at random moments around the idle time. Each is sent once and
+// answered once.
+func TestDatagramsAtIdleEdge(t *testing.T) {
+	const idle = 300 * time.Millisecond
+	rounds := 15
+	if *soak {
+		rounds = 300
+	}
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.App("app", "-udp :80", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout="+idle.String())
+		c := h.DialUDP("127.0.0.1", h.Port)
+		starts := make(map[string]bool)
+		for i := range rounds {
+			c.Say(fmt.Sprint(i))
+			id, _ := c.Tallied(fmt.Sprint(i))
+			starts[id] = true
+			time.Sleep(idle - 50*time.Millisecond + rand.N(200*time.Millisecond)) // the load, not a wait
+		}
+		t.Logf("%d starts for %d datagrams", len(starts), rounds)
+		h.Asleep()
+	})
+}
+
+// The container is killed under a client. What the client says to the next one is
+// answered by that, although its flow through NAT leads to the old one. A neighbour keeps the network, and with it those flows, as they are.
+func TestContainerKilledUnderDatagrams(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.App("app", "-udp :80", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=5s")
+		h.Must(t, "podman", "run", "--detach", "--rm", "--name=neighbour", "localhost/app", "-http", ":80")
+		c := h.DialUDP("127.0.0.1", h.Port)
+		c.Say("before")
+		first, _ := c.Tallied("before")
+		pid := containerPID(h)
+		h.Must(t, "kill", "-9", pid)
+		// As root, what comes while Podman takes the network down may be lost:
+		// the flow leads nowhere, and nobody is told.
+		h.Wait("there is another container", func() bool {
+			out, err := h.Session.Run(t.Context(), "podman", "inspect", "--format", "{{.State.Pid}}", "systemd-app")
+			now := strings.TrimSpace(out.Stdout)
+			return err == nil && now != "0" && now != pid
+		})
+		const n = 10
+		for i := range n {
+			c.Say(fmt.Sprint(i))
+		}
+		for i := range n {
+			if id, number := c.Tallied(fmt.Sprint(i)); id == first || number != fmt.Sprint(i+1) {
+				t.Errorf("datagram %d was number %s of %s", i, number, id)
+			}
+		}
+		h.Must(t, "podman", "kill", "neighbour")
+		h.Asleep()
+	})
+}
+
+// Another local user has the private port of a sleeping rootful container. It
+// is told nothing, and once it is gone the client who waits is answered.
+func TestPrivateDatagramsStolen(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if h.UserManager {
+			t.Skip("the user's containers have no port on the host")
+		}
+		h.App("app", "-udp :80", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s")
+		private := regexp.MustCompile(`=udp:(127\.0\.0\.1:\d+) `).FindStringSubmatch(h.Property("app-proxy.service", "ExecStart") + " ")
+		if private == nil {
+			t.Fatal("no private port")
+		}
+		thief := thiefOf(h, private[1])
+		c := h.DialUDP("127.0.0.1", h.Port)
+		c.Say("secret")
+		h.Wait("the container cannot start", func() bool { return contains(h, "app.service", "Failed to start") })
+		h.WaitState("app-proxy.service", "active")
+		h.Wait("the proxy has asked", func() bool {
+			return strings.Contains(h.Property("app-proxy.service", "StatusText"), "1 session open")
+		})
+		_ = thief.SetReadDeadline(time.Now().Add(time.Second)) // of what must not happen
+		buf := make([]byte, 100)
+		if n, _, err := thief.ReadFrom(buf); err == nil {
+			t.Errorf("the thief was told %q", buf[:n])
+		}
+		_ = thief.Close()
+		c.Tallied("secret")
+		h.Asleep()
+	})
+}
+
+// thiefOf is a UDP socket of the machine's user.
+func thiefOf(h *harness.Host, address string) *net.UDPConn {
+	h.Helper()
+	var c net.PacketConn
+	err := h.M.Network(func() (err error) {
+		c, err = net.ListenPacket("udp", address)
+		return err
+	})
+	if err != nil {
+		h.Fatal(err)
+	}
+	file, err := c.(*net.UDPConn).File()
+	if err == nil {
+		err = file.Chown(1000, 1000)
+		_ = file.Close()
+	}
+	if err != nil {
+		h.Fatal(err)
+	}
+	return c.(*net.UDPConn)
+}
