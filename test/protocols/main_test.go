@@ -36,6 +36,7 @@ func packages() []string {
 	return []string{
 		"postgresql-17", "redis-server", "exim4-daemon-light", "openssh-server", "openssh-client", "nginx",
 		"bash-static", // a shell for ssh
+		"nsd", "bind9-dnsutils",
 	}
 }
 
@@ -58,6 +59,7 @@ func TestProtocols(t *testing.T) {
 		{"smtp", servers, smtp},
 		{"ssh", servers, ssh},
 		{"nginx", servers, nginx},
+		{"dns", servers, dns},
 		{"websocket", "localhost/streams", webSocket},
 		{"events", "localhost/streams", serverSentEvents},
 		{"grpc", "localhost/streams", grpcStreams},
