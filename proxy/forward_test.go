@@ -326,3 +326,33 @@ func cpuTicks(t testing.TB, pid int) int {
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	return must(strconv.Atoi(fields[11]))(t) + must(strconv.Atoi(fields[12]))(t)
 }
+
+// Connections leave no descriptor, and what is much goes through pipes, which
+// are given back.
+func TestConnectionsLeaveNothing(t *testing.T) {
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	r := serve(t, config(front, addrOf(l)), front, nil)
+	open := func() int { return len(must(os.ReadDir("/proc/self/fd"))(t)) }
+	much := make([]byte, 4<<20)
+	before := 0
+	for i := range 20 {
+		c := connect(t, r.addr)
+		ask(t, c, "ping\n")
+		if i == 0 {
+			go c.Write(much)
+			must(io.ReadFull(c, make([]byte, len(much))))(t)
+		}
+		c.Close()
+		eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+		if i == 0 {
+			eventually(t, "pipes are given back", func() bool {
+				r.loops.pipes.mu.Lock()
+				defer r.loops.pipes.mu.Unlock()
+				return r.loops.pipes.count > 0 && len(r.loops.pipes.idle) == r.loops.pipes.count
+			})
+			before = open()
+		}
+	}
+	eventually(t, "no descriptor is left", func() bool { return open() <= before })
+}

@@ -183,6 +183,29 @@ func TestResetAtAcceptKeepsRequest(t *testing.T) {
 	ask(t, connect(t, r.addr), "request\n")
 }
 
+// That goes for each client until the app has answered one, also while it has
+// accepted one.
+func TestResetAtAcceptBesideASilentOne(t *testing.T) {
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.resetGrace = 2 * time.Second })
+	apps := accepted(t, l)
+	connect(t, r.addr)
+	silent := next(t, apps)
+	defer silent.Close()
+	c := connect(t, r.addr)
+	io.WriteString(c, "request\n")
+	a := next(t, apps)
+	a.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, _ := a.Read(make([]byte, 1)); n > 0 {
+		t.Error("the app was told at once")
+	}
+	resetConn(a)
+	a = next(t, apps)
+	io.WriteString(a, "220 ready\n")
+	expect(t, a, "request\n")
+	expect(t, c, "220 ready\n")
+}
+
 // What the client said stays with it until the app's kernel has taken it.
 func TestResetUnheardKeepsRequest(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
