@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -125,6 +126,56 @@ func upload(c io.ReadWriter, until time.Time) (int64, error) {
 		return 0, err
 	}
 	return strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+}
+
+// datagrams asks by UDP for a while, each client when it has its last answer,
+// and returns how many there were. A lost one is asked for again.
+func (p *peer) datagrams(n int, d time.Duration) (answers int, took time.Duration, err error) {
+	var clients []net.Conn
+	err = p.inNetwork(func() error {
+		for range n {
+			c, err := net.Dial("udp", p.addr(echoPort))
+			if err != nil {
+				return err
+			}
+			clients = append(clients, c)
+		}
+		return nil
+	})
+	defer func() {
+		for _, c := range clients {
+			_ = c.Close()
+		}
+	}()
+	if err != nil {
+		return 0, 0, err
+	}
+	start := time.Now()
+	counts := make([]int, n)
+	var all sync.WaitGroup
+	for i, c := range clients {
+		all.Go(func() {
+			var b [100]byte
+			for time.Since(start) < d {
+				_, err := c.Write(b[:])
+				if err == nil {
+					_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+					_, err = c.Read(b[:])
+				}
+				if err == nil {
+					counts[i]++
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, c := range counts {
+		answers += c
+	}
+	if answers == 0 {
+		err = errors.New("no datagram was answered")
+	}
+	return answers, time.Since(start), err
 }
 
 const (

@@ -25,6 +25,8 @@ const (
 	row999
 	rowCPURequests
 	rowCPUBulk
+	rowDatagrams
+	rowCPUDatagrams
 	rowMemory
 	rowIdle1000
 	rowIdleMany
@@ -47,27 +49,29 @@ const (
 // label is what is measured, and the unit.
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
-		rowRequests16:  {"small requests, 16 connections", "/s"},
-		rowRequests256: {"small requests, 256 connections", "/s"},
-		rowConnections: {"new connections", "/s"},
-		rowDownload1:   {"1 download", "GB/s"},
-		rowDownload4:   {"4 downloads", "GB/s"},
-		rowUpload1:     {"1 upload", "GB/s"},
-		rowUpload4:     {"4 uploads", "GB/s"},
-		rowMedian:      {"latency, median", "µs"},
-		row99:          {"latency, 99 %", "µs"},
-		row999:         {"latency, 99.9 %", "µs"},
-		rowCPURequests: {"CPU per 100,000 requests", "s"},
-		rowCPUBulk:     {"CPU per GB", "s"},
-		rowMemory:      {"memory, fresh", "KiB"},
-		rowIdle1000:    {"memory per idle connection of 1,000", "KiB"},
-		rowIdleMany:    {"memory per idle connection of 9,000", "KiB"},
-		rowBusy1000:    {"memory per connection of 1,000, busy", "KiB"},
-		rowBusyMany:    {"memory per connection of 9,000, busy", "KiB"},
-		rowAsleep:      {"processes while asleep", ""},
-		rowCold:        {"from nothing to the first answer", "ms"},
-		rowPodmanStart: {"from nothing, by podman run", "ms"},
-		rowUnitStart:   {"from nothing, by systemctl start", "ms"},
+		rowRequests16:   {"small requests, 16 connections", "/s"},
+		rowRequests256:  {"small requests, 256 connections", "/s"},
+		rowConnections:  {"new connections", "/s"},
+		rowDownload1:    {"1 download", "GB/s"},
+		rowDownload4:    {"4 downloads", "GB/s"},
+		rowUpload1:      {"1 upload", "GB/s"},
+		rowUpload4:      {"4 uploads", "GB/s"},
+		rowMedian:       {"latency, median", "µs"},
+		row99:           {"latency, 99 %", "µs"},
+		row999:          {"latency, 99.9 %", "µs"},
+		rowCPURequests:  {"CPU per 100,000 requests", "s"},
+		rowCPUBulk:      {"CPU per GB", "s"},
+		rowDatagrams:    {"datagrams there and back, 64 clients", "/s"},
+		rowCPUDatagrams: {"CPU per 100,000 datagrams there and back", "s"},
+		rowMemory:       {"memory, fresh", "KiB"},
+		rowIdle1000:     {"memory per idle connection of 1,000", "KiB"},
+		rowIdleMany:     {"memory per idle connection of 9,000", "KiB"},
+		rowBusy1000:     {"memory per connection of 1,000, busy", "KiB"},
+		rowBusyMany:     {"memory per connection of 9,000, busy", "KiB"},
+		rowAsleep:       {"processes while asleep", ""},
+		rowCold:         {"from nothing to the first answer", "ms"},
+		rowPodmanStart:  {"from nothing, by podman run", "ms"},
+		rowUnitStart:    {"from nothing, by systemctl start", "ms"},
 
 		stageJob:        {"systemd: connect → start of the container's unit", "ms"},
 		stageExec:       {"systemd: → podman runs", "ms"},
@@ -88,7 +92,7 @@ func (r row) unit() string { _, unit := r.label(); return unit }
 func trafficRows() []row {
 	return []row{
 		rowRequests16, rowRequests256, rowConnections, rowDownload1, rowDownload4, rowUpload1, rowUpload4,
-		rowMedian, row99, row999, rowCPURequests, rowCPUBulk,
+		rowMedian, row99, row999, rowCPURequests, rowCPUBulk, rowDatagrams, rowCPUDatagrams,
 	}
 }
 
@@ -128,7 +132,28 @@ func measures() []measure {
 		bulkOf(1, sinkPort, rowUpload1),
 		bulkOf(4, sinkPort, rowUpload4),
 		latencies,
+		datagramsOf64,
 	}
+}
+
+// datagramsOf64 are clients of UDP. Not every peer carries it.
+func datagramsOf64(_ context.Context, p *peer, d time.Duration) (sample, error) {
+	if p.name == proxyd || p.name == haproxy {
+		return nil, nil
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return nil, err
+	}
+	answers, took, err := p.datagrams(64, d)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.cpu()
+	return sample{
+		rowDatagrams:    float64(answers) / took.Seconds(),
+		rowCPUDatagrams: (after - before).Seconds() / float64(answers) * 1e5,
+	}, err
 }
 
 func requests256(ctx context.Context, p *peer, d time.Duration) (sample, error) {

@@ -23,6 +23,7 @@ const (
 	webPort    = 80 // nginx
 	sourcePort = 81 // sends without end
 	sinkPort   = 82 // takes everything
+	echoPort   = 83 // UDP, sends back
 )
 
 func appPorts() []int { return []int{webPort, sourcePort, sinkPort} }
@@ -91,6 +92,11 @@ func container(s *lab.Session, ports int, publish []int, lines ...string) string
 	return text + strings.Join(lines, "\n") + "\n"
 }
 
+// datagrams publishes the UDP port.
+func datagrams(s *lab.Session, ports int) string {
+	return fmt.Sprintf("PublishPort=127.0.0.1:%d:%d/udp", base(s)+ports+echoPort, echoPort)
+}
+
 // imageScript makes the app's image of the machine's own nginx and the
 // libraries that it loads.
 const imageScript = `set -eu
@@ -109,8 +115,8 @@ func declare(ctx context.Context, s *lab.Session) error {
 	}
 	unit := func(name string) string { return s.UnitDir + "/" + name }
 	files := map[string]string{
-		"plain.container": container(s, plainPorts, appPorts()),
-		"zero.container":  container(s, zeroPorts, appPorts(), "[ScaleToZero]", "IdleTimeout=infinity"),
+		"plain.container": container(s, plainPorts, appPorts(), datagrams(s, plainPorts)),
+		"zero.container":  container(s, zeroPorts, appPorts(), datagrams(s, zeroPorts), "[ScaleToZero]", "IdleTimeout=infinity"),
 		"cold.container":  container(s, coldPort, []int{webPort}, "[ScaleToZero]", "IdleTimeout=infinity"),
 		"warm.container":  container(s, coldPort+1, []int{webPort}),
 
@@ -160,7 +166,8 @@ func streamConfig(s *lab.Session) string {
 		text += fmt.Sprintf(" server { listen 127.0.0.1:%d; proxy_pass 127.0.0.1:%d; }\n",
 			base(s)+streamPorts+port, base(s)+plainPorts+port)
 	}
-	return text + "}\n"
+	return text + fmt.Sprintf(" server { listen 127.0.0.1:%d udp; proxy_pass 127.0.0.1:%d; }\n}\n",
+		base(s)+streamPorts+echoPort, base(s)+plainPorts+echoPort)
 }
 
 // until asks for a condition until it holds, for 20 s at most.

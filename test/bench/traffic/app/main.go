@@ -1,5 +1,5 @@
 // Command app is what the containers of the benchmark run: nginx, which answers small requests on port 80,
-// and beside it a server that sends without end on port 81 and one that takes everything on port 82.
+// and beside it a server that sends without end on port 81 one that takes everything on port 82, and one that sends datagrams back on port 83.
 package main
 
 import (
@@ -24,6 +24,7 @@ func main() {
 	}
 	go serve(":81", source)
 	go serve(":82", sink)
+	go echo(":83")
 	// Process 1 of a pid namespace has no default action for it (pid_namespaces(7)).
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
@@ -32,6 +33,21 @@ func main() {
 		_ = nginx.Process.Signal(syscall.SIGTERM)
 	}()
 	_ = nginx.Wait() // however it ended, there is nothing more to do
+}
+
+// echo sends each datagram back.
+func echo(address string) {
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for b := make([]byte, 1<<16); ; {
+		n, from, err := c.(*net.UDPConn).ReadFromUDPAddrPort(b)
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, _ = c.(*net.UDPConn).WriteToUDPAddrPort(b[:n], from)
+	}
 }
 
 func serve(address string, handle func(net.Conn)) {
