@@ -2,24 +2,37 @@
 
 DESTDIR ?=
 PREFIX  ?= /usr
+VERSION ?= 0.1.0
 GO      ?= go
 
 LIBEXEC  = $(DESTDIR)$(PREFIX)/libexec/zerolet
 UNITLIB  = $(DESTDIR)$(PREFIX)/lib/systemd
+MAN      = $(DESTDIR)$(PREFIX)/share/man
 BINS     = bin/zerolet bin/zerolet-generator bin/zerolet-proxy
-SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') go.mod go.sum
+PAGES    = bin/man/zerolet.1 bin/man/zerolet.container.5 bin/man/zerolet-generator.8 bin/man/zerolet-proxy.8
+# Tools of the build have a module of their own. A distribution sets MD2MAN=go-md2man.
+TOOL     = $(GO) tool -modfile=$(CURDIR)/packaging/tools/go.mod
+MD2MAN  ?= $(TOOL) go-md2man
+SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build install test lint lab demo golden fuzz bench soak clean
+.PHONY: help build install package test lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: $(BINS) ## build the three programs into bin/
+build: $(BINS) $(PAGES) ## build the three programs and their manual pages into bin/
 
 # Static programs run in any image; -trimpath keeps the builder's paths out.
 bin/%: $(SOURCES)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/$*
+
+bin/man/zerolet.1 bin/man/zerolet.container.5: bin/man/%: cmd/zerolet/%.md
+bin/man/zerolet-generator.8: bin/man/%: cmd/zerolet-generator/%.md
+bin/man/zerolet-proxy.8: bin/man/%: cmd/zerolet-proxy/%.md
+$(PAGES):
+	@mkdir -p bin/man
+	$(MD2MAN) -in $< -out $@
 
 install: build ## install below DESTDIR and PREFIX (default /usr)
 	install -D -m 0755 -t $(LIBEXEC) bin/zerolet-generator bin/zerolet-proxy
@@ -27,6 +40,20 @@ install: build ## install below DESTDIR and PREFIX (default /usr)
 	install -d $(UNITLIB)/system-generators $(UNITLIB)/user-generators
 	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/system-generators/zerolet-system-generator
 	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/user-generators/zerolet-user-generator
+	for page in $(PAGES); do install -D -m 0644 -t $(MAN)/man$${page##*.} $$page; done
+	install -D -m 0644 packaging/completion/zerolet.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zerolet
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions packaging/completion/_zerolet
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d packaging/completion/zerolet.fish
+
+package: ## make dist/*.deb and dist/*.rpm
+	rm -rf dist/root && mkdir -p dist
+	$(MAKE) install DESTDIR=$(CURDIR)/dist/root PREFIX=/usr
+	find dist/root/usr/share/man -type f -exec gzip -9n {} +
+	printf 'zerolet (%s) unstable; urgency=low\n\n  * See https://github.com/zerolet/zerolet/releases\n\n -- zerolet maintainers <maintainers@zerolet.invalid>  %s\n' \
+		$(VERSION) "$$(git log -1 --format=%aD 2>/dev/null || date -R)" | gzip -9n >dist/changelog.gz
+	for kind in deb rpm; do \
+		VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) ROOT=dist/root $(TOOL) nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist || exit 1; \
+	done
 
 test: ## run every test, the lab's included (as root; installs what it needs)
 	$(GO) test ./...

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
@@ -42,13 +43,14 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	if err := c.announce(plan, changes); err != nil || c.dryRun {
 		return verdict(plan.Search, plan.All()), err
 	}
+	began := c.clock()
 	if _, err := c.systemd().Control(ctx, "daemon-reload"); err != nil {
 		return exitFailure, c.unreachable(err)
 	}
 	status := verdict(plan.Search, plan.All())
 	for _, change := range changes {
 		for _, args := range change.after {
-			if err := c.control(ctx, args...); err != nil {
+			if err := c.control(ctx, began, args...); err != nil {
 				c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", change.name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
 				status = exitError
 				break
@@ -58,14 +60,18 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	return status, nil
 }
 
-// control runs systemctl, and calls a failed job by its cause.
-func (c *call) control(ctx context.Context, args ...string) error {
+// control runs systemctl, and calls a failed job by its cause, which is after
+// since in the journal.
+func (c *call) control(ctx context.Context, since time.Time, args ...string) error {
 	_, err := c.systemd().Control(ctx, args...)
 	if err == nil || args[0] != "start" && args[0] != "restart" {
 		return err
 	}
-	if why, e := c.lastWords(ctx, args[len(args)-1]); e == nil && why != "" {
-		return errors.New(why)
+	for range 20 { // the journal may come a moment later
+		if why, e := c.lastWords(ctx, args[len(args)-1], since); e == nil && why != "" {
+			return errors.New(why)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	return err
 }
@@ -120,9 +126,11 @@ func gone(s *service) change {
 	if n := s.connections(); n > 0 {
 		text += fmt.Sprintf(" (%s open)", plural(n, "connection"))
 	}
-	stop := []string{"stop", "--", s.name + "-proxy.socket", s.name + "-proxy.service"}
-	if s.container.Is("active", "activating", "reloading") {
-		stop = append(stop, s.name+".service")
+	stop := []string{"stop", "--"}
+	for suffix, unit := range map[string]systemd.Unit{"-proxy.socket": s.socket, "-proxy.service": s.proxy, ".service": s.container} {
+		if unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
+			stop = append(stop, s.name+suffix)
+		}
 	}
 	return change{"-", s.name, text, [][]string{stop}}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -37,4 +38,23 @@ func dependencyKeys() string {
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// zerolet.container(5) has the same keys.
+func TestManualKeys(t *testing.T) {
+	const path, start, end = "zerolet.container.5.md", "<!-- keys: go test ./cmd/zerolet -update -->\n", "<!-- end -->"
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(page), start)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatal("no place for the keys")
+	}
+	var b strings.Builder
+	for _, k := range quadlet.Keys() {
+		fmt.Fprintf(&b, "\n**%s=**\n:   %s, default %s: %s\n", k.Name, k.Type, cmp.Or(k.Default, "none"), k.Doc)
+	}
+	golden(t, path, before+start+b.String()+"\n"+end+after)
 }

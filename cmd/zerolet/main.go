@@ -103,6 +103,9 @@ func run(ctx context.Context, args []string, m machine, stdout, stderr io.Writer
 }
 
 func (c *call) do(ctx context.Context, args []string) (int, error) {
+	if len(args) > 1 && args[0] == "__complete" {
+		return exitOK, c.complete(ctx, args[1:])
+	}
 	verb, err := c.parse(args)
 	if err != nil {
 		return exitUsage, err

@@ -117,7 +117,7 @@ func (c *call) found(ctx context.Context) ([]*service, error) {
 			all = append(all, s)
 		}
 	}
-	return all, c.complete(ctx, all)
+	return all, c.fillIn(ctx, all)
 }
 
 // serviceOf is the name that a unit may belong to.
@@ -160,8 +160,8 @@ func (s *service) source() string {
 	return ""
 }
 
-// complete adds what the kernel and the journal know.
-func (c *call) complete(ctx context.Context, all []*service) error {
+// fillIn adds what the kernel and the journal know.
+func (c *call) fillIn(ctx context.Context, all []*service) error {
 	listening, err := listeningSockets(c.systemd())
 	if err != nil {
 		return err
@@ -221,6 +221,8 @@ func (s *service) state() state {
 	switch proxy, container := s.proxy, s.container; {
 	case s.refused(), container.Is("failed"), proxy.Is("failed"), proxy["SubState"] == "auto-restart":
 		return failing
+	case container.Is("deactivating") && container["Result"] != "success":
+		return failing
 	case container.Is("deactivating"):
 		return stopping
 	case container.Is("activating"), proxy.Is("activating"):
@@ -237,9 +239,11 @@ func (s *service) state() state {
 	return asleep
 }
 
-// trying is waking, or failing if an attempt has failed since the clients came.
+// trying is waking, or failing: the proxy runs once the container's first start
+// is over (After=), so if the container has not been active since, that failed.
 func (s *service) trying() state {
-	if s.proxy.Is("active") && s.container.Time("InactiveEnterTimestamp").After(s.proxy.Time("InactiveExitTimestamp")) {
+	if s.proxy.Is("active", "activating") && !s.container.Is("active", "reloading") &&
+		s.container.Time("ActiveExitTimestamp").Before(s.proxy.Time("InactiveExitTimestamp")) {
 		return failing
 	}
 	return waking
@@ -271,14 +275,20 @@ const (
 	endsAt     = "; ends at "
 )
 
-// connections are those that are open now, held ones included.
+// connections are those that are open now, held ones and UDP sessions included:
+// "2 connections and 1 session open, ...".
 func (s *service) connections() int {
-	number, _, _ := strings.Cut(s.proxy["StatusText"], " connection")
-	n, err := strconv.Atoi(number)
-	if err != nil || !s.proxy.Is("active", "deactivating") {
+	if !s.proxy.Is("active", "deactivating") {
 		return 0
 	}
-	return n
+	sum := 0
+	before, _, _ := strings.Cut(s.proxy["StatusText"], " open, ")
+	for part := range strings.SplitSeq(before, " and ") {
+		number, _, _ := strings.Cut(part, " ")
+		n, _ := strconv.Atoi(number) // 0 while the proxy has told nothing
+		sum += n
+	}
+	return sum
 }
 
 // reached tells whether a client has got through to the app since it started.
@@ -324,15 +334,15 @@ func (c *call) trouble(ctx context.Context, s *service) (string, error) {
 			return c.refusal(ctx, s)
 		}
 		if s.proxy.Is("failed") || s.proxy["SubState"] == "auto-restart" {
-			return c.lastWords(ctx, s.name+"-proxy.service")
+			return c.lastWords(ctx, s.name+"-proxy.service", time.Time{})
 		}
 		if s.container.Is("failed", "activating") || !s.failed.time.After(s.wake.time) {
-			return c.lastWords(ctx, s.name+".service")
+			return c.lastWords(ctx, s.name+".service", time.Time{})
 		}
 		return s.failed.text, nil
 	case deaf:
 		if s.socket.Is("failed", "activating") {
-			return c.lastWords(ctx, s.name+"-proxy.socket")
+			return c.lastWords(ctx, s.name+"-proxy.socket", time.Time{})
 		}
 	}
 	if len(s.deaf) > 0 && s.socket.Found() {
@@ -361,28 +371,31 @@ func (c *call) refusal(ctx context.Context, s *service) (string, error) {
 }
 
 // lastWords are what a unit's process said last before it failed, or, if it
-// said nothing, what systemd said first about that failure.
-func (c *call) lastWords(ctx context.Context, unit string) (string, error) {
+// said nothing, what systemd said first about that failure, since a time.
+func (c *call) lastWords(ctx context.Context, unit string, since time.Time) (string, error) {
 	m := c.systemd()
-	entries, err := m.Journal(ctx, systemd.Query{Last: 100, Match: [][]string{m.From(unit), m.Told(unit)}})
+	entries, err := m.Journal(ctx, systemd.Query{Since: since, Last: 100, Match: [][]string{m.From(unit), m.Told(unit)}})
 	if err != nil {
 		return "", err
 	}
 	var last, words, cause string
 	for _, e := range entries {
+		if e.Time().Before(since) { // --since= is about seconds
+			continue
+		}
 		switch text := strings.TrimSpace(e.Text("MESSAGE")); {
 		case e.Text("MESSAGE_ID") == systemd.Starting:
 			words, cause = "", ""
 		case e.Text("MESSAGE_ID") == systemd.Failed:
 			last = cmp.Or(words, cause, last)
 			words, cause = "", ""
-		case e.About() == "":
+		case e.About() == "" && e.Text("PODMAN_EVENT") == "": // an event is for machines
 			words = cmp.Or(text, words)
-		case isCause(e):
+		case e.About() != "" && isCause(e):
 			cause = cmp.Or(cause, text)
 		}
 	}
-	return last, nil
+	return cmp.Or(last, words, cause), nil // systemd may not have told the failure yet
 }
 
 // isCause tells whether a message of systemd's may say why a unit failed, and

@@ -40,8 +40,8 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 		if err != nil {
 			return false, err
 		}
-		if by != "" {
-			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, by), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.name)}
+		if len(by) > 0 {
+			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.name)}
 		}
 		return !now.container.Is("active", "deactivating", "activating"), nil
 	})
@@ -68,25 +68,21 @@ func (c *call) unused(ctx context.Context, s *service) error {
 	})
 }
 
-// heldBy is a unit other than the proxy that runs and keeps the container up.
-func (c *call) heldBy(ctx context.Context, s *service) (string, error) {
-	var others []string
+// heldBy are the units other than the proxy that run and keep the container up.
+func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
+	var others, held []string
 	for _, name := range s.container.Needs() {
 		if name != s.name+"-proxy.service" {
 			others = append(others, name)
 		}
 	}
 	units, err := c.systemd().Units(ctx, others...)
-	if err != nil {
-		return "", err
-	}
-	var held []string
-	for _, u := range units {
+	for i, u := range units {
 		if u.Is("active", "reloading", "activating") {
-			held = append(held, u["Id"])
+			held = append(held, others[i])
 		}
 	}
-	return strings.Join(held, ", "), nil
+	return held, err
 }
 
 func plural(n int, what string) string {

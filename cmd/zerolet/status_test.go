@@ -102,3 +102,16 @@ func TestTableIsPrintable(t *testing.T) {
 		t.Errorf("%v: %q", err, b.String())
 	}
 }
+
+// What the proxy tells of its clients, of either kind.
+func TestConnections(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 0, "0 connections open, 5 accepted, 0 B in": 0, "1 connection open, 1 accepted": 1,
+		"2 connections and 1 session open, 9 accepted, 1 kB in and out": 3,
+	} {
+		s := service{proxy: systemd.Unit{"ActiveState": "active", "StatusText": text}}
+		if got := s.connections(); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}

@@ -29,6 +29,8 @@ type options struct {
 	now    bool
 	force  bool
 	strict bool
+	since  string
+	svg    string
 }
 
 // verb is one of the commands.
@@ -61,10 +63,18 @@ func verbs() []verb {
 			jsonFlag(f, o)
 			f.BoolVar(&o.watch, "watch", false, "print it again every second")
 		}},
+		{name: "history", run: (*call).history, flags: func(f *flag.FlagSet, o *options) {
+			jsonFlag(f, o)
+			f.StringVar(&o.since, "since", "1d", "how far back")
+			f.StringVar(&o.svg, "svg", "", "draw it into a file, too")
+		}},
+		{name: "metrics", run: (*call).metrics},
 		{name: "wake", names: someName, run: (*call).wakeUp},
 		{name: "sleep", names: someName, run: (*call).sleep, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.force, "force", false, "also while connections are open")
 		}},
+		{name: "explain", run: (*call).explain},
+		{name: "doctor", names: noNames, run: (*call).doctor},
 		{name: "export", names: someName, run: (*call).export, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.strict, "strict", false, "leave out files with a warning, too")
 		}},
@@ -161,7 +171,7 @@ func section(name string) (string, error) {
 	text, _, _ = strings.Cut(text, end)
 	var b strings.Builder
 	for line := range strings.Lines(strings.Trim(text, "\n") + "\n") {
-		line = strings.NewReplacer("**", "", "`", "", `\`, "").Replace(line)
+		line = strings.NewReplacer("*", "", "`", "", `\`, "").Replace(line)
 		line = strings.Replace(line, ":   ", "    ", 1)
 		b.WriteString(strings.TrimPrefix(line, "    $ "))
 	}

@@ -45,6 +45,24 @@ func TestDocs(t *testing.T) {
 	for _, path := range append(docs, "../../README.md") {
 		inline(t, h, path)
 	}
+	manual(t, h)
+}
+
+// manual types the examples of the command's manual.
+func manual(t *testing.T, h *harness.Host) {
+	examples := regexp.MustCompile(`(?m)^    \$ (.*)$`).FindAllStringSubmatch(read(t, "../../cmd/zerolet/zerolet.1.md"), -1)
+	if len(examples) < 10 {
+		t.Errorf("only %d examples in the manual", len(examples))
+	}
+	for _, match := range examples {
+		line := match[1]
+		if strings.Contains(line, "--watch") { // until somebody ends it
+			line = "timeout --preserve-status 2 " + line
+		}
+		if out, err := h.Session.Run(t.Context(), "sh", "-c", line); err != nil {
+			t.Errorf("%s: %v\n%s%s", line, err, out.Stdout, out.Stderr)
+		}
+	}
 }
 
 // outgrowing moves the service of docs/outgrowing.md as far as that goes without

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// finding is something that is not well, and the command that mends it.
+type finding struct {
+	what string
+	mend string
+}
+
+// doctor looks for what keeps services from waking.
+func (c *call) doctor(ctx context.Context) (int, error) {
+	var found []finding
+	for _, check := range []func(context.Context) []finding{c.doctorManager, c.doctorPodman, c.doctorGenerator, c.doctorLinger} {
+		found = append(found, check(ctx)...)
+	}
+	services, err := c.doctorServices(ctx)
+	found = append(found, services...)
+	for _, f := range found {
+		if err := c.printf("%s\n    mend: %s\n", quadlet.Printable(f.what), quadlet.Printable(f.mend)); err != nil {
+			return exitFailure, err
+		}
+	}
+	switch {
+	case err != nil:
+		return exitFailure, err
+	case len(found) > 0:
+		return exitError, nil
+	}
+	return exitOK, c.printf("all is well\n")
+}
+
+func (c *call) doctorManager(ctx context.Context) []finding {
+	const oldest = 249 // Upholds= (systemd.unit(5))
+	version, err := c.systemd().Version(ctx)
+	if err == nil && version < oldest {
+		return []finding{{fmt.Sprintf("systemd %d is too old: zerolet needs %d", version, oldest), "install a newer release of the distribution"}}
+	}
+	return nil
+}
+
+func (c *call) doctorPodman(ctx context.Context) []finding {
+	const hint = "apt install podman, or dnf install podman"
+	out, err := exec.CommandContext(ctx, "podman", "--version").Output()
+	if err != nil {
+		return []finding{{fmt.Sprintf("podman does not run: %v", err), hint}}
+	}
+	major, minor, ok := podmanVersion(string(out))
+	switch {
+	case !ok:
+		return []finding{{fmt.Sprintf("podman tells no version: %q", strings.TrimSpace(string(out))), hint}}
+	case major < 4 || major == 4 && minor < 3:
+		return []finding{{fmt.Sprintf("podman %d.%d is too old: zerolet needs 4.3", major, minor), "install a newer release of the distribution"}}
+	case c.quadlet == "" && (major > 4 || minor >= 4):
+		return []finding{{
+			"podman's Quadlet is missing: the one that is built into zerolet converts the files, and those that are not scaled get no unit",
+			"apt install --reinstall podman, or dnf reinstall podman",
+		}}
+	}
+	if _, err := exec.LookPath("nsenter"); err != nil && c.manager == quadlet.User {
+		return []finding{{"nsenter is missing: rootless containers cannot be reached", "apt install util-linux, or dnf install util-linux-core"}}
+	}
+	return nil
+}
+
+func podmanVersion(text string) (major, minor int, ok bool) {
+	match := regexp.MustCompile(`version (\d+)\.(\d+)`).FindStringSubmatch(text)
+	if match == nil {
+		return 0, 0, false
+	}
+	major, _ = strconv.Atoi(match[1])
+	minor, _ = strconv.Atoi(match[2])
+	return major, minor, true
+}
+
+// doctorGenerator finds the generator where systemd looks for it
+// (systemd.generator(7)), and runs it as systemd does.
+func (c *call) doctorGenerator(ctx context.Context) []finding {
+	kind := c.manager.String()
+	name := "zerolet-" + kind + "-generator"
+	for _, dir := range []string{"/run/systemd", "/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"} {
+		path := filepath.Join(dir, kind+"-generators", name)
+		if _, err := os.Lstat(path); err == nil {
+			return c.tryGenerator(ctx, path)
+		}
+	}
+	return []finding{{"the generator is not installed: systemd makes no units of the files", fmt.Sprintf("ln -s %s /usr/lib/systemd/%s-generators/%s",
+		filepath.Join(c.prefix, "libexec/zerolet/zerolet-generator"), kind, name)}}
+}
+
+func (c *call) tryGenerator(ctx context.Context, path string) []finding {
+	if target, err := filepath.EvalSymlinks(path); err == nil && target == os.DevNull {
+		return []finding{{"the generator is masked", "rm " + path}}
+	}
+	tmp, err := os.MkdirTemp("", "zerolet-doctor-")
+	if err != nil {
+		return []finding{{err.Error(), "make room in " + os.TempDir()}}
+	}
+	defer os.RemoveAll(tmp)
+	args := []string{filepath.Join(tmp, "normal"), filepath.Join(tmp, "early"), filepath.Join(tmp, "late")}
+	for _, dir := range args {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return []finding{{err.Error(), "make room in " + os.TempDir()}}
+		}
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err == nil || errors.As(err, &exit) && exit.ExitCode() == 1 { // 1: a file has an error, which is told by itself
+		return nil
+	}
+	return []finding{{fmt.Sprintf("the generator %s does not run: %v", path, err), "install zerolet again"}}
+}
+
+// doctorLinger: a user's manager ends with the last session, and the sockets
+// with it.
+func (c *call) doctorLinger(context.Context) []finding {
+	u, err := user.LookupId(strconv.Itoa(c.uid))
+	if c.manager != quadlet.User || err != nil {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", u.Username)); err == nil {
+		return nil
+	}
+	return []finding{{"nobody listens after you have logged out: your user does not linger", "loginctl enable-linger " + u.Username}}
+}
+
+// doctorServices looks at every file and every service.
+func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
+	var found []finding
+	plan := c.planOf(ctx)
+	units := plan.Units(c.layout())
+	for _, d := range plan.All() {
+		if d.Severity == quadlet.Error {
+			found = append(found, finding{fmt.Sprintf("%s: %s", d.Pos, d.Message), "edit the file: " + d.Hint})
+		}
+	}
+	services, err := c.found(ctx)
+	if err != nil {
+		return found, err
+	}
+	for _, e := range plan.Endpoints {
+		if !e.Refused() {
+			i := slices.IndexFunc(services, func(s *service) bool { return s.name == e.Spec.Unit })
+			if !e.Spec.Dependency() && (i < 0 || len(services[i].changed(units)) > 0) {
+				found = append(found, finding{e.Spec.Unit + ": systemd does not know the file as it is now", c.mendApply()})
+			}
+			found = append(found, c.doctorImage(ctx, e)...)
+		}
+	}
+	for _, s := range services {
+		more, err := c.doctorService(ctx, s)
+		if err != nil {
+			return found, err
+		}
+		found = append(found, more...)
+	}
+	return found, nil
+}
+
+func (c *call) mendApply() string { return fmt.Sprintf("zerolet apply --%s", c.manager) }
+
+// doctorImage: Podman prunes the image of a container that sleeps.
+func (c *call) doctorImage(ctx context.Context, e *generator.Endpoint) []finding {
+	image, ok := e.Spec.File.Last("Container", "Image")
+	if !ok || strings.HasSuffix(image.Value, ".image") || strings.HasSuffix(image.Value, ".build") || strings.ContainsAny(image.Value, "%$") {
+		return nil
+	}
+	err := exec.CommandContext(ctx, "podman", "image", "exists", image.Value).Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 { // podman-image-exists(1)
+		return nil
+	}
+	return []finding{{fmt.Sprintf("%s: the image %s is not there: the next wake has to pull it", e.Spec.Unit, image.Value), "podman pull " + image.Value}}
+}
+
+func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error) {
+	if s.refused() {
+		return nil, nil // told with its file
+	}
+	trouble, err := c.trouble(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	scope := ""
+	if c.manager == quadlet.User {
+		scope = "--user "
+	}
+	socket := s.name + "-proxy.socket"
+	switch {
+	case s.orphan(), len(s.deaf) > 0 && s.socket.Is("active"):
+		return []finding{{s.name + ": " + trouble, c.mendApply()}}, nil
+	case strings.Contains(trouble, "Address already in use"):
+		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}, nil
+	case s.socket["LoadState"] == "masked":
+		return []finding{{s.name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}, nil
+	case s.socket.Is("failed"):
+		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), c.mendApply()}}, nil
+	case !s.socket.Is("active"):
+		return []finding{{s.name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}, nil
+	case s.state() == failing:
+		return []finding{{fmt.Sprintf("%s: could not be woken: %s", s.name, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.name)}}, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// explain tells what was made of a file, from which of its lines, and what
+// follows from that.
+func (c *call) explain(ctx context.Context) (int, error) {
+	plan, units, err := c.plan(ctx)
+	if err != nil {
+		return exitUsage, err
+	}
+	for _, d := range plan.All() {
+		c.stderr.print(d)
+	}
+	all := *c
+	all.names = nil
+	running, err := all.services(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	for i, e := range plan.Endpoints {
+		if e.Refused() {
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(c.stdout)
+		}
+		s := &service{name: e.Spec.Unit}
+		if at := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); at >= 0 {
+			s = running[at]
+		}
+		if err := c.explainOne(ctx, e, s, units); err != nil {
+			return exitFailure, err
+		}
+	}
+	return verdict(plan.Search, plan.All()), nil
+}
+
+func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service, units []generator.Unit) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s is made of\n", e.Spec.Unit)
+	for _, path := range files(e.Spec.File) {
+		fmt.Fprintf(&b, "  %s\n", path)
+	}
+	fmt.Fprintf(&b, "\nunits (zerolet render --%s %s prints them):\n", c.manager, e.Spec.Unit)
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, u := range units {
+		if u.Source == e.Spec.File.Path {
+			fmt.Fprintf(table, "  %s\t%s\n", filepath.Join(u.Priority.String(), u.Name), role(e, u))
+		}
+	}
+	_ = table.Flush() // into memory
+
+	fmt.Fprintf(&b, "\nwhat happens:\n")
+	table = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	if e.Spec.Dependency() {
+		fmt.Fprintf(table, "  %s\n", wakesAndSleeps(e))
+		_ = table.Flush() // into memory
+		return c.printf("%s", b.String())
+	}
+	for _, f := range e.Forwards {
+		fmt.Fprintf(table, "  listens on %s, which leads to %s\t%s\n", f, leadsTo(f), line(f.Listen.Pos))
+	}
+	fmt.Fprintf(table, "  the first client starts %s.service; each is held until the app accepts, at most %s\t%s\n",
+		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec.File, "StartTimeout"))
+	fmt.Fprintf(table, "  %s\t%s\n", stops(e), origin(e.Spec.File, "IdleTimeout"))
+	for _, p := range e.Spec.Published {
+		fmt.Fprintf(table, "  %s stays published by Podman and is no use\t%s\n", p.Value, line(p.Pos))
+	}
+	if !e.Spec.AutoStart {
+		fmt.Fprintf(table, "  nothing starts the socket but [Install] or a person\t%s\n", origin(e.Spec.File, "AutoStart"))
+	}
+	_ = table.Flush() // into memory
+
+	held, err := c.heldBy(ctx, s)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
+	fmt.Fprintf(&b, "  every open connection: %d now\n", s.connections())
+	for _, name := range s.container.Needs() {
+		if name != s.name+"-proxy.service" {
+			fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
+		}
+	}
+	if at := s.sleepsAt(); !at.IsZero() {
+		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
+	}
+	if len(s.changed(units)) > 0 || !s.socket.Found() {
+		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
+	}
+	return c.printf("%s", b.String())
+}
+
+// files are the .container file and the drop-ins that say something.
+func files(f *quadlet.File) []string {
+	paths := []string{quadlet.Printable(f.Path)}
+	for _, e := range f.Entries {
+		if path := quadlet.Printable(e.Pos.File); !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func role(e *generator.Endpoint, u generator.Unit) string {
+	switch name := e.Spec.Unit; {
+	case u.Link == "/dev/null":
+		return "keeps [Install] from starting the container"
+	case u.Link != "":
+		return "[Install], for the socket"
+	case u.Name == name+"-proxy.socket":
+		return "listens while nothing runs"
+	case u.Name == name+"-proxy.service":
+		return "zerolet-proxy: holds clients and forwards them"
+	case u.Name == name+".service":
+		return "the container, up while it is needed"
+	}
+	return "brings the socket up at reload and boot"
+}
+
+func leadsTo(f generator.Forward) string {
+	if f.Listen.ContainerPath != "" {
+		return f.Listen.ContainerPath
+	}
+	if f.Listen.ContainerPort != f.Target.Port() {
+		return fmt.Sprintf("the container's port %d through %s", f.Listen.ContainerPort, f.Target)
+	}
+	return fmt.Sprintf("the container's port %d", f.Listen.ContainerPort)
+}
+
+// origin is the line that sets a key, or says that none does.
+func origin(f *quadlet.File, key string) string {
+	for _, section := range []string{"ScaleToZero", "X-ScaleToZero"} {
+		if e, ok := f.Last(section, key); ok {
+			return line(e.Pos)
+		}
+	}
+	return "default of " + key + "="
+}
+
+func line(p quadlet.Pos) string {
+	return fmt.Sprintf("%s:%d", quadlet.Printable(filepath.Base(p.File)), p.Line)
+}

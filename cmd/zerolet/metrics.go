@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// metrics prints the services in OpenMetrics text
+// (https://prometheus.io/docs/specs/om/open_metrics_spec/), which the text
+// file collector of Prometheus' node exporter reads, too.
+func (c *call) metrics(ctx context.Context) (int, error) {
+	services, err := c.services(ctx)
+	if err != nil {
+		return exitFailure, err
+	}
+	all, err := c.past(ctx, services, time.Time{})
+	if err != nil {
+		return exitFailure, err
+	}
+	var b bytes.Buffer
+	family := func(name, kind, help string, samples func(i int, labels string)) {
+		fmt.Fprintf(&b, "# HELP zerolet_%s %s\n# TYPE zerolet_%[1]s %[3]s\n", name, help, kind)
+		for i, s := range services {
+			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.name)))
+		}
+	}
+	gauge := func(name, help string, value func(s *service) int) {
+		family(name, "gauge", help, func(i int, labels string) {
+			fmt.Fprintf(&b, "zerolet_%s{%s} %d\n", name, labels, value(services[i]))
+		})
+	}
+	counter := func(name, help string, value func(p *past) float64) {
+		family(name, "counter", help, func(i int, labels string) {
+			fmt.Fprintf(&b, "zerolet_%s_total{%s} %g\n", name, labels, value(all[i]))
+		})
+	}
+	gauge("listening", "Whether every socket listens.", func(s *service) int { return number(s.socket.Is("active") && len(s.deaf) == 0) })
+	gauge("awake", "Whether the container runs.", func(s *service) int { return number(s.container.Is("active")) })
+	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service) int { return number(s.state() == failing) })
+	gauge("connections", "Connections that are open.", (*service).connections)
+	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *past) float64 { return p.ran().Seconds() })
+	counter("turned_away", "Records of clients that got no answer.", func(p *past) float64 { return float64(p.Failures) })
+	family("cold_start_seconds", "summary", "From the start of the container until the first client was let through.", func(i int, labels string) {
+		sum := 0.0
+		for _, w := range all[i].Wakes {
+			sum += w.Seconds
+		}
+		for _, q := range []float64{0.5, 0.99} {
+			fmt.Fprintf(&b, "zerolet_cold_start_seconds{%s,quantile=\"%g\"} %g\n", labels, q, all[i].quantile(q))
+		}
+		fmt.Fprintf(&b, "zerolet_cold_start_seconds_sum{%s} %g\nzerolet_cold_start_seconds_count{%[1]s} %[3]d\n", labels, sum, len(all[i].Wakes))
+	})
+	b.WriteString("# EOF\n")
+	return exitOK, c.printf("%s", b.Bytes())
+}
+
+func number(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
