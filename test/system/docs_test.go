@@ -46,6 +46,7 @@ func TestDocs(t *testing.T) {
 		inline(t, h, path)
 	}
 	manual(t, h)
+	h.Must(t, "sh", "-c", strings.TrimPrefix(strings.TrimSpace(between(t, read(t, "../../docs/recipes.md"), "```console\n", "```")), "$ "))
 }
 
 // manual types the examples of the command's manual.
