@@ -209,6 +209,27 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 	}
 }
 
+// checkNetworks refuses rootful containers that have no IPv4 address: Podman
+// publishes for the proxy on 127.0.0.1, and the kernel routes no packet from
+// [::1] to a bridge.
+func (p *Plan) checkNetworks(networks []*quadlet.File) {
+	ipv6Only := make(map[string]bool)
+	for _, f := range networks {
+		ipv6Only[f.Name()] = f.IPv6Only()
+	}
+	for _, e := range p.Endpoints {
+		named := e.Spec.File.All("Container", "Network")
+		with4 := slices.ContainsFunc(named, func(n quadlet.Entry) bool {
+			name, _, _ := strings.Cut(n.Value, ":")
+			return !ipv6Only[name]
+		})
+		if e.published() && len(named) > 0 && !with4 {
+			e.Diagnostics.Errorf(named[0].Pos, "give the network an IPv4 subnet, too, or run the container in a user manager",
+				"a rootful container with IPv6 alone has no port that the proxy can reach")
+		}
+	}
+}
+
 func publishPorts(f *quadlet.File) []quadlet.Published {
 	var out []quadlet.Published
 	for _, e := range f.All("Container", "PublishPort") {

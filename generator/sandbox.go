@@ -111,7 +111,7 @@ func systemSandbox() [][2]string {
 // (tried on systemd 257).
 func userSandbox() [][2]string {
 	return [][2]string{
-		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"},
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"}, // rtnetlink(7): the container's addresses
 		{"SystemCallFilter", "@system-service setns"},
 		{"SystemCallFilter", noListen},
 		{"KeyringMode", "private"}, // the system manager's default

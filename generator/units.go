@@ -81,13 +81,20 @@ func (e *Endpoint) link(name string, p Priority, target string) Unit {
 // socket holds the ports while nothing runs.
 func (e *Endpoint) socket() Unit {
 	s := section("Socket")
-	ipv6Only := false
+	ipv6Only := slices.ContainsFunc(e.Forwards, func(f Forward) bool {
+		return f.Listen.Host.Is6() && f.Listen.Host.IsUnspecified()
+	})
 	for _, f := range e.Forwards {
+		if ipv6Only && f.bare() {
+			add(s, f.listenKey(), netip.AddrPortFrom(netip.IPv4Unspecified(), f.Listen.HostPort).String())
+			add(s, f.listenKey(), f.bound().String())
+			continue
+		}
 		add(s, f.listenKey(), f.listenValue())
-		ipv6Only = ipv6Only || f.Listen.Host.Is6() && f.Listen.Host.IsUnspecified()
 	}
 	if ipv6Only {
-		// "[::]:80" beside "0.0.0.0:80": each its own family, as Podman publishes them.
+		// "[::]:80" is IPv6 alone, as Podman publishes it. This is about all
+		// sockets of the unit, so that a bare port becomes two.
 		add(s, "BindIPv6Only", "ipv6-only")
 	}
 	if slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.Host.IsValid() && !f.Listen.Host.IsUnspecified() }) {
@@ -139,11 +146,14 @@ func (f Forward) listenValue() string {
 	switch {
 	case f.Listen.HostPath != "":
 		return oneLine(f.Listen.HostPath)
-	case !f.Listen.Host.IsValid():
+	case f.bare():
 		return fmt.Sprint(f.Listen.HostPort)
 	}
 	return f.bound().String()
 }
+
+// bare tells whether the public side is a port of every address.
+func (f Forward) bare() bool { return f.Listen.HostPath == "" && !f.Listen.Host.IsValid() }
 
 // String is the public side as it is told to a person.
 func (f Forward) String() string {

@@ -21,6 +21,9 @@ type socketSource interface {
 	// socket returns a descriptor of an address family and a kind, AF_INET and
 	// SOCK_STREAM for instance.
 	socket(family, kind int) (int, error)
+	// own are the container's addresses but for loopback, where only the
+	// container can be reached.
+	own() []netip.Addr
 	// verify looks whether a connected socket reaches the container.
 	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
@@ -37,9 +40,10 @@ func (ownNamespace) socket(family, kind int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) verify(int) error { return nil }
-func (ownNamespace) refused()         {}
-func (ownNamespace) close()           {}
+func (ownNamespace) own() []netip.Addr { return nil }
+func (ownNamespace) verify(int) error  { return nil }
+func (ownNamespace) refused()          {}
+func (ownNamespace) close()            {}
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
@@ -52,10 +56,22 @@ func targetAddrs(target Address, inside bool) []Address {
 	return addrs
 }
 
-// dial tries each address once. The error is the first one: the others may be
-// of a family that is not there.
+// dial tries each address once, then the container's own: an app may listen on
+// that alone. The error is the first one: the others may be of a family that is
+// not there.
 func dial(source socketSource, addrs []Address) (*socket, error) {
-	var first error
+	s, first := dialEach(source, addrs)
+	if first == nil {
+		return s, nil
+	}
+	if s, err := dialEach(source, ownAddrs(source, addrs[0])); s != nil {
+		return s, err
+	}
+	source.refused()
+	return nil, first
+}
+
+func dialEach(source socketSource, addrs []Address) (_ *socket, first error) {
 	for _, addr := range addrs {
 		s, err := dialOne(source, addr)
 		if err == nil {
@@ -65,8 +81,20 @@ func dial(source socketSource, addrs []Address) (*socket, error) {
 			first = err
 		}
 	}
-	source.refused()
 	return nil, first
+}
+
+// ownAddrs are the container's own addresses with the port of a target.
+func ownAddrs(source socketSource, target Address) []Address {
+	if target.Network == Unix {
+		return nil
+	}
+	var addrs []Address
+	for _, ip := range source.own() {
+		target.IP = netip.AddrPortFrom(ip, target.IP.Port())
+		addrs = append(addrs, target)
+	}
+	return addrs
 }
 
 func dialOne(source socketSource, addr Address) (*socket, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -28,6 +29,8 @@ const HelperArg = "--netns-helper"
 const (
 	// batch is how many sockets the helper makes for one request.
 	batch = 16
+	// most is how many addresses of a container are tried.
+	most = 16
 	// helperTimeout bounds the start of a helper and each answer.
 	helperTimeout = 5 * time.Second
 	// helperGrace is how long a helper may take to end.
@@ -82,6 +85,20 @@ func (n *containerNamespace) socket(family, kind int) (int, error) {
 		err = n.broken(err)
 	}
 	return fd, err
+}
+
+// own asks the helper once: a container has its addresses before it starts.
+func (n *containerNamespace) own() []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.helper == nil {
+		return nil
+	}
+	addrs, err := n.helper.addresses()
+	if err != nil {
+		_ = n.broken(err) // the next dial says so
+	}
+	return addrs
 }
 
 // verify has nothing to find: in the namespace there is but the container.
@@ -291,11 +308,16 @@ type helper struct {
 	stderr    bytes.Buffer
 	conn      *net.UnixConn
 	spare     map[socketKind][]int // sockets not used yet
+	asked     bool                 // for the addresses
+	addrs     []netip.Addr
 }
 
 // socketKind is what the helper is asked for: AF_INET and SOCK_STREAM for
 // instance.
 type socketKind struct{ family, kind byte }
+
+// askAddresses is a request that is not for sockets: no family has that number.
+const askAddresses = unix.AF_UNSPEC
 
 // startHelper starts one in the container's namespaces. It takes over c unless
 // it fails. Whether nsenter could enter shows with the first request.
@@ -373,27 +395,12 @@ func (h *helper) socket(k socketKind) (int, error) {
 	return fd, nil
 }
 
-// request is two bytes, family and kind. The answer is an errno and the
-// sockets.
+// request asks for sockets.
 func (h *helper) request(k socketKind) ([]int, error) {
-	err := h.conn.SetDeadline(time.Now().Add(helperTimeout))
-	if err == nil {
-		_, err = h.conn.Write([]byte{k.family, k.kind})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errHelper, err)
-	}
-	var answer [4]byte
 	rights := make([]byte, unix.CmsgSpace(batch*4))
-	n, oobn, flags, _, err := h.conn.ReadMsgUnix(answer[:], rights)
-	if err == nil && n != len(answer) {
-		err = errors.New("it ended")
-	}
+	_, oobn, flags, err := h.exchange(k, nil, rights)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errHelper, err)
-	}
-	if errno := unix.Errno(binary.NativeEndian.Uint32(answer[:])); errno != 0 {
-		return nil, os.NewSyscallError("socket", errno)
+		return nil, err
 	}
 	fds, err := parseRights(rights[:oobn])
 	if err == nil && len(fds) == 0 {
@@ -404,6 +411,49 @@ func (h *helper) request(k socketKind) ([]int, error) {
 		}
 	}
 	return fds, err
+}
+
+// addresses are those of the container's interfaces but for loopback.
+func (h *helper) addresses() ([]netip.Addr, error) {
+	if h.asked {
+		return h.addrs, nil
+	}
+	text := make([]byte, most*len(netip.Addr{}.As16()))
+	n, _, _, err := h.exchange(socketKind{family: askAddresses}, text, nil)
+	if err != nil {
+		return nil, err
+	}
+	for bytes := range slices.Chunk(text[:n], 16) {
+		addr, _ := netip.AddrFromSlice(bytes)
+		h.addrs = append(h.addrs, addr.Unmap())
+	}
+	h.asked = true
+	return h.addrs, nil
+}
+
+// exchange is one request and its answer. The request is two bytes, family and
+// kind. The answer is an errno, and sockets or addresses.
+func (h *helper) exchange(k socketKind, body, rights []byte) (n, oobn, flags int, err error) {
+	err = h.conn.SetDeadline(time.Now().Add(helperTimeout))
+	if err == nil {
+		_, err = h.conn.Write([]byte{k.family, k.kind})
+	}
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("%w: %w", errHelper, err)
+	}
+	const head = 4
+	answer := make([]byte, head+len(body))
+	n, oobn, flags, _, err = h.conn.ReadMsgUnix(answer, rights)
+	if err == nil && n < head {
+		err = errors.New("it ended")
+	}
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("%w: %w", errHelper, err)
+	}
+	if errno := unix.Errno(binary.NativeEndian.Uint32(answer)); errno != 0 {
+		return 0, 0, 0, os.NewSyscallError("socket", errno)
+	}
+	return copy(body, answer[head:n]), oobn, flags, nil
 }
 
 func parseRights(oob []byte) ([]int, error) {
@@ -454,7 +504,11 @@ func RunHelper() int {
 		case n == 0:
 			return 0
 		default:
-			if err := answer(int(request[0]), int(request[1])); err != nil {
+			reply := answer
+			if request[0] == askAddresses {
+				reply = answerAddresses
+			}
+			if err := reply(int(request[0]), int(request[1])); err != nil {
 				return 1
 			}
 		}
@@ -479,4 +533,22 @@ func answer(family, kind int) error {
 		errno, rights = 0, unix.UnixRights(fds...)
 	}
 	return unix.Sendmsg(helperConn, binary.NativeEndian.AppendUint32(nil, uint32(errno)), rights, nil, 0)
+}
+
+// answerAddresses passes the addresses on which an app may listen. Those of
+// IPv6 that need a zone are left out.
+func answerAddresses(int, int) error {
+	addrs, err := net.InterfaceAddrs()
+	var errno unix.Errno
+	errors.As(err, &errno)
+	reply := binary.NativeEndian.AppendUint32(nil, uint32(errno))
+	for _, a := range addrs[:min(len(addrs), most)] {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil || !prefix.Addr().IsGlobalUnicast() {
+			continue
+		}
+		ip := prefix.Addr().As16()
+		reply = append(reply, ip[:]...)
+	}
+	return unix.Sendmsg(helperConn, reply, nil, nil, 0)
 }

@@ -151,7 +151,7 @@ func (p *publishParser) characters() *ValueError {
 			return at.errorf("a comment needs a line of its own", "unexpected %q", r)
 		case r == '$':
 			return at.errorf("write the number", "a variable cannot be used here")
-		case r == '%' && !p.unix:
+		case r == '%' && !p.unix && !inBrackets(p.text, i):
 			return at.errorf("write the number", "a specifier cannot be used here")
 		case unicode.IsSpace(r):
 			return at.errorf("write one line for each port", "unexpected space")
@@ -160,6 +160,11 @@ func (p *publishParser) characters() *ValueError {
 		}
 	}
 	return nil
+}
+
+// inBrackets tells whether a byte belongs to an address.
+func inBrackets(text string, i int) bool {
+	return strings.HasPrefix(text, "[") && i < strings.IndexByte(text, ']')
 }
 
 // sides splits at the colon between both sides: the first one after a path,
@@ -307,7 +312,10 @@ func (a part) addr() (netip.Addr, *ValueError) {
 	case err != nil:
 		return addr, a.errorf("write an IP address, names are not taken", "%q is not an IP address", a.s)
 	case addr.Zone() != "":
-		return addr, a.errorf("Podman does not take addresses with a zone", "address %q has a zone", a.s)
+		// systemd would, but looks the interface up when it reads the unit, and
+		// drops the line where it is not up yet (tried on 252).
+		return addr, a.errorf("Podman takes none, and systemd forgets the address where the interface is not up yet: leave the zone out, or listen on [::]",
+			"address %q has a zone", a.s)
 	}
 	return addr.Unmap(), nil
 }

@@ -1,0 +1,140 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// on is the app's start id as it is answered on an address of the machine.
+func on(h *harness.Host, address string) (string, error) {
+	ctx, cancel := context.WithTimeout(h.Context(), harness.Patience)
+	defer cancel()
+	c, err := h.M.Dial(ctx, "tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	id, err := io.ReadAll(c)
+	return strings.TrimSpace(string(id)), err
+}
+
+func mustOn(h *harness.Host, address string) string {
+	h.Helper()
+	id, err := on(h, address)
+	if err != nil || id == "" {
+		h.Fatalf("%s: %q, %v\n%s", address, id, err, h.LastJournal())
+	}
+	return id
+}
+
+// A bare port answers on both families, as Podman publishes it; an address
+// answers by itself; of a range, and of many ports in one file, each does. All
+// of them are one container.
+func TestAddresses(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		p, first := h.Port, 9000+10*(h.Port-8080)
+		h.App("app", "-greet :80 -greet :81 -http :82 -greet :90 -greet :91 -greet :92",
+			fmt.Sprintf("PublishPort=%d:80", p), fmt.Sprintf("PublishPort=[::1]:%d:81", p+10), fmt.Sprintf("PublishPort=127.0.0.2:%d:81", p+20), fmt.Sprintf("PublishPort=%d:82", p+30),
+			fmt.Sprintf("PublishPort=%d-%d:90-92", first, first+2), fmt.Sprintf("PublishPort=0.0.0.0:%d:80", p+200), fmt.Sprintf("PublishPort=[::]:%d:80", p+300),
+			"[ScaleToZero]", "IdleTimeout=1s")
+		port := func(host string, port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
+		starts := make(map[string]bool)
+		held, err := h.M.Dial(h.Context(), "tcp", h.Addr()) // one start for all of them
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, address := range []string{
+			port("::1", p), port("127.0.0.1", p), port("::1", p+10), port("127.0.0.2", p+20),
+			port("::1", first), port("127.0.0.1", first+1), port("127.0.0.1", first+2), port("127.0.0.1", p+200), port("::1", p+300),
+		} {
+			starts[mustOn(h, address)] = true
+		}
+		if len(starts) != 1 {
+			t.Errorf("%d starts for ports of one container", len(starts))
+		}
+		held.Close()
+		keepsAwake(h, p+30)
+		for _, address := range []string{port("127.0.0.1", p+10), port("127.0.0.1", p+20), port("::1", p+200), port("127.0.0.1", p+300)} {
+			if id, err := on(h, address); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("%s answers %q, %v", address, id, err)
+			}
+		}
+		h.Asleep()
+	})
+}
+
+// keepsAwake asks one port for an answer that takes longer than the idle time:
+// the others lead to the same start before and after it.
+func keepsAwake(h *harness.Host, port int) {
+	h.Helper()
+	before := mustOn(h, h.Addr())
+	other := *h
+	other.Port = port
+	id, err := other.GetPath("/sleep?for=2500ms")
+	if err != nil {
+		h.Fatalf("%v\n%s", err, h.LastJournal())
+	}
+	if after := mustOn(h, h.Addr()); strings.TrimSpace(id) != before || after != before {
+		h.Errorf("the container has slept while a port was in use: %s, %s, then %s", before, id, after)
+	}
+}
+
+// Wherever in the container the app listens, it is reached. A rootful one is
+// reached as Podman does it: at the container's own IPv4 address, where an app
+// that listens on its loopback alone, or on IPv6 alone, does not.
+func TestListensOn(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		// Podman refuses a subnet that the other manager's bridge has.
+		four, six := fmt.Sprintf("10.99.%d.", h.Port%10), fmt.Sprintf("fd99:%d::", h.Port%10)
+		four2, six2 := fmt.Sprintf("10.98.%d.", h.Port%10), fmt.Sprintf("fd98:%d::", h.Port%10)
+		h.PutFile("four.network", "[Network]\nSubnet="+four+"0/24\n")
+		h.PutFile("six.network", "[Network]\nSubnet="+six+"/64\n")
+		h.PutFile("both.network", "[Network]\nIPv6=true\nSubnet="+four2+"0/24\nSubnet="+six2+"/64\n")
+		type test struct {
+			listen  string
+			network []string
+			user    bool // reached by the user's proxy alone
+		}
+		tests := []test{
+			{four + "9:80", []string{"Network=four.network", "IP=" + four + "9"}, false},
+			{":80", []string{"Network=both.network"}, false},
+			{four2 + "9:80", []string{"Network=both.network", "IP=" + four2 + "9"}, false},
+			{"127.0.0.1:80", []string{"Network=four.network"}, true},
+			{"[::1]:80", []string{"Network=four.network"}, true},
+			{"[" + six2 + "9]:80", []string{"Network=both.network", "IP6=" + six2 + "9"}, true},
+		}
+		if h.UserManager { // zerolet check refuses it for root
+			tests = append(tests, test{":80", []string{"Network=six.network"}, true},
+				test{"[" + six + "9]:80", []string{"Network=six.network", "IP6=" + six + "9"}, true})
+		}
+		for i, test := range tests {
+			t.Run(strings.Join(append(test.network, test.listen), ","), func(t *testing.T) {
+				h := *h
+				h.T, h.Port = t, h.Port+10*i
+				reachable := h.UserManager || !test.user
+				timeout := "5min"
+				if !reachable {
+					timeout = "2s"
+				}
+				lines := append([]string{h.Publish()}, test.network...)
+				h.App(fmt.Sprintf("app%d", i), "-greet "+test.listen, append(lines, "[ScaleToZero]", "StartTimeout="+timeout, "[Service]", "TimeoutStartSec=1min")...)
+				if id, err := on(&h, h.Addr()); reachable != (id != "") {
+					t.Errorf("answered %q, %v\n%s", id, err, h.LastJournal())
+				}
+			})
+		}
+	})
+}
