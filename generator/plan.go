@@ -77,6 +77,18 @@ func (e *Endpoint) dialsPorts() bool {
 	return slices.ContainsFunc(e.Spec.Listen, func(l quadlet.Listener) bool { return l.ContainerPath == "" })
 }
 
+// asksPID tells whether Podman has to say when the container starts: its
+// process is to be found, or each container to be asked whether it is ready.
+func (e *Endpoint) asksPID() bool {
+	return e.namespaced() || strings.HasPrefix(e.Spec.ReadyCheck, "http:")
+}
+
+// startedByProxy tells whether the proxy starts before it is known that the
+// client may wake the container. The system's manager keeps the others away.
+func (e *Endpoint) startedByProxy() bool {
+	return e.manager == quadlet.User && len(e.Spec.AllowFrom) > 0
+}
+
 // pidFile is where Podman writes the container's pid for the proxy, as a value
 // of a unit: %t is the runtime directory of the manager.
 func (e *Endpoint) pidFile() string { return "%t/" + e.Spec.Unit + ".pid" }
@@ -325,7 +337,7 @@ func (e *Endpoint) override() quadlet.Override {
 	for _, p := range e.Spec.Published {
 		o.Published = append(o.Published, p.Value)
 	}
-	if e.namespaced() {
+	if e.asksPID() {
 		o.PodmanArgs = append(o.PodmanArgs, word("--pidfile="+e.pidFile()))
 	}
 	if e.published() {

@@ -61,6 +61,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.Spec.AutoStart {
 		units = append(units, e.autoStart())
 	}
+	if e.startedByProxy() {
+		units = append(units, e.wake())
+	}
 	return append(append(units, e.socket(), e.proxy(l)), e.installLinks()...)
 }
 
@@ -102,6 +105,10 @@ func (e *Endpoint) socket() Unit {
 		add(s, "FreeBind", "yes")
 	}
 	e.socketFiles(s)
+	e.allow(s)
+	// As many wait as the kernel lets (net.core.somaxconn): while the app is
+	// not there or MaxConnections= are, nobody is refused.
+	add(s, "Backlog", "65535")
 	add(s, "Service", e.name("-proxy.service"))
 	// The default, 20 starts in 2 s, leaves the socket dead for good when the
 	// container cannot start (systemd.socket(5)).
@@ -130,6 +137,41 @@ func (e *Endpoint) socketFiles(s *unit.UnitSection) {
 			add(s, pair[0], pair[1])
 		}
 	}
+}
+
+// allow has the kernel drop the packets of who may not connect at the system's
+// sockets (systemd.resource-control(5)). In a user's manager that does nothing
+// (tried on systemd 257), nor may a user give a TCP socket a filter
+// (SO_ATTACH_FILTER fails with EPERM on Linux 6.18).
+func (e *Endpoint) allow(s *unit.UnitSection) {
+	if len(e.Spec.AllowFrom) == 0 || e.startedByProxy() {
+		return
+	}
+	add(s, "IPAddressDeny", "any")
+	for _, p := range e.Spec.AllowFrom {
+		add(s, "IPAddressAllow", p.String())
+	}
+}
+
+// wake keeps the container up in the proxy's place, where that starts for
+// whoever comes. The proxy starts it for the first client who may connect,
+// and it ends with the proxy.
+func (e *Endpoint) wake() Unit {
+	return e.unit(e.name("-wake.target"), Normal,
+		section("Unit",
+			"Description", literal("Clients of "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path),
+			"BindsTo", e.name("-proxy.service"),
+			"After", e.name("-proxy.service")+" "+e.name(".service"),
+			"Upholds", e.name(".service")))
+}
+
+func (e *Endpoint) allowed() []string {
+	var args []string
+	for _, p := range e.Spec.AllowFrom {
+		args = append(args, "--allow-from="+p.String())
+	}
+	return args
 }
 
 // listenKey is the setting of systemd.socket(5) for the public side.
@@ -200,20 +242,21 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		"LimitNOFILE", "524288",
 	)
 	e.sandbox(service)
-	return e.unit(e.name("-proxy.service"), Normal,
-		section("Unit",
-			"Description", literal("Proxy of "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path),
-			// Without Requires= "systemctl restart" of the socket is refused
-			// while the proxy runs, and leaves the socket dead.
-			"Requires", e.name("-proxy.socket"),
-			"After", e.name("-proxy.socket")+" "+e.name(".service"),
-			// Upholds= starts the container, again if it fails or dies.
-			// Requires= or BindsTo= would fail the proxy with it and kill the
-			// socket (systemd#15633).
-			"Upholds", e.name(".service"),
-			"StartLimitIntervalSec", "0"),
-		service)
+	u := section("Unit",
+		"Description", literal("Proxy of "+e.Spec.File.Name()),
+		"SourcePath", literal(e.Spec.File.Path),
+		// Without Requires= "systemctl restart" of the socket is refused
+		// while the proxy runs, and leaves the socket dead.
+		"Requires", e.name("-proxy.socket"),
+		"After", e.name("-proxy.socket")+" "+e.name(".service"))
+	if !e.startedByProxy() {
+		// Upholds= starts the container, again if it fails or dies.
+		// Requires= or BindsTo= would fail the proxy with it and kill the
+		// socket (systemd#15633).
+		add(u, "Upholds", e.name(".service"))
+	}
+	add(u, "StartLimitIntervalSec", "0")
+	return e.unit(e.name("-proxy.service"), Normal, u, service)
 }
 
 func (e *Endpoint) proxyCommand(proxy string) string {
@@ -228,6 +271,7 @@ func (e *Endpoint) proxyCommand(proxy string) string {
 		"--idle-timeout="+duration(e.Spec.IdleTimeout),
 		"--start-timeout="+duration(e.Spec.StartTimeout),
 		"--drain-timeout="+drain.String())
+	args = append(args, e.options()...)
 	wildcards := make(map[claim]bool)
 	for _, f := range e.Forwards {
 		if claim := claimOf(f.Listen); f.bound().Addr().IsUnspecified() {
@@ -239,6 +283,30 @@ func (e *Endpoint) proxyCommand(proxy string) string {
 		args = append(args, word("--forward="+f.argument()))
 	}
 	return strings.Join(args, " ")
+}
+
+// options are what not every file asks for.
+func (e *Endpoint) options() []string {
+	args := e.allowed()
+	if e.startedByProxy() {
+		args = append(args, word("--start="+e.name("-wake.target")))
+	}
+	if http := strings.HasPrefix(e.Spec.ReadyCheck, "http:"); http || e.Spec.ReadyCheck == "none" {
+		args = append(args, word(literal("--ready-check="+e.Spec.ReadyCheck)))
+		if http {
+			args = append(args, word("--started="+e.pidFile()))
+		}
+	}
+	if e.Spec.ProxyProtocol != "no" {
+		args = append(args, "--proxy-protocol="+e.Spec.ProxyProtocol)
+	}
+	if n := e.Spec.MaxConnections; n > 0 {
+		args = append(args, fmt.Sprintf("--max-connections=%d", n))
+	}
+	if e.Spec.ConnectionIdleTimeout != quadlet.Infinity {
+		args = append(args, "--connection-idle-timeout="+duration(e.Spec.ConnectionIdleTimeout))
+	}
+	return args
 }
 
 // duration is a span as zerolet-proxy takes it.
@@ -280,7 +348,7 @@ func (e *Endpoint) service() Unit {
 // next start.
 func (e *Endpoint) leftovers() []string {
 	var files []string
-	if e.namespaced() {
+	if e.asksPID() {
 		files = append(files, word(e.pidFile()))
 	}
 	const cidFile = "%t/%N.cid"

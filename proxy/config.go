@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,9 +17,10 @@ const Infinity = time.Duration(math.MaxInt64)
 
 // Usage is what --help prints.
 const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --published]
+       [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
+       [--max-connections=N] [--allow-from=PREFIX]... [--connection-idle-timeout=TIME]
        [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
        --forward=LISTEN=TARGET ...
-
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
 until the app of the container takes it, and exits when idle.
 
@@ -27,6 +29,18 @@ until the app of the container takes it, and exits when idle.
                         targets are then inside its network namespace
   --published           targets are ports that Podman publishes: what listens
                         there on the host itself is not the container
+  --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
+                        a GET of it on the first target has a status 2xx or 3xx;
+                        without it, once it accepts and does not reset at once
+  --started=PATH        a file that is new when the container is, for http
+  --proxy-protocol=V    v1 or v2: tell the app who each client is
+  --max-connections=N   accept no more than that at a time; 0: no limit
+  --allow-from=PREFIX   whom to serve, 192.0.2.0/24 for instance; repeatable
+  --start=UNIT          has the user's manager start this for the first client,
+                        and waits for it: the container is not there before
+  --connection-idle-timeout=TIME
+                        a connection without a byte for this long counts as
+                        ended, and is when the proxy exits (infinity)
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
@@ -41,6 +55,9 @@ TIME is written as in 1m30s, 500ms or infinity.
 exit status: 0 idle, or drained after SIGTERM; 1 failure; 64 usage;
 78 the passed sockets and the forwards do not fit
 `
+
+// NoCheck as [Config.ReadyCheck] lets clients through without any.
+const NoCheck = "none"
 
 // Config is what the command line says.
 type Config struct {
@@ -58,6 +75,22 @@ type Config struct {
 	StartTimeout time.Duration
 	// DrainTimeout is how long open connections may go on after SIGTERM.
 	DrainTimeout time.Duration
+	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the
+	// look whether the app resets.
+	ReadyCheck string
+	// Started is a file that Podman writes anew when it starts the container.
+	Started string
+	// ProxyProtocol is the version, 0 for none.
+	ProxyProtocol int
+	// MaxConnections is how many may be open; 0 is no limit.
+	MaxConnections int64
+	// AllowFrom are the clients that are served; none means all.
+	AllowFrom []netip.Prefix
+	// ConnectionIdleTimeout is how long a connection counts after its last byte.
+	ConnectionIdleTimeout time.Duration
+	// Start, if not empty, is what to have the user's manager start for the
+	// first client.
+	Start string
 	// Forwards has one entry for each public address.
 	Forwards []Forward
 }
@@ -73,13 +106,23 @@ type Forward struct {
 // ParseArgs reads the command line, without the program's name. The error is
 // [flag.ErrHelp] if help was asked for.
 func ParseArgs(args []string) (Config, error) {
-	cfg := Config{IdleTimeout: 2 * time.Minute, StartTimeout: 5 * time.Minute, DrainTimeout: 10 * time.Second}
+	cfg := Config{
+		IdleTimeout: 2 * time.Minute, StartTimeout: 5 * time.Minute, DrainTimeout: 10 * time.Second,
+		ConnectionIdleTimeout: Infinity,
+	}
 	set := flag.NewFlagSet("zerolet-proxy", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.Usage = func() {}
 	set.StringVar(&cfg.Container, "container", "", "")
 	set.StringVar(&cfg.PIDFile, "pidfile", "", "")
 	set.BoolVar(&cfg.Published, "published", false, "")
+	set.Func("ready-check", "", cfg.setReadyCheck)
+	set.StringVar(&cfg.Started, "started", "", "")
+	set.Func("proxy-protocol", "", cfg.setProxyProtocol)
+	set.Int64Var(&cfg.MaxConnections, "max-connections", 0, "")
+	set.Func("allow-from", "", cfg.addAllowed)
+	set.StringVar(&cfg.Start, "start", "", "")
+	set.Var((*timeSpan)(&cfg.ConnectionIdleTimeout), "connection-idle-timeout", "")
 	set.Var((*timeSpan)(&cfg.IdleTimeout), "idle-timeout", "")
 	set.Var((*timeSpan)(&cfg.StartTimeout), "start-timeout", "")
 	set.Var((*timeSpan)(&cfg.DrainTimeout), "drain-timeout", "")
@@ -96,6 +139,10 @@ func ParseArgs(args []string) (Config, error) {
 // check finds what no single flag can tell.
 func (c *Config) check() error {
 	switch {
+	case strings.HasPrefix(c.ReadyCheck, "/") && c.Started == "":
+		return errors.New("--ready-check=http: without --started=")
+	case c.MaxConnections < 0:
+		return errors.New("--max-connections= is negative")
 	case c.Container == "":
 		return errors.New("--container= is missing")
 	case !strings.HasSuffix(c.Container, ".service") || strings.Contains(c.Container, "/"):
@@ -108,6 +155,32 @@ func (c *Config) check() error {
 		return errors.New("--forward= is missing")
 	}
 	return nil
+}
+
+func (c *Config) setReadyCheck(s string) error {
+	path, http := strings.CutPrefix(s, "http:")
+	if s != NoCheck && (!http || !strings.HasPrefix(path, "/") || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		return errors.New("want none or http:/PATH")
+	}
+	c.ReadyCheck = path
+	return nil
+}
+
+func (c *Config) setProxyProtocol(s string) error {
+	versions := map[string]int{"v1": 1, "v2": 2}
+	if versions[s] == 0 {
+		return errors.New("want v1 or v2")
+	}
+	c.ProxyProtocol = versions[s]
+	return nil
+}
+
+func (c *Config) addAllowed(s string) error {
+	p, err := netip.ParsePrefix(s)
+	if err == nil {
+		c.AllowFrom = append(c.AllowFrom, p)
+	}
+	return err
 }
 
 // timeSpan is a positive duration flag that knows infinity.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"flag"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,6 +18,8 @@ func parseAddress(t testing.TB, s string) Address {
 func TestParseArgs(t *testing.T) {
 	got, err := ParseArgs(strings.Fields("--container=httpd.service --pidfile=/run/user/1000/httpd.pid --idle-timeout=30s" +
 		" --start-timeout=5m0s --drain-timeout=infinity --forward=[::]:8080=127.0.0.1:80 --forward=192.0.2.7:443=[::1]:8443" +
+		" --ready-check=http:/healthz --started=/run/x.pid --proxy-protocol=v2 --max-connections=7" +
+		" --allow-from=192.0.2.0/24 --allow-from=::1/128 --connection-idle-timeout=1m30s" +
 		" --forward=unix:/run/web.sock=127.0.0.1:80 --forward=udp:[::]:53=udp:127.0.0.1:53"))
 	if err != nil {
 		t.Fatal(err)
@@ -24,6 +27,8 @@ func TestParseArgs(t *testing.T) {
 	want := Config{
 		Container: "httpd.service", PIDFile: "/run/user/1000/httpd.pid",
 		IdleTimeout: 30 * time.Second, StartTimeout: 5 * time.Minute, DrainTimeout: Infinity,
+		ReadyCheck: "/healthz", Started: "/run/x.pid", ProxyProtocol: 2, MaxConnections: 7, ConnectionIdleTimeout: 90 * time.Second,
+		AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")},
 		Forwards: []Forward{
 			{parseAddress(t, "[::]:8080"), parseAddress(t, "127.0.0.1:80")},
 			{parseAddress(t, "192.0.2.7:443"), parseAddress(t, "[::1]:8443")},
@@ -56,8 +61,14 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --forward=[::]:81=[::]:81":              "no address to connect to",
 		ok + " --forward=unix:web.sock=127.0.0.1:81":   "want unix:/PATH",
 		ok + " --forward=udp:[::]:81=127.0.0.1:81":     "from datagrams to a stream",
-		ok + " extra":        "unexpected argument",
-		ok + " --frobnicate": "not defined",
+		ok + " --ready-check=http:x --started=/x":      "want none or http:/PATH",
+		ok + " --ready-check=http:/a\x7f --started=/x": "want none or http:/PATH",
+		ok + " --ready-check=http:/x":                  "without --started=",
+		ok + " --proxy-protocol=v3":                    "want v1 or v2",
+		ok + " --max-connections=-1":                   "is negative",
+		ok + " --allow-from=::1":                       "no '/'",
+		ok + " extra":                                  "unexpected argument",
+		ok + " --frobnicate":                           "not defined",
 	} {
 		_, err := ParseArgs(strings.Fields(args))
 		if err == nil || !strings.Contains(err.Error(), want) {

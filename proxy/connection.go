@@ -41,19 +41,24 @@ func (s *server) admit(l *listener, fd int, peer Address) {
 // end counts the connection out.
 func (c *connection) end() {
 	c.activity.end()
+	c.room.leave()
 	c.connections.Done()
 }
 
 // hold waits for the app, and has the connection carried.
 func (c *connection) hold() {
-	backend, err := c.target.reach(c.hard, c.client, c.deadline)
+	err := c.starter.start(c.hard)
+	var backend *socket
+	if err == nil {
+		backend, err = c.target.reach(c.hard, c.client, c.deadline)
+	}
 	if err != nil {
 		c.explain(err)
 		c.client.reset()
 		c.end()
 		return
 	}
-	if !c.target.proven.Load() {
+	if c.resetGrace > 0 && !c.target.proven.Load() {
 		backend.awaitWord(c.resetGrace)
 	}
 	c.reached(c.name())
@@ -62,12 +67,14 @@ func (c *connection) hold() {
 
 // carry hands the connection to a loop.
 func (c *connection) carry(backend *socket) {
+	c.introduce(backend)
 	p := newPair(c.client, backend, c.loops.next(), c.activity, func() { c.target.proven.Store(true) })
 	p.start(func() { c.carried(p) })
 }
 
 // carried is called by the loop when both directions have ended.
 func (c *connection) carried(p *pair) {
+	p.speak()
 	if p.err() != nil {
 		go c.finish(p)
 		return

@@ -180,7 +180,7 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 func isStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH,
-		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer,
+		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer, errNotReady,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -15,7 +15,9 @@ type pair struct {
 	client, backend *socket
 	loop            *loop
 	up, down        flow
-	ended           func() // called when both flows are over
+	activity        *activity
+	silence
+	ended func() // called when both flows are over
 }
 
 // flow is one direction of a pair.
@@ -40,7 +42,7 @@ type flow struct {
 // newPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
 func newPair(client, backend *socket, l *loop, a *activity, answered func()) *pair {
-	p := &pair{client: client, backend: backend, loop: l}
+	p := &pair{client: client, backend: backend, loop: l, activity: a}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
 	p.up = flow{src: client, dst: backend, total: &a.in, peek: true}

@@ -303,7 +303,7 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 		return -1, "", err
 	}
 	defer closeAll(ls)
-	fd, peer, err := ls[0].accept()
+	fd, peer, err := ls[0].accept(make(room, 1))
 	return fd, peer.String(), err
 }
 

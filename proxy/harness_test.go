@@ -96,10 +96,13 @@ func (w *text) String() string {
 	return w.buf.String()
 }
 
-// listenTCP opens a listening socket as systemd would, and keeps it.
+// listenTCP opens a listening socket as systemd would, not one for MPTCP, and
+// keeps it.
 func listenTCP(t testing.TB, addr string) *net.TCPListener {
 	t.Helper()
-	l := must(net.Listen("tcp", addr))(t).(*net.TCPListener)
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	l := must(c.Listen(t.Context(), "tcp", addr))(t).(*net.TCPListener)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -123,7 +126,8 @@ func freeAddr(t testing.TB) Address {
 func config(front net.Listener, app Address) Config {
 	return Config{
 		Container: "web.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
-		Forwards: []Forward{{addrOf(front).ListenKey(), app}},
+		ConnectionIdleTimeout: Infinity,
+		Forwards:              []Forward{{addrOf(front).ListenKey(), app}},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 type activity struct {
 	start    time.Time
 	open     atomic.Int64 // connections, held ones included
+	silent   atomic.Int64 // those of them that do not keep the container up
 	held     atomic.Int64 // UDP sockets whose next datagram the app has not taken yet
 	sessions atomic.Int64 // of UDP; they do not keep the container up, datagrams do
 	accepted atomic.Int64 // connections and sessions
@@ -36,7 +37,20 @@ func (a *activity) end() {
 // touch is for what has no end: a datagram, in either direction.
 func (a *activity) touch(now time.Time) { a.lastEnd.Store(int64(now.Sub(a.start))) }
 
-func (a *activity) busy() bool { return a.open.Load() > 0 || a.held.Load() > 0 }
+// silence counts a connection as if it had ended; speak takes that back, and
+// must come before its end.
+func (a *activity) silence() {
+	a.touch(time.Now())
+	a.silent.Add(1)
+}
+
+func (a *activity) speak() { a.silent.Add(-1) }
+
+// busy tells whether anything keeps the container up.
+func (a *activity) busy() bool {
+	silent := a.silent.Load() // first: one that ends meanwhile is counted as busy
+	return a.open.Load() > silent || a.held.Load() > 0
+}
 
 // untilIdle is how long it takes until the proxy has been idle for timeout, if
 // nothing happens; not positive if it has. While busy it is the whole timeout,

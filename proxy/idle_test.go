@@ -287,13 +287,44 @@ func TestOutOfDescriptors(t *testing.T) {
 func TestCapacity(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
-	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.capacity = 2 })
+	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.room = make(room, 2) })
 	a, b := connect(t, r.addr), connect(t, r.addr)
 	ask(t, a, "ping")
 	ask(t, b, "ping")
 	c := connect(t, r.addr)
 	io.WriteString(c, "ping")
-	eventually(t, "the third waits", func() bool { return waiting(t, front) && strings.Contains(r.log.String(), "cannot accept") })
+	eventually(t, "the third waits", func() bool {
+		return waiting(t, front) && strings.Contains(r.log.String(), "others wait to be accepted")
+	})
 	a.Close()
 	expect(t, c, "ping")
+}
+
+// MaxConnections= does not shut out one port for another, and all who wait are
+// served one after the other.
+func TestMaxConnections(t *testing.T) {
+	front, second, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	cfg := config(front, addrOf(l))
+	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), addrOf(l)})
+	cfg.MaxConnections = 1
+	r := serveFiles(t, cfg, filesOf(t, front, second))
+	var all sync.WaitGroup
+	for i := range 20 {
+		c := connect(t, []net.Listener{front, second}[i%2].Addr().String())
+		all.Go(func() {
+			io.WriteString(c, "ping")
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				t.Error(err)
+			}
+			if n := r.activity.open.Load(); n > 1 {
+				t.Errorf("%d connections are open", n)
+			}
+			c.Close()
+		})
+	}
+	all.Wait()
+	if n := strings.Count(r.log.String(), "1 connection open, no more are allowed"); n != 1 {
+		t.Errorf("told %d times: %s", n, r.log)
+	}
 }

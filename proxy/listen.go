@@ -108,12 +108,25 @@ func closeAll(ls []*listener) {
 	}
 }
 
-// accept waits for a connection. It fails with os.ErrDeadlineExceeded when
-// woken, and with the error of accept(2) otherwise.
-func (l *listener) accept() (fd int, peer Address, err error) {
+// errNoRoom says that no connection may be accepted now.
+var errNoRoom = errors.New("no room")
+
+// accept waits for a connection, which is counted in the room. It fails with
+// os.ErrDeadlineExceeded when woken, with errNoRoom, and with the error of
+// accept(2) otherwise.
+func (l *listener) accept(in room) (fd int, peer Address, err error) {
 	var sa unix.Sockaddr
 	_, raw := l.poller()
 	e := raw.Read(func(lfd uintptr) bool {
+		if !in.enter() {
+			err = errNoRoom
+			return true
+		}
+		defer func() {
+			if err != nil {
+				in.leave()
+			}
+		}()
 		for {
 			fd, sa, err = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			// The client gave up in the backlog, or a signal came.
@@ -126,6 +139,9 @@ func (l *listener) accept() (fd int, peer Address, err error) {
 	if e != nil {
 		return -1, Address{}, e
 	}
+	if err == errNoRoom {
+		return -1, Address{}, err
+	}
 	if err != nil {
 		return -1, Address{}, os.NewSyscallError("accept4", err)
 	}
@@ -134,6 +150,7 @@ func (l *listener) accept() (fd int, peer Address, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
+		in.leave()
 		return -1, Address{}, err
 	}
 	return fd, address(l.forward.Listen.Network, sa), nil

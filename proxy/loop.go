@@ -49,6 +49,20 @@ func (ls *loops) cut() {
 	}
 }
 
+// each calls f in the loops for what they carry, and again for each of its
+// sockets, and waits for it. The loops must not have been closed.
+func (ls *loops) each(f func(carrier)) {
+	var all sync.WaitGroup
+	for _, l := range ls.all {
+		all.Add(1)
+		l.post(func() {
+			defer all.Done()
+			l.each(f)
+		})
+	}
+	all.Wait()
+}
+
 // close ends the loops, which must carry nothing any more.
 func (ls *loops) close() {
 	for _, l := range ls.all {
@@ -140,10 +154,17 @@ func (l *loop) post(f func()) {
 func (l *loop) cut() {
 	l.mu.Lock()
 	l.isCut = true
+	l.mu.Unlock()
+	l.each(carrier.cut)
+}
+
+// each is for the loop to call, too. f may end what is carried.
+func (l *loop) each(f func(carrier)) {
+	l.mu.Lock()
 	all := slices.Collect(maps.Values(l.carried))
 	l.mu.Unlock()
 	for _, c := range all {
-		c.cut()
+		f(c)
 	}
 }
 

@@ -37,6 +37,8 @@ type target struct {
 	open   atomic.Bool
 	asking chan struct{} // holds an element while somebody asks
 
+	probe *probe // asks whether the app is ready; nil if it is once it accepts
+
 	proven  atomic.Bool // the app has answered somebody while open
 	lastErr atomic.Pointer[error]
 }
@@ -50,15 +52,28 @@ func newTarget(addr Address, inside bool, source socketSource, failing func(erro
 
 // dial tries once.
 func (t *target) dial() (*socket, error) {
+	if t.probe != nil && !t.probe.isReady() {
+		t.failed(errNotReady)
+		return nil, errNotReady
+	}
 	backend, err := dial(t.source, t.addrs)
+	if err == nil && t.probe != nil && !t.probe.isReady() { // another container by now
+		backend.close()
+		err = errNotReady
+	}
 	if err == nil {
 		t.open.Store(true)
 		return backend, nil
 	}
+	t.failed(err)
+	return nil, err
+}
+
+// failed keeps the reason why a client cannot be let through.
+func (t *target) failed(err error) {
 	t.open.Store(false)
 	t.proven.Store(false)
 	t.missed(err)
-	return nil, err
 }
 
 // missed takes note of a failed dial.
@@ -123,13 +138,27 @@ func heldContext(parent context.Context, client *socket, deadline time.Time) (_ 
 func (t *target) ask(ctx context.Context) (*socket, error) {
 	began := time.Now()
 	for {
-		if backend, err := t.dial(); err == nil {
-			return backend, nil
+		if t.isReady(ctx) {
+			if backend, err := t.dial(); err == nil {
+				return backend, nil
+			}
 		}
 		if sleep(ctx, pause(time.Since(began))) != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// isReady asks the probe, if there is one.
+func (t *target) isReady(ctx context.Context) bool {
+	if t.probe == nil {
+		return true
+	}
+	err := t.probe.ask(ctx)
+	if err != nil && ctx.Err() == nil {
+		t.failed(err)
+	}
+	return err == nil
 }
 
 // pause is how long to rest between attempts after having waited for so long:

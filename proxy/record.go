@@ -149,7 +149,11 @@ func status(a *activity, idleTimeout time.Duration) string {
 	if n := a.sessions.Load() + a.held.Load(); n > 0 {
 		open += " and " + count(n, "session")
 	}
-	text := fmt.Sprintf("%s open, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
+	open += " open"
+	if n := a.silent.Load(); n > 0 {
+		open += fmt.Sprintf(" (%d silent)", n)
+	}
+	text := fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
 	select {
 	case <-a.reached:
 	default:

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,10 @@ func (s *server) serve(stop <-chan os.Signal) {
 	s.background(func() { s.record.keepStatus(first, s.activity, s.cfg.IdleTimeout, s.ending) })
 	s.background(func() { s.watchStop(stop) })
 
+	if s.cfg.ConnectionIdleTimeout != Infinity {
+		s.background(s.watchSilence)
+	}
+
 	why := s.untilIdleOrStopped()
 	s.record.notify("STOPPING=1")
 	s.drain()
@@ -55,7 +61,11 @@ type server struct {
 	record    *recorder
 	loops     *loops
 	relay     *relay // nil without UDP sockets
-	capacity  int64  // connections that the descriptors suffice for
+	starter   starter
+	asking    atomic.Bool // for isReady
+	room      room
+	full      error  // why there is no more room
+	probe     *probe // nil if the app is ready once it accepts
 	// resetGrace is defaultResetGrace, but for tests on a busy machine.
 	resetGrace time.Duration
 	wake       sync.Once
@@ -91,6 +101,10 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
+	s.starter = starter{unit: cfg.Start, failing: s.record.retrying}
+	if cfg.ReadyCheck == NoCheck {
+		s.resetGrace = 0
+	}
 	hard, cancel := context.WithCancel(context.Background())
 	s.hard, s.cutOff = hard, func() {
 		cancel()
@@ -100,6 +114,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
+	s.checkReadiness()
 	if err := s.divide(); err != nil {
 		s.close()
 		return nil, err
@@ -121,7 +136,7 @@ func (s *server) divide() (err error) {
 		s.relay, err = s.newRelay(slices.DeleteFunc(slices.Clone(s.listeners), func(l *listener) bool { return !isUDP(l) }), int(sessions))
 		s.listeners = slices.DeleteFunc(s.listeners, isUDP)
 	}
-	s.capacity = max(1, (files-sessions)/2)
+	s.makeRoom(max(1, (files-sessions)/2))
 	return err
 }
 
@@ -132,6 +147,53 @@ func (s *server) newTarget(addr Address) *target {
 		return newTarget(addr, false, ownNamespace{}, s.record.retrying)
 	}
 	return newTarget(addr, s.cfg.PIDFile != "", s.source, s.record.retrying)
+}
+
+// checkReadiness has all targets wait for what the first one answers.
+func (s *server) checkReadiness() {
+	if s.cfg.ReadyCheck == "" || s.cfg.ReadyCheck == NoCheck {
+		return
+	}
+	p := &probe{path: s.cfg.ReadyCheck, started: s.cfg.Started}
+	s.probe = p
+	if s.cfg.ProxyProtocol != 0 {
+		p.header = proxyHeader(s.cfg.ProxyProtocol, Address{}, Address{})
+	}
+	for _, f := range s.cfg.Forwards {
+		if t := s.targets[f.Listen]; f.Listen.Network != UDP {
+			if p.target == nil {
+				p.target = t
+			}
+			t.probe = p
+		}
+	}
+}
+
+// isReady is for who cannot wait. It tells whether the container was started
+// and is ready, as far as that has to be asked, and has somebody ask.
+func (s *server) isReady() bool {
+	if s.starter.isDone() && (s.probe == nil || s.probe.isReady()) {
+		return true
+	}
+	if s.asking.CompareAndSwap(false, true) {
+		s.background(func() {
+			defer s.asking.Store(false)
+			if s.starter.start(s.hard) == nil && s.probe != nil {
+				s.probe.target.isReady(s.hard)
+			}
+		})
+	}
+	return false
+}
+
+// makeRoom settles how many connections there may be: what the descriptors
+// suffice for, or less.
+func (s *server) makeRoom(n int64) {
+	s.full = unix.EMFILE
+	if most := s.cfg.MaxConnections; most > 0 && most <= n {
+		n, s.full = most, fmt.Errorf("%s open, no more are allowed", count(most, "connection"))
+	}
+	s.room = make(room, n)
 }
 
 // newSource is the way to the container.
@@ -208,6 +270,7 @@ func (s *server) untilIdleOrStopped() string {
 	for {
 		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
 		s.settle()
+		s.heed()
 		switch {
 		case !idle:
 			return "stopped"
@@ -223,6 +286,7 @@ func (s *server) drain() {
 	if s.cfg.DrainTimeout != Infinity {
 		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
 	}
+	s.hangUp()
 	s.connections.Wait()
 	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
 		if sleep(s.hard, 10*time.Millisecond) != nil {
@@ -255,16 +319,21 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 // connection it leaves the clients in the backlog for a moment.
 func (s *server) acceptAll(l *listener) {
 	for {
-		fd, peer, err := -1, Address{}, error(unix.EMFILE)
-		if s.activity.open.Load() < s.capacity {
-			fd, peer, err = l.accept()
-		}
+		fd, peer, err := l.accept(s.room)
 		switch {
+		case err == nil && !s.cfg.allowed(peer): // the manager did not see to it
+			newSocket(fd).reset()
+			s.room.leave()
 		case err == nil:
 			s.activity.begin()
 			s.admit(l, fd, peer)
 		case isWoken(err):
 			return
+		case errors.Is(err, errNoRoom):
+			s.record.retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, s.full))
+			if !s.room.await(s.paused) {
+				return
+			}
 		default:
 			s.record.retrying(fmt.Errorf("cannot accept on %s: %w", l.forward.Listen, err))
 			if !s.rest(acceptPause) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,8 @@ type relay struct {
 	record   *recorder
 	patience time.Duration // that a datagram is held
 	reached  func(peer string)
+	allowed  func(netip.AddrPort) bool
+	isReady  func() bool // the container may be sent something
 	fronts   []*front
 	holding  map[*front]struct{}
 	sessions *sessions
@@ -85,6 +88,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	}
 	r := &relay{
 		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
+		allowed: func(client netip.AddrPort) bool { return s.cfg.allowed(Address{Network: UDP, IP: client}) }, isReady: s.isReady,
 		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), buf: new(buffer), paused: true,
 	}
 	for _, l := range listeners {
@@ -220,6 +224,12 @@ func (f *front) ready(*loop, int, uint32) {
 		if err != nil {
 			f.relay.record.retrying(fmt.Errorf("cannot receive on %s: %w", f.forward.Listen, err))
 			return
+		}
+		if !f.relay.allowed(d.from.client) {
+			if flags != 0 {
+				f.discard()
+			}
+			continue
 		}
 		f.relay.activity.touch(now)
 		if f.open {
@@ -357,6 +367,10 @@ func (r *relay) attempt(f *front, now time.Time) {
 	h := f.held
 	if !h.deadline.IsZero() && now.After(h.deadline) {
 		r.turnAway(f, now)
+		return
+	}
+	if !r.isReady() {
+		r.refused(f, errNotReady, now)
 		return
 	}
 	var first error

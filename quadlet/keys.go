@@ -2,6 +2,8 @@ package quadlet
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,6 +38,31 @@ func Keys() []Key {
 			Name: "Listen", Type: "PublishPort= syntax, repeatable", Default: "",
 			Doc: "what to listen on and which container port it leads to; without it every PublishPort= of the file",
 			set: (*Spec).listen,
+		},
+		{
+			Name: "ReadyCheck", Type: "tcp, http:/path or none", Default: "tcp",
+			Doc: "when clients are let through: once the app accepts and does not reset at once, once it answers a GET of the path on the first port with 2xx or 3xx, or once it accepts",
+			set: func(s *Spec, v string) (err error) { s.ReadyCheck, err = parseReadyCheck(v); return err },
+		},
+		{
+			Name: "ConnectionIdleTimeout", Type: "time span", Default: "infinity",
+			Doc: "a connection without a byte for this long no longer keeps the container up; it is closed when the container stops",
+			set: func(s *Spec, v string) (err error) { s.ConnectionIdleTimeout, err = parsePositive(v); return err },
+		},
+		{
+			Name: "ProxyProtocol", Type: "no, v1 or v2", Default: "no",
+			Doc: "tell the app each client's address, by HAProxy's PROXY protocol at the head of each connection",
+			set: func(s *Spec, v string) (err error) { s.ProxyProtocol, err = oneOf(v, "no", "v1", "v2"); return err },
+		},
+		{
+			Name: "MaxConnections", Type: "number", Default: "0",
+			Doc: "how many connections are served at a time, the others wait; 0 is no limit",
+			set: func(s *Spec, v string) (err error) { s.MaxConnections, err = parseCount(v); return err },
+		},
+		{
+			Name: "AllowFrom", Type: "addresses and prefixes, repeatable", Default: "",
+			Doc: "who may connect, such as 192.0.2.0/24 ::1; others wake nothing; without it everybody",
+			set: (*Spec).allow,
 		},
 		{
 			Name: "SocketMode", Type: "octal mode", Default: "0666",
@@ -79,6 +106,78 @@ func parseBool(v string) (bool, error) {
 		return false, nil
 	}
 	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v), Hint: "write yes or no"}
+}
+
+// parsePositive is a time span of more than nothing.
+func parsePositive(v string) (Span, error) {
+	span, err := ParseSpan(v)
+	if err == nil && span == 0 {
+		err = &ValueError{Message: "a time of nothing", Hint: "write infinity to switch it off"}
+	}
+	return span, err
+}
+
+// oneOf takes one of some words.
+func oneOf(v string, words ...string) (string, error) {
+	if !slices.Contains(words, v) {
+		last := len(words) - 1
+		return "", &ValueError{Message: fmt.Sprintf("unknown value %q", v), Hint: "write " + strings.Join(words[:last], ", ") + " or " + words[last]}
+	}
+	return v, nil
+}
+
+// parseReadyCheck takes a path as it can stand in a request (RFC 9112, 3.2.1).
+func parseReadyCheck(v string) (string, error) {
+	path, http := strings.CutPrefix(v, "http:")
+	if !http {
+		if _, err := oneOf(v, "tcp", "none"); err != nil {
+			return "", &ValueError{Message: fmt.Sprintf("unknown check %q", v), Hint: "write tcp, none or a path such as http:/healthz"}
+		}
+		return v, nil
+	}
+	if !strings.HasPrefix(path, "/") {
+		return "", &ValueError{Offset: len("http:"), Message: "no path", Hint: "write a path on the app's own port, such as http:/healthz"}
+	}
+	if i := strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
+		return "", &ValueError{Offset: len("http:") + i, Message: "unexpected character in the path", Hint: "write it as %20 and the like"}
+	}
+	return v, nil
+}
+
+func parseCount(v string) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 0 {
+		return 0, &ValueError{Message: fmt.Sprintf("%q is not a number from 0", v), Hint: "write such as 100, or 0 for no limit"}
+	}
+	return n, nil
+}
+
+// parsePrefix takes an address or a prefix, IPv4-mapped as IPv4.
+func parsePrefix(v string) (netip.Prefix, error) {
+	bad := func(message, hint string) (netip.Prefix, error) {
+		return netip.Prefix{}, &ValueError{Message: message, Hint: hint}
+	}
+	p, err := netip.ParsePrefix(v)
+	if addr, e := netip.ParseAddr(v); e == nil {
+		p, err = netip.PrefixFrom(addr.WithZone(""), addr.BitLen()), nil
+		if addr.Zone() != "" {
+			return bad(fmt.Sprintf("address %q has a zone", v), "leave the zone out")
+		}
+	}
+	if err != nil {
+		return bad(fmt.Sprintf("%q is neither an address nor a prefix", v), "write such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
+	}
+	if a := p.Addr(); a.Is4In6() {
+		if p.Bits() < 96 {
+			return bad(fmt.Sprintf("prefix %s has more than IPv4-mapped addresses in it", v), "write the IPv4 prefix")
+		}
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	if p != p.Masked() {
+		return bad(fmt.Sprintf("address %s has bits beyond the prefix of %d", p.Addr(), p.Bits()),
+			fmt.Sprintf("write %s, or the address alone", p.Masked()))
+	}
+	return p, nil
 }
 
 // parseMode takes what systemd takes (parse_mode in src/basic/parse-util.c).

@@ -3,6 +3,7 @@ package quadlet
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,12 @@ type Spec struct {
 	Published    []Published
 	Network      Network
 	Socket       Socket
+
+	ReadyCheck            string // "tcp", "none" or "http:/path"
+	ConnectionIdleTimeout Span
+	ProxyProtocol         string         // "no", "v1" or "v2"
+	MaxConnections        int64          // 0 is no limit
+	AllowFrom             []netip.Prefix // none is everybody
 
 	search Search
 }
@@ -80,6 +87,8 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.readNetwork(search.Manager, &ds)
 	s.checkSockets(&ds)
 	s.checkDependency(&ds)
+	s.checkAllowed(&ds)
+	s.checkReadiness(&ds)
 	s.checkKind(&ds)
 	return s, ds
 }
@@ -154,6 +163,23 @@ func (s *Spec) listen(value string) error {
 				HostFile: s.search.Expand(one.HostPath), ContainerFile: s.search.Expand(one.ContainerPath),
 			})
 		}
+	}
+	return nil
+}
+
+// allow adds the addresses of one AllowFrom= line; an empty one forgets those
+// before it.
+func (s *Spec) allow(value string) error {
+	if value == "" {
+		s.AllowFrom = nil
+		return nil
+	}
+	for word := range strings.FieldsSeq(value) {
+		p, err := parsePrefix(word)
+		if err != nil {
+			return err
+		}
+		s.AllowFrom = append(s.AllowFrom, p)
 	}
 	return nil
 }
@@ -323,6 +349,30 @@ func (s *Spec) checkSockets(ds *Diagnostics) {
 		if l.HostFile != "" && l.HostFile == l.ContainerFile {
 			ds.Errorf(l.Pos, "give one of the two another path", "clients and the app would share the socket %s", l.HostFile)
 		}
+	}
+}
+
+// checkAllowed tells where AllowFrom= does nothing.
+func (s *Spec) checkAllowed(ds *Diagnostics) {
+	e, ok := s.setting("AllowFrom")
+	if !ok {
+		return
+	}
+	for _, l := range s.Listen {
+		if l.HostPath != "" {
+			ds.Warnf(e.Pos, "say who may connect to it with SocketMode= and SocketGroup=", "AllowFrom= does not apply to the unix socket %s", l.HostPath)
+		}
+	}
+}
+
+// checkReadiness tells what cannot be asked or told in datagrams.
+func (s *Spec) checkReadiness(ds *Diagnostics) {
+	datagrams := func(l Listener) bool { return l.Protocol == "udp" }
+	if e, ok := s.setting("ReadyCheck"); ok && strings.HasPrefix(s.ReadyCheck, "http:") && !slices.ContainsFunc(s.Listen, func(l Listener) bool { return !datagrams(l) }) {
+		ds.Errorf(e.Pos, "write tcp, or add the port that answers HTTP", "ReadyCheck=http: needs a port that is not udp")
+	}
+	if e, ok := s.setting("ProxyProtocol"); ok && s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, datagrams) {
+		ds.Errorf(e.Pos, "name the tcp ports alone with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
 	}
 }
 

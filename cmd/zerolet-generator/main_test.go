@@ -36,10 +36,13 @@ func generate(t *testing.T, manager string, files map[string]string) (status int
 const web = "[Container]\nImage=localhost/web\nPublishPort=8080:80\nPublishPort=127.0.0.1:8443:443\n" +
 	"[ScaleToZero]\nIdleTimeout=90s\nStartTimeout=infinity\n[Install]\nWantedBy=default.target\n"
 
+// options are all keys that become options of the proxy.
+const options = "[ScaleToZero]\nReadyCheck=http:/a%20b\nProxyProtocol=v1\nMaxConnections=9\nAllowFrom=::1 192.0.2.0/24\nConnectionIdleTimeout=1h\n"
+
 // What the generator writes in ExecStart= is what the proxy reads.
 func TestCommandLine(t *testing.T) {
 	for manager, pidFile := range map[string]string{"system": "", "user": "/run/user/1000/web.pid"} {
-		status, out := generate(t, manager, map[string]string{"web.container": web})
+		status, out := generate(t, manager, map[string]string{"web.container": web + options})
 		if status != 0 {
 			t.Fatalf("%s: status %d", manager, status)
 		}
@@ -48,7 +51,7 @@ func TestCommandLine(t *testing.T) {
 		if !ok || !strings.HasPrefix(line.Value, ":") {
 			t.Fatalf("%s: ExecStart=%s", manager, line.Value)
 		}
-		words := strings.Fields(strings.ReplaceAll(line.Value, "%t", "/run/user/1000"))
+		words := strings.Fields(strings.NewReplacer("%t", "/run/user/1000", "%%", "%").Replace(line.Value))
 		got, err := proxy.ParseArgs(words[1:])
 		if err != nil {
 			t.Fatal(err)
@@ -56,6 +59,11 @@ func TestCommandLine(t *testing.T) {
 		want := proxy.Config{
 			Container: "web.service", PIDFile: pidFile, Published: pidFile == "",
 			IdleTimeout: 90 * time.Second, StartTimeout: proxy.Infinity, DrainTimeout: 10 * time.Second,
+			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
+			AllowFrom: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.0/24")},
+		}
+		if manager == "user" {
+			want.Start = "web-wake.target"
 		}
 		if want.Forwards = got.Forwards; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", manager, got, want)

@@ -42,7 +42,8 @@ func main() {
 			return nil
 		})
 	}
-	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id))
+	ready := new(string)
+	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
@@ -63,6 +64,7 @@ func main() {
 	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
+	flag.StringVar(ready, "ready", "", "answer /ready with 503 until this `file` is there, and say so; say if anything else is asked before")
 	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
 	flag.Parse()
 	if *exists != "" {
@@ -126,10 +128,23 @@ func listen(address string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-func httpServer(id string) server {
+func httpServer(id string, ready *string) server {
 	mux := http.NewServeMux()
+	isReady := func() bool {
+		_, err := os.Stat(*ready)
+		return *ready == "" || err == nil
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		if !isReady() {
+			fmt.Println("too early")
+		}
 		fmt.Fprintln(w, id)
+	})
+	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !isReady() {
+			fmt.Println("not ready")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)

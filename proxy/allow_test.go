@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, p := range list {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func TestAllowed(t *testing.T) {
+	cfg := Config{AllowFrom: prefixes("192.0.2.0/24", "fe80::/64", "::1/128")}
+	for peer, want := range map[string]bool{
+		"192.0.2.7:1": true, "192.0.3.7:1": false, "[::1]:1": true, "[::2]:1": false, "[fe80::1%eth0]:1": true, "udp:192.0.2.1:5": true,
+		"unix:/run/x": true,
+	} {
+		if got := cfg.allowed(parseAddress(t, peer)); got != want {
+			t.Errorf("%s: %t", peer, got)
+		}
+	}
+}
+
+// Who is denied is reset, counts for nothing and does not have the container
+// started; the first who is allowed does, and waits for it.
+func TestDeniedClient(t *testing.T) {
+	bin := t.TempDir()
+	asked, started := filepath.Join(bin, "asked"), filepath.Join(bin, "started")
+	script := "#!/bin/sh\necho \"$@\" >>" + asked + "\ntest -e " + started + " || { echo not yet; exit 1; }\n"
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+
+	front, l := listenTCP(t, "[::]:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	cfg := config(front, addrOf(l))
+	cfg.AllowFrom, cfg.Start, cfg.MaxConnections = prefixes("127.0.0.2/32"), "web-wake.target", 1
+	r := serve(t, cfg, front, nil)
+	to := net.JoinHostPort("127.0.0.1", itoa(addrOf(front).IP.Port()))
+	for range 3 {
+		c, err := net.DialTimeout("tcp", to, patience)
+		if err == nil {
+			c.SetDeadline(time.Now().Add(patience))
+			_, err = c.Read(make([]byte, 1))
+			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("denied: %v, want a reset", err)
+		}
+	}
+	if _, err := os.Stat(asked); err == nil {
+		t.Error("the container was started for who is denied")
+	}
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c := must(d.DialContext(t.Context(), "tcp", to))(t)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	eventually(t, "its failure is told", func() bool { return strings.Contains(r.log.String(), "cannot start web-wake.target: not yet") })
+	if n := r.activity.open.Load(); n != 1 {
+		t.Errorf("%d connections are open", n)
+	}
+	if err := os.WriteFile(started, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, c, "ping")
+	if n := r.activity.accepted.Load(); n != 1 {
+		t.Errorf("%d were accepted", n)
+	}
+	if text := string(must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start web-wake.target\n") {
+		t.Error(text)
+	}
+}

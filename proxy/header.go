@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// proxyHeader tells an app who its client is, before the client's own bytes:
+// the PROXY protocol of HAProxy (doc/proxy-protocol.txt there), of version 1 or
+// 2. Without addresses, those of the proxy's own connections for instance, it
+// says that there is no client.
+func proxyHeader(version int, client, local Address) []byte {
+	v4 := client.IP.Addr().Is4()
+	known := client.IP.IsValid() && local.IP.IsValid() && v4 == local.IP.Addr().Is4()
+	if version == 1 {
+		switch {
+		case !known:
+			return []byte("PROXY UNKNOWN\r\n")
+		case v4:
+			return proxyLine("TCP4", client, local)
+		default:
+			return proxyLine("TCP6", client, local)
+		}
+	}
+	const (
+		signature           = "\r\n\r\n\x00\r\nQUIT\n"
+		local2, proxy2      = 0x20, 0x21 // version 2, and the command
+		tcp4, tcp6, streams = 0x11, 0x21, 0x31
+	)
+	command, family := byte(proxy2), byte(tcp4)
+	var addresses []byte
+	switch {
+	case client.Network == Unix && local.Network == Unix:
+		family = streams
+		for _, a := range []Address{client, local} {
+			var path [108]byte
+			copy(path[:], a.Path)
+			addresses = append(addresses, path[:]...)
+		}
+	case known:
+		if !v4 {
+			family = tcp6
+		}
+		addresses = append(client.IP.Addr().AsSlice(), local.IP.Addr().AsSlice()...)
+		addresses = binary.BigEndian.AppendUint16(addresses, client.IP.Port())
+		addresses = binary.BigEndian.AppendUint16(addresses, local.IP.Port())
+	default:
+		command, family = local2, 0
+	}
+	header := append([]byte(signature), command, family)
+	header = binary.BigEndian.AppendUint16(header, uint16(len(addresses)))
+	return append(header, addresses...)
+}
+
+func proxyLine(family string, client, local Address) []byte {
+	return fmt.Appendf(nil, "PROXY %s %s %s %d %d\r\n", family,
+		client.IP.Addr().WithZone(""), local.IP.Addr().WithZone(""), client.IP.Port(), local.IP.Port())
+}
+
+// introduce sends the client's header to a new backend. It is no byte of the
+// client's: another backend gets one of its own.
+func (c *connection) introduce(backend *socket) {
+	if c.cfg.ProxyProtocol == 0 {
+		return
+	}
+	sa, _ := unix.Getsockname(c.client.fd) // unknown without it
+	sendHeader(backend, proxyHeader(c.cfg.ProxyProtocol, c.peer, address(c.peer.Network, sa)))
+}
+
+// sendHeader is the first to write to the backend, which has room for it
+// (tcp(7): 4 kB and more). If it fails, so will the connection.
+func sendHeader(backend *socket, header []byte) {
+	n, err := unix.Write(backend.fd, header)
+	if err == nil && n < len(header) {
+		err = unix.ECONNRESET
+	}
+	if err != nil {
+		backend.failed(err)
+		_ = unix.Shutdown(backend.fd, unix.SHUT_RDWR) // half a header must not be followed
+	}
+}

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// probeTimeout bounds one question of whether the app is ready.
+const probeTimeout = 5 * time.Second
+
+// errNotReady says that the app accepts but is not ready.
+var errNotReady = errors.New("the app is not ready")
+
+// probe asks the app over HTTP whether it is ready, before the first client
+// and again for each new container.
+type probe struct {
+	path    string // of the request
+	started string // a file that Podman writes when it starts the container
+	header  []byte // of the PROXY protocol, if it is spoken
+	target  *target
+
+	asking sync.Mutex // held by who asks, or reads what was found
+	ready  string     // the container that was found ready
+}
+
+// container tells one container from the next: Podman writes the file anew,
+// and its unit removes it.
+func (p *probe) container() (string, error) {
+	var s unix.Stat_t
+	if err := unix.Stat(p.started, &s); err != nil {
+		return "", errNoContainer
+	}
+	return fmt.Sprintf("%d %d %d", s.Ino, s.Mtim.Nano(), s.Ctim.Nano()), nil
+}
+
+// isReady tells whether the container that runs now was found ready. It does
+// not wait for who is finding out.
+func (p *probe) isReady() bool {
+	if !p.asking.TryLock() {
+		return false
+	}
+	defer p.asking.Unlock()
+	now, err := p.container()
+	return err == nil && now == p.ready
+}
+
+// ask makes sure of it, with one question if need be.
+func (p *probe) ask(ctx context.Context) error {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	now, err := p.container()
+	if err != nil || now == p.ready {
+		return err
+	}
+	if err := p.get(ctx); err != nil {
+		return err
+	}
+	p.ready = now
+	p.target.proven.Store(true) // it has answered
+	return nil
+}
+
+// get makes the request and is content with a status of 2xx or 3xx.
+func (p *probe) get(ctx context.Context) error {
+	backend, err := dial(p.target.source, p.target.addrs)
+	if err != nil {
+		return err
+	}
+	defer backend.close()
+	if p.header != nil {
+		sendHeader(backend, p.header)
+	}
+	file, _ := backend.poller()
+	file.SetDeadline(time.Now().Add(probeTimeout))
+	defer context.AfterFunc(ctx, backend.wake)()
+	request := "GET " + p.path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: zerolet\r\nConnection: close\r\n\r\n"
+	if _, err := file.WriteString(request); err != nil {
+		return fmt.Errorf("%w: %w", errNotReady, err)
+	}
+	line, err := readLine(backend)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotReady, err)
+	}
+	return p.judge(line)
+}
+
+// judge reads a status line (RFC 9112, 4).
+func (p *probe) judge(line string) error {
+	const version, status = "HTTP/1.", len("HTTP/1.1 ")
+	switch {
+	case !strings.HasPrefix(line, version) || len(line) < status+3:
+		return fmt.Errorf("GET %s: no answer of HTTP/1.1: %.40q", p.path, line)
+	case line[status] == '2' || line[status] == '3':
+		return nil
+	case line[status] == '5':
+		return fmt.Errorf("%w: GET %s: %.40q", errNotReady, p.path, line)
+	}
+	return fmt.Errorf("GET %s: %.40q", p.path, line)
+}
+
+// readLine reads the first line, and of the rest what is there, so that the
+// end of the connection is no reset for the app.
+func readLine(s *socket) (string, error) {
+	file, _ := s.poller()
+	answer := make([]byte, 4096)
+	n := 0
+	for n < len(answer) && !strings.Contains(string(answer[:n]), "\n") {
+		m, err := file.Read(answer[n:])
+		if err != nil {
+			return "", err
+		}
+		n += m
+	}
+	for range 64 {
+		if m, err := unix.Read(s.fd, make([]byte, 1024)); m <= 0 || err != nil {
+			break
+		}
+	}
+	line, _, _ := strings.Cut(string(answer[:n]), "\r\n")
+	return line, nil
+}

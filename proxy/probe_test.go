@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// No client gets to an app that accepts but is not ready, on any port, and
+// again none once the container is another.
+func TestReadyCheck(t *testing.T) {
+	front, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	back, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	started := filepath.Join(t.TempDir(), "app.pid")
+	restart := func() {
+		t.Helper()
+		os.Remove(started)
+		if err := os.WriteFile(started, []byte("1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var status, early, asked atomic.Int32
+	status.Store(503)
+	app(t, back, func(c *net.TCPConn) {
+		defer c.Close()
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		switch now := status.Load(); {
+		case line == "PROXY UNKNOWN\r\n":
+			asked.Add(1)
+			fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Length: 0\r\n\r\n", now, http.StatusText(int(now)))
+		case now != 200:
+			early.Add(1)
+		default:
+			fmt.Fprint(c, "pong\n")
+		}
+	})
+	app(t, other, echo)
+	cfg := config(front, addrOf(back))
+	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), addrOf(other)})
+	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", started, 1
+	r := serveFiles(t, cfg, filesOf(t, front, second))
+	for round := range 2 {
+		restart()
+		before := asked.Load()
+		a, b := connect(t, front.Addr().String()), connect(t, second.Addr().String())
+		fmt.Fprint(b, "ping\n")
+		eventually(t, "the app is asked again and again", func() bool { return asked.Load() > before+3 })
+		if open := r.activity.out.Load(); round == 0 && open != 0 {
+			t.Errorf("%d bytes got through", open)
+		}
+		status.Store(200)
+		if line, err := bufio.NewReader(a).ReadString('\n'); line != "pong\n" {
+			t.Errorf("round %d: %q, %v", round, line, err)
+		}
+		if line, err := bufio.NewReader(b).ReadString('\n'); !strings.HasPrefix(line, "PROXY TCP4 ") {
+			t.Errorf("round %d: %q, %v", round, line, err)
+		}
+		a.Close()
+		b.Close()
+		status.Store(503)
+	}
+	if n := early.Load(); n > 0 {
+		t.Errorf("%d clients came before the app was ready", n)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	p := &probe{path: "/x"}
+	for line, want := range map[string]string{
+		"HTTP/1.1 200 OK": "", "HTTP/1.0 302": "", "HTTP/1.1 299 ": "",
+		"HTTP/1.1 503 Service Unavailable": "the app is not ready",
+		"HTTP/1.1 404 Not Found":           "GET /x: \"HTTP/1.1 404 Not Found\"",
+		"HTTP/1.1 100 Continue":            "GET /x:", "HTTP/2 200": "no answer of HTTP/1.1", "": "no answer", "HTTP/1.1 20": "no answer",
+		"SSH-2.0-OpenSSH_10.0\x1b[2J": `no answer of HTTP/1.1: "SSH-2.0-OpenSSH_10.0\x1b[2J"`,
+	} {
+		err := p.judge(line)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", line, err, want)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// dialFrom connects to the endpoint from an address of the machine.
+func dialFrom(h *harness.Host, source string, limit time.Duration) (conn net.Conn, err error) {
+	from := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0))
+	err = h.M.Network(func() (err error) {
+		d := net.Dialer{Timeout: limit, LocalAddr: from}
+		conn, err = d.DialContext(h.Context(), "tcp", h.Addr())
+		return err
+	})
+	return conn, err
+}
+
+// Who is not allowed wakes nothing: neither at first, nor while the container
+// is up, nor after it has been. The system's kernel drops what they send, the
+// user's proxy resets them.
+func TestAllowFrom(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "AllowFrom=127.0.0.1 ::/127")
+		denied := func() {
+			t.Helper()
+			for _, source := range []string{"127.0.0.2", "127.0.0.3"} {
+				c, err := dialFrom(h, source, time.Second)
+				if h.UserManager && err == nil {
+					c.SetDeadline(time.Now().Add(harness.Patience))
+					_, err = c.Read(make([]byte, 1))
+				}
+				want := h.UserManager && errors.Is(err, syscall.ECONNRESET) || !h.UserManager && os.IsTimeout(err)
+				if !want {
+					t.Errorf("from %s: %v", source, err)
+				}
+			}
+		}
+		starts := func() string { t.Helper(); return h.Property("app.service", "InvocationID") }
+		before := starts()
+		denied()
+		if !h.UserManager {
+			h.Expect("app-proxy.service", "inactive")
+		}
+		h.Expect("app.service", "inactive")
+		h.Asleep()
+		if after := starts(); after != before {
+			t.Errorf("the container was started for who is denied: %s, %s", before, after)
+		}
+		h.MustGet()
+		denied()
+		h.Asleep()
+		before = starts()
+		denied()
+		h.Asleep()
+		if after := starts(); after != before {
+			t.Errorf("the container was started for who is denied, once it had slept: %s, %s", before, after)
+		}
+		c, err := h.M.Dial(t.Context(), "tcp", fmt.Sprintf("[::1]:%d", h.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+		if text, err := io.ReadAll(c); !strings.HasPrefix(string(text), "HTTP/1.0 200") {
+			t.Errorf("%q, %v", text, err)
+		}
+		h.Asleep()
+	})
+}
+
+// Clients beyond MaxConnections= wait, and all are served.
+func TestMaxConnections(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-tally :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "MaxConnections=2")
+		const clients = 300
+		var all sync.WaitGroup
+		for i := range clients {
+			c := h.Connect()
+			all.Go(func() {
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(harness.Patience))
+				fmt.Fprintln(c, i)
+				line := make([]byte, 64)
+				if n, err := c.Read(line); err != nil || !strings.HasSuffix(string(line[:n]), fmt.Sprintf(" %d\n", i)) {
+					t.Errorf("client %d: %q, %v", i, line[:n], err)
+				}
+			})
+		}
+		all.Wait()
+		h.Wait("the journal tells that others waited", func() bool {
+			text, err := h.Journal(t.Context(), "app-proxy.service")
+			return err == nil && strings.Contains(text, "2 connections open, no more are allowed")
+		}, "app-proxy.service")
+		h.Asleep()
+	})
+}
+
+// A connection that is only open does not keep the container up, one with
+// traffic does.
+func TestConnectionIdleTimeout(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-greet :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "ConnectionIdleTimeout=2s")
+		c := h.Connect()
+		c.SetDeadline(time.Now().Add(harness.Patience))
+		id := make([]byte, 64)
+		n, err := c.Read(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent := h.Connect()
+		silent.SetDeadline(time.Now().Add(harness.Patience))
+		if n, err := silent.Read(id[n:]); err != nil {
+			t.Fatal(n, err)
+		}
+		for range 20 { // 5 s
+			time.Sleep(250 * time.Millisecond)
+			fmt.Fprint(c, "x")
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatalf("a connection with traffic: %v", err)
+			}
+		}
+		h.Wait("the other one is told as silent", func() bool {
+			return strings.HasPrefix(h.Property("app-proxy.service", "StatusText"), "2 connections open (1 silent)")
+		})
+		h.Asleep()
+		for name, c := range map[string]net.Conn{"silent": silent, "now silent": c} {
+			if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+				t.Errorf("%s: %q, %v, want an end in order", name, rest, err)
+			}
+		}
+	})
+}
+
+// No client's byte reaches an app that accepts but is not ready, neither at
+// first nor when its container has been replaced meanwhile.
+func TestReadyCheck(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		dir := h.Home + "/ready"
+		h.Must(t, "mkdir", "-p", dir)
+		h.App("app", "-http :80 -ready /ready/ok", h.Publish(), "Volume="+dir+":/ready",
+			"[ScaleToZero]", "IdleTimeout=1s", "ReadyCheck=http:/ready")
+		for _, wake := range []func(){func() {}, func() {
+			// Killed while a client is there, it comes back at once.
+			c := h.Connect()
+			fmt.Fprint(c, "GET /sleep?for=1h HTTP/1.0\r\n\r\n")
+			h.Wait("the client is through", func() bool {
+				return strings.Contains(h.Property("app-proxy.service", "StatusText"), "1 connection open") && h.State("app.service") == "active"
+			})
+			h.Must(t, "rm", dir+"/ok")
+			before := h.Property("app.service", "InvocationID")
+			h.Must(t, "podman", "kill", "systemd-app")
+			c.Close()
+			h.Wait("the container is another", func() bool {
+				return h.State("app.service") == "active" && h.Property("app.service", "InvocationID") != before
+			}, "app.service")
+		}} {
+			wake()
+			ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+			defer cancel()
+			answer := make(chan error, 1)
+			go func() {
+				_, err := h.Request(ctx, "/")
+				answer <- err
+			}()
+			h.Wait("the app says that it is not ready", func() bool {
+				out, err := h.Session.Run(t.Context(), "podman", "logs", "systemd-app")
+				return err == nil && strings.Contains(out.Stdout, "not ready")
+			}, "app.service")
+			select {
+			case err := <-answer:
+				t.Fatalf("the client was let through: %v", err)
+			default:
+			}
+			h.Must(t, "touch", dir+"/ok")
+			if err := <-answer; err != nil {
+				t.Errorf("the client was not answered: %v", err)
+			}
+			out, err := h.Session.Run(t.Context(), "podman", "logs", "systemd-app")
+			if err == nil && strings.Contains(out.Stdout, "too early") {
+				t.Errorf("a client came before the app was ready: %s", out.Stdout)
+			}
+		}
+		h.Asleep()
+		if _, err := os.Lstat(h.M.Host(h.RuntimeDir + "/app.pid")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the pid file is left: %v", err)
+		}
+	})
+}
