@@ -83,3 +83,27 @@ func benchmarkBulk(b *testing.B, open func(*testing.B, func(*net.TCPConn)) func(
 		}
 	}
 }
+// A datagram there and back, of many clients.
+func BenchmarkDatagrams(b *testing.B) {
+	for _, way := range []string{"direct", "proxy"} {
+		b.Run(way, func(b *testing.B) {
+			app := echoUDP(b, "127.0.0.1:0")
+			addr := app.LocalAddr().String()
+			if way == "proxy" {
+				front := listenUDP(b, "udp", "127.0.0.1:0")
+				start(b, nil, filesOf(b, front), nil, arguments(udpConfig(front, udpAddr(app.UDPConn)))...)
+				addr = front.LocalAddr().String()
+			}
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				c := must(net.Dial("udp", addr))(b)
+				defer c.Close()
+				buf := make([]byte, 100)
+				for pb.Next() {
+					c.Write(buf)
+					c.Read(buf)
+				}
+			})
+		})
+	}
+}
