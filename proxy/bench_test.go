@@ -83,6 +83,7 @@ func benchmarkBulk(b *testing.B, open func(*testing.B, func(*net.TCPConn)) func(
 		}
 	}
 }
+
 // A datagram there and back, of many clients.
 func BenchmarkDatagrams(b *testing.B) {
 	for _, way := range []string{"direct", "proxy"} {

@@ -282,7 +282,10 @@ func TestHeldSurvivesProxy(t *testing.T) {
 // A proxy that is stopped still brings the answers that are on their way.
 func TestDatagramDrain(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
-	r := serveUDP(t, udpConfig(front, udpAddr(app)), front)
+	r := prepareServer(t, udpConfig(front, udpAddr(app)), filesOf(t, front))
+	settled := make(chan struct{})
+	r.afterSettle = func() { close(settled) }
+	r.run(t)
 	c := dialUDP(t, front.LocalAddr().String())
 	say(t, c, "question")
 	buf := make([]byte, 100)
@@ -291,7 +294,8 @@ func TestDatagramDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop <- syscall.SIGTERM
-	<-r.stopped
+	<-settled
+	time.Sleep(50 * time.Millisecond) // how long the answer takes
 	app.WriteToUDPAddrPort(buf[:n], from)
 	hear(t, c, "question")
 	r.wait(t)
@@ -415,7 +419,7 @@ func TestDatagramIdleClock(t *testing.T) {
 func TestHeldIsUse(t *testing.T) {
 	front, addr := listenUDP(t, "udp", "127.0.0.1:0"), freeUDPAddr(t)
 	cfg := udpConfig(front, addr)
-	cfg.IdleTimeout = 50 * time.Millisecond
+	cfg.IdleTimeout, cfg.DrainTimeout = 50*time.Millisecond, time.Millisecond
 	began := time.Now()
 	r := serveUDP(t, cfg, front)
 	c := dialUDP(t, front.LocalAddr().String())
