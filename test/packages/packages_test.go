@@ -1,0 +1,134 @@
+// Package packages installs what "make package" makes on a machine, upgrades it
+// under traffic, and removes it again.
+package packages
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// build is a directory with the packages of two versions, below /pkg.
+func build(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, version := range []string{"0.1.0", "0.1.1"} {
+		out, err := exec.Command("flock", "../../Makefile", "sh", "-c",
+			`make -C ../.. package VERSION=$1 && mkdir -p "$2/pkg" && cp ../../dist/*.deb ../../dist/*.rpm "$2/pkg"`, "sh", version, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("make package: %v\n%s", err, out)
+		}
+	}
+	return dir
+}
+
+// Each kind: what is installed works, an upgrade loses nobody, and nothing is
+// left when it is gone.
+func TestPackages(t *testing.T) {
+	dir := build(t)
+	m := lab.New(t, lab.Options{Packages: []string{"rpm"}})
+	if err := m.Install(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, shared := range strings.Fields("/usr /usr/bin /usr/lib /usr/libexec /usr/share /usr/share/man/man1") {
+		if list := m.Root().Must(t, "sh", "-c", "rpm -qlp /pkg/zerolet-0.1.0-*.rpm"); strings.Contains("\n"+list+"\n", "\n"+shared+"\n") {
+			t.Errorf("the rpm has %s, which is others', too", shared)
+		}
+	}
+	for _, kind := range []struct{ name, install, upgrade, remove string }{
+		{"deb", "dpkg -i /pkg/zerolet_0.1.0_*.deb", "dpkg -i /pkg/zerolet_0.1.1_*.deb", "dpkg -r zerolet"},
+		// dpkg owns the machine: rpm does not know what it depends on.
+		{"rpm", "rpm -i --nodeps /pkg/zerolet-0.1.0-*.rpm", "rpm -U --nodeps /pkg/zerolet-0.1.1-*.rpm", "rpm -e --nodeps zerolet"},
+	} {
+		t.Run(kind.name, func(t *testing.T) { life(t, m, kind.install, kind.upgrade, kind.remove) })
+	}
+}
+
+func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
+	root := m.Root()
+	root.Must(t, "sh", "-c", install)
+	var held []net.Conn
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80 -echo :7", h.Publish(), fmt.Sprintf("PublishPort=%d:7", h.Port+10), "[ScaleToZero]")
+		h.MustGet()
+		c, err := m.Dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", h.Port+10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+		echo(t, c)
+	})
+	t.Cleanup(func() {
+		for _, c := range held {
+			c.Close()
+		}
+	})
+
+	stop, ended := make(chan struct{}), make(chan error)
+	for _, s := range m.Sessions() {
+		h := &harness.Host{T: t, Session: s, M: m, Port: map[bool]int{false: 8080, true: 8081}[s.UserManager]}
+		go func() { ended <- requests(h, stop) }()
+	}
+	root.Must(t, "sh", "-c", upgrade)
+	close(stop)
+	for range m.Sessions() {
+		if err := <-ended; err != nil {
+			t.Errorf("a request while it was upgraded: %v", err)
+		}
+	}
+	for _, c := range held {
+		echo(t, c)
+	}
+
+	root.Must(t, "sh", "-c", remove)
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
+			h.WaitState(unit, "inactive")
+		}
+		if left := h.Must(t, "podman", "ps", "--quiet"); left != "" {
+			t.Errorf("a container runs on: %s", left)
+		}
+		if _, err := h.Get(); err == nil {
+			t.Error("somebody listens yet")
+		}
+		h.Must(t, "rm", filepath.Join(h.QuadletDir, "app.container"))
+		h.Reload()
+	})
+	left := root.Must(t, "sh", "-c", "find /usr /etc /var/lib/systemd /run -xdev -name '*zerolet*' -not -path '/usr/share/doc/*' 2>/dev/null || true")
+	if strings.TrimSpace(left) != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
+
+// requests makes one request after another until stop, at least one.
+func requests(h *harness.Host, stop <-chan struct{}) error {
+	for {
+		if _, err := h.Get(); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+	}
+}
+
+func echo(t *testing.T, c net.Conn) {
+	t.Helper()
+	const line = "still here\n"
+	got := make([]byte, len(line))
+	if _, err := io.WriteString(c, line); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != line {
+		t.Fatalf("read %q, %v", got, err)
+	}
+}
