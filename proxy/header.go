@@ -9,8 +9,9 @@ import (
 
 // proxyHeader tells an app who its client is, before the client's own bytes:
 // the PROXY protocol of HAProxy (doc/proxy-protocol.txt there), of version 1 or
-// 2. Without addresses, those of the proxy's own connections for instance, it
-// says that there is no client.
+// 2. Of the proxy's own connections it says that there is no client, and also of
+// those from a unix socket: they have no address, and HAProxy 3.0 closes what
+// says AF_UNIX.
 func proxyHeader(version int, client, local Address) []byte {
 	v4 := client.IP.Addr().Is4()
 	known := client.IP.IsValid() && local.IP.IsValid() && v4 == local.IP.Addr().Is4()
@@ -25,20 +26,13 @@ func proxyHeader(version int, client, local Address) []byte {
 		}
 	}
 	const (
-		signature           = "\r\n\r\n\x00\r\nQUIT\n"
-		local2, proxy2      = 0x20, 0x21 // version 2, and the command
-		tcp4, tcp6, streams = 0x11, 0x21, 0x31
+		signature      = "\r\n\r\n\x00\r\nQUIT\n"
+		local2, proxy2 = 0x20, 0x21 // version 2, and the command
+		tcp4, tcp6     = 0x11, 0x21
 	)
 	command, family := byte(proxy2), byte(tcp4)
 	var addresses []byte
 	switch {
-	case client.Network == Unix && local.Network == Unix:
-		family = streams
-		for _, a := range []Address{client, local} {
-			var path [108]byte
-			copy(path[:], a.Path)
-			addresses = append(addresses, path[:]...)
-		}
 	case known:
 		if !v4 {
 			family = tcp6
