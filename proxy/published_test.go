@@ -40,11 +40,11 @@ func TestPublishedPortState(t *testing.T) {
 	cfg := config(front, freeAddr(t))
 	cfg.Published = true
 	p := serve(t, cfg, front, nil).source.(*published)
-	if _, known, err := p.find(endpoints{TCP, false, freeAddr(t).IP, freeAddr(t).IP}); known || err != nil {
+	if _, known, err := p.diag.find(endpoints{TCP, false, freeAddr(t).IP, freeAddr(t).IP}); known || err != nil {
 		t.Errorf("nobody's address: known %v, %v", known, err)
 	}
 	const listening = 10 // TCP_LISTEN
-	if s, known, err := p.find(endpoints{TCP, false, addrOf(front).IP, freeAddr(t).IP}); s.state != listening || !known || err != nil {
+	if s, known, err := p.diag.find(endpoints{TCP, false, addrOf(front).IP, freeAddr(t).IP}); s.state != listening || !known || err != nil {
 		t.Errorf("a listening socket: state %d, known %v, %v", s.state, known, err)
 	}
 }

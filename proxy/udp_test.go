@@ -532,7 +532,7 @@ func TestPublishedDatagrams(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := func() uint32 {
-		s, known, err := r.source.(*published).find(endpoints{UDP, false, udpAddr(squatter).IP, udpAddr(c).IP})
+		s, known, err := r.source.(*published).diag.find(endpoints{UDP, false, udpAddr(squatter).IP, udpAddr(c).IP})
 		if err != nil || !known {
 			t.Fatal(known, err)
 		}
