@@ -21,8 +21,15 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --publish
        [--max-connections=N] [--allow-from=PREFIX]... [--connection-idle-timeout=TIME]
        [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
        --forward=LISTEN=TARGET ...
+       zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
+       [--start-timeout=TIME]
+       zerolet-proxy --open
+
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
-until the app of the container takes it, and exits when idle.
+until the app of the container takes it, and exits when idle. With --native
+the app takes them from the sockets itself, and zerolet-proxy only looks
+whether there are any. It leaves the sockets shut to newcomers; --open opens
+them when the container is gone.
 
   --container=UNIT      the container's service unit, for example httpd.service
   --pidfile=PATH        file with the container's pid (podman run --pidfile=);
@@ -69,6 +76,8 @@ type Config struct {
 	// Published says that Podman publishes the targets on the host. What
 	// listens there on the host itself is then not taken for the app.
 	Published bool
+	// Native says that the app accepts from the passed sockets itself.
+	Native bool
 	// IdleTimeout is how long the proxy stays without a connection.
 	IdleTimeout time.Duration
 	// StartTimeout is how long a connection is held, counted from its accept.
@@ -123,6 +132,7 @@ func ParseArgs(args []string) (Config, error) {
 	set.Func("allow-from", "", cfg.addAllowed)
 	set.StringVar(&cfg.Start, "start", "", "")
 	set.Var((*timeSpan)(&cfg.ConnectionIdleTimeout), "connection-idle-timeout", "")
+	set.BoolVar(&cfg.Native, "native", false, "")
 	set.Var((*timeSpan)(&cfg.IdleTimeout), "idle-timeout", "")
 	set.Var((*timeSpan)(&cfg.StartTimeout), "start-timeout", "")
 	set.Var((*timeSpan)(&cfg.DrainTimeout), "drain-timeout", "")
@@ -151,7 +161,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("--pidfile=%s is not an absolute path", c.PIDFile)
 	case c.PIDFile != "" && c.Published:
 		return errors.New("--pidfile= and --published exclude each other")
-	case len(c.Forwards) == 0:
+	case c.Native && (c.PIDFile != "" || c.Published || len(c.Forwards) > 0):
+		return errors.New("--native excludes --pidfile=, --published and --forward=")
+	case len(c.Forwards) == 0 && !c.Native:
 		return errors.New("--forward= is missing")
 	}
 	return nil

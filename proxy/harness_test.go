@@ -405,6 +405,9 @@ func arguments(cfg Config) []string {
 	if cfg.PIDFile != "" {
 		args = append(args, "--pidfile="+cfg.PIDFile)
 	}
+	if cfg.Native {
+		args = append(args, "--native")
+	}
 	for flag, d := range map[string]time.Duration{
 		"--idle-timeout=": cfg.IdleTimeout, "--start-timeout=": cfg.StartTimeout, "--drain-timeout=": cfg.DrainTimeout,
 	} {

@@ -72,14 +72,17 @@ func (r *recorder) send(priority journal.Priority, message string, fields map[st
 // wake says who woke the container and how long the app took, counted from the
 // start of the proxy.
 func (r *recorder) wake(peer string, took time.Duration) {
-	r.send(journal.PriInfo,
-		fmt.Sprintf("%s ready for %s after %s", r.container, peer, took.Round(time.Millisecond)),
-		map[string]string{
-			"MESSAGE_ID":         WakeMessageID,
-			"ZEROLET_EVENT":      "wake",
-			"ZEROLET_PEER":       peer,
-			"ZEROLET_READY_USEC": strconv.FormatInt(took.Microseconds(), 10),
-		})
+	fields := map[string]string{
+		"MESSAGE_ID":         WakeMessageID,
+		"ZEROLET_EVENT":      "wake",
+		"ZEROLET_READY_USEC": strconv.FormatInt(took.Microseconds(), 10),
+	}
+	whom := ""
+	if peer != "" { // who woke an app that accepts itself may be gone already
+		fields["ZEROLET_PEER"] = peer
+		whom = " for " + peer
+	}
+	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.container, whom, took.Round(time.Millisecond)), fields)
 }
 
 // peerName is who a client is. That of a unix socket has no address, but the
@@ -107,6 +110,14 @@ func (r *recorder) sleep(why string, a *activity) {
 			"ZEROLET_BYTES_IN":    strconv.FormatInt(in, 10),
 			"ZEROLET_BYTES_OUT":   strconv.FormatInt(out, 10),
 		})
+}
+
+// sleepNative is sleep where the app has accepted by itself.
+func (r *recorder) sleepNative(why string) {
+	r.send(journal.PriInfo, fmt.Sprintf("%s, %s not needed any more", why, r.container), map[string]string{
+		"MESSAGE_ID":    SleepMessageID,
+		"ZEROLET_EVENT": "sleep",
+	})
 }
 
 // turnedAway says that a client got no answer.

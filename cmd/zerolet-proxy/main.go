@@ -17,6 +17,10 @@ import (
 	"github.com/zerolet/zerolet/proxy"
 )
 
+// openArg as the only argument opens the sockets that a proxy with --native
+// has left shut.
+const openArg = "--open"
+
 // Exit statuses, after sysexits.h, which systemd.exec(5) names too.
 const (
 	exitFailure = 1
@@ -29,6 +33,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == proxy.HelperArg {
 		return proxy.RunHelper()
+	}
+	if len(args) == 1 && args[0] == openArg {
+		return status(proxy.Open(activation.Files(true)), stderr)
 	}
 	// Before the sockets are taken: from here on a stop is a drain.
 	stop := make(chan os.Signal, 2)
@@ -43,7 +50,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\nhint: --help shows the usage\n", err)
 		return exitUsage
 	}
-	err = proxy.Serve(cfg, activation.Files(true), stop, stderr)
+	serve := proxy.Serve
+	if cfg.Native {
+		serve = proxy.Watch
+	}
+	return status(serve(cfg, activation.Files(true), stop, stderr), stderr)
+}
+
+// status is the exit status for what came of it.
+func status(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0

@@ -1,0 +1,475 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watching is a watcher inside the test process.
+type watching struct {
+	*watcher
+	stop chan os.Signal
+	done chan struct{}
+	log  *text
+}
+
+// nativeConfig is a configuration with times that do not matter.
+func nativeConfig() Config {
+	return Config{Container: "web.service", Native: true, IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute}
+}
+
+// prepareWatcher makes a watcher of fronts, from which the test accepts: the
+// way to the watcher makes them blocking, as systemd does.
+func prepareWatcher(t testing.TB, cfg Config, fronts ...*net.TCPListener) *watching {
+	t.Helper()
+	w := &watching{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
+	w.watcher = must(newWatcher(cfg, filesOf(t, fronts...), w.log))(t)
+	for _, front := range fronts {
+		setNonblock(t, front)
+	}
+	return w
+}
+
+func setNonblock(t testing.TB, l *net.TCPListener) {
+	t.Helper()
+	must(l.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), true) })
+}
+
+// run runs it until the test ends. The doors are open then.
+func (w *watching) run(t testing.TB) {
+	doors := must(newDoors(w.files(t)))(t)
+	go func() {
+		defer close(w.done)
+		w.watch(w.stop)
+	}()
+	t.Cleanup(func() {
+		select {
+		case w.stop <- syscall.SIGTERM:
+		default:
+		}
+		w.wait(t)
+		closeDoors(doors)
+	})
+}
+
+// files are the doors again.
+func (w *watching) files(t testing.TB) []*os.File {
+	t.Helper()
+	var files []*os.File
+	for _, d := range w.doors {
+		fd := must(unix.Dup(d.fd))(t)
+		files = append(files, os.NewFile(uintptr(fd), "door"))
+	}
+	return files
+}
+
+func (w *watching) wait(t testing.TB) {
+	t.Helper()
+	select {
+	case <-w.done:
+	case <-time.After(patience):
+		t.Fatalf("the watcher does not end: %s", w.log)
+	}
+}
+
+// watchFront runs a watcher of one socket.
+func watchFront(t testing.TB, cfg Config, front *net.TCPListener, tweak func(*watching)) *watching {
+	t.Helper()
+	w := prepareWatcher(t, cfg, front)
+	if tweak != nil {
+		tweak(w)
+	}
+	w.run(t)
+	return w
+}
+
+// knocking dials in the background and returns once the client has sent its
+// first segment. The channel has the connection once there is one.
+func knocking(t testing.TB, addr netip.AddrPort) <-chan *net.TCPConn {
+	t.Helper()
+	conns := make(chan *net.TCPConn, 1)
+	d := must(newDiag())(t)
+	defer d.close()
+	sent := func() (n int) {
+		filter := localFilter(addr.Addr().Is6(), addr)
+		filter[0]++ // INET_DIAG_BC_D_COND: the remote address
+		all := endpoints{network: TCP, v6: addr.Addr().Is6()}
+		if err := d.ask(all.request(unix.NLM_F_REQUEST|unix.NLM_F_DUMP, 1<<unix.BPF_TCP_SYN_SENT, filter), func(found) { n++ }); err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	before := sent()
+	go func() {
+		c, err := net.DialTimeout("tcp", addr.String(), patience)
+		if err != nil {
+			t.Error(err)
+			close(conns)
+			return
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		conns <- c.(*net.TCPConn)
+	}()
+	eventually(t, "the client has knocked", func() bool { return sent() > before })
+	return conns
+}
+
+// Whatever the family: nobody comes in while the door is shut, and who has
+// knocked is let in when it opens.
+func TestDoor(t *testing.T) {
+	for listen, client := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", ":0": "127.0.0.1", "[::]:0": "::1"} {
+		t.Run(listen, func(t *testing.T) {
+			t.Parallel()
+			front := listenTCP(t, listen)
+			addr := netip.AddrPortFrom(netip.MustParseAddr(client), addrOf(front).IP.Port())
+			w := prepareWatcher(t, nativeConfig(), front)
+			defer w.close()
+			inside := connect(t, addr.String())
+			if u := w.look(); u.open != 1 || len(u.waiting) != 1 || u.waiting[0] != inside.LocalAddr().(*net.TCPAddr).AddrPort() {
+				t.Errorf("a client waits for accept: %+v", u)
+			}
+			if !w.shut() {
+				t.Fatal(w.log)
+			}
+			conns := knocking(t, addr)
+			if u := w.look(); u.open != 1 {
+				t.Errorf("shut: %+v", u)
+			}
+			app(t, front, echo)
+			ask(t, inside, "who was inside does not notice")
+			w.open()
+			ask(t, next(t, conns), "ping")
+		})
+	}
+}
+
+// What counts is what the app still has, or is to have.
+func TestUse(t *testing.T) {
+	front, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	w := prepareWatcher(t, nativeConfig(), front)
+	defer w.close()
+	apps := accepted(t, front)
+	expectOpen := func(what string, n int) {
+		t.Helper()
+		eventually(t, what, func() bool { return w.look().open == n })
+	}
+	expectOpen("nothing", 0)
+	connect(t, other.Addr().String())
+	expectOpen("a client of another port", 0)
+	c := connect(t, front.Addr().String())
+	a := next(t, apps)
+	expectOpen("a connection, both ends on this machine", 1)
+	c.CloseWrite()
+	expectEnd(t, a)
+	expectOpen("the client has shut down its side", 1)
+	a.CloseWrite()
+	expectOpen("both have shut down their side", 0) // nothing can be said any more
+	a.Close()
+
+	c = connect(t, front.Addr().String())
+	a = next(t, apps)
+	a.CloseWrite()
+	expectEnd(t, c)
+	expectOpen("the app has shut down its side", 1)
+	a.Close()
+	expectOpen("the app has closed, the client not yet", 0)
+
+	raw := must(front.SyscallConn())(t)
+	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60) })
+	connect(t, front.Addr().String())
+	expectOpen("half a handshake", 1)
+}
+
+// Who is inside when the idle time is over keeps the proxy, and newcomers are
+// let in again.
+func TestInsideAtTheEdge(t *testing.T) {
+	t.Parallel()
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	cfg := nativeConfig()
+	cfg.IdleTimeout = 5 * time.Millisecond
+	conns := make(chan *net.TCPConn, 1)
+	var once sync.Once
+	w := watchFront(t, cfg, front, func(w *watching) {
+		w.beforeShut = func() { once.Do(func() { conns <- connect(t, front.Addr().String()) }) }
+	})
+	c := next(t, conns)
+	ask(t, c, "ping")
+	ask(t, connect(t, front.Addr().String()), "ping")
+	select {
+	case <-w.done:
+		t.Error("the proxy left its client")
+	default:
+	}
+}
+
+// Who knocks when the doors are shut is let in by Open. Meanwhile the proxy is
+// gone and the app may be, too.
+func TestKnockingAtTheEdge(t *testing.T) {
+	t.Parallel()
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	cfg := nativeConfig()
+	cfg.IdleTimeout = 5 * time.Millisecond
+	conns := make(chan (<-chan *net.TCPConn), 1)
+	w := prepareWatcher(t, cfg, front)
+	files := w.files(t)
+	w.afterShut = func() { conns <- knocking(t, addrOf(front).IP) }
+	w.run(t)
+	w.wait(t)
+	knocks := <-conns
+	if waiting(t, front) || len(knocks) > 0 {
+		t.Fatal("the client came in")
+	}
+	if err := Open(files); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, next(t, knocks), "ping")
+	if !strings.Contains(w.log.String(), "idle for 5ms") {
+		t.Errorf("journal:\n%s", w.log)
+	}
+}
+
+// With the doors shut and nobody inside, nobody comes to be inside: clients
+// that connect all the time, each at a moment of its own.
+func TestNobodySlipsIn(t *testing.T) {
+	t.Parallel()
+	front := listenTCP(t, "127.0.0.1:0")
+	var accepts, answers atomic.Int64
+	app(t, front, func(c *net.TCPConn) { accepts.Add(1); echo(c) })
+	w := prepareWatcher(t, nativeConfig(), front)
+	defer w.close()
+	ended := make(chan struct{})
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer close(ended)
+	for range 8 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+					oneRequest(t, front.Addr().String(), "ping\n")
+					answers.Add(1)
+				}
+			}
+		})
+	}
+	for range 4 {
+		before := answers.Load()
+		eventually(t, "clients are answered", func() bool { return answers.Load() > before })
+		if !w.shut() {
+			t.Fatal(w.log)
+		}
+		u := w.look()
+		inside, before := accepts.Load(), accepts.Load()-int64(u.open)
+		awaitSegments() // time enough for who has slipped in
+		if u.open == 0 && accepts.Load() != inside {
+			t.Fatalf("%d were accepted, then %d", before, accepts.Load())
+		}
+		w.open()
+	}
+}
+
+// The idle time runs from the last connection, however short that was.
+func TestShortConnection(t *testing.T) {
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	cfg := nativeConfig()
+	cfg.IdleTimeout = 200 * time.Millisecond
+	began := time.Now()
+	w := watchFront(t, cfg, front, nil)
+	eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
+	eventually(t, "half of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/2 })
+	oneRequest(t, front.Addr().String(), "ping\n")
+	last := time.Now()
+	w.wait(t)
+	if idle := time.Since(last); idle < cfg.IdleTimeout {
+		t.Errorf("gone %s after the last connection, want %s", idle, cfg.IdleTimeout)
+	}
+}
+
+// The mode in which the app has its socket survives a proxy that takes it from
+// systemd again, and the one that opens the doors.
+func TestSocketMode(t *testing.T) {
+	for _, mode := range []bool{true, false} {
+		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+			t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
+			front := listenTCP(t, "127.0.0.1:0")
+			set := func(mode bool) {
+				must(front.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), mode) })
+			}
+			w := prepareWatcher(t, nativeConfig(), front)
+			defer w.close()
+			set(mode)
+			w.look()
+			set(false) // as systemd does
+			again := must(newWatcher(nativeConfig(), filesOf(t, front), w.log))(t)
+			defer again.close()
+			if got := must(again.doors[0].isNonblocking())(t); got != mode {
+				t.Errorf("after a restart: non-blocking is %v, was %v", got, mode)
+			}
+			again.shut()
+			set(false)
+			if err := Open(w.files(t)); err != nil {
+				t.Fatal(err)
+			}
+			if got := must(again.doors[0].isNonblocking())(t); got != mode {
+				t.Errorf("after opening: non-blocking is %v, was %v", got, mode)
+			}
+			set(!mode)
+			again.look()
+			set(!mode)
+			third := must(newWatcher(nativeConfig(), filesOf(t, front), w.log))(t)
+			defer third.close()
+			if left, _ := filepath.Glob(os.Getenv("RUNTIME_DIRECTORY") + "/nonblocking-*"); len(left) > 0 == mode {
+				t.Errorf("changed to %v, remembered are %q", !mode, left)
+			}
+		})
+	}
+}
+
+// An app that never accepts costs its clients the start timeout, not for ever.
+func TestNeverAccepts(t *testing.T) {
+	front := listenTCP(t, "127.0.0.1:0")
+	cfg := nativeConfig()
+	cfg.StartTimeout = 100 * time.Millisecond
+	cfg.IdleTimeout = 100 * time.Millisecond
+	w := watchFront(t, cfg, front, nil)
+	expectReset(t, connect(t, front.Addr().String()))
+	w.wait(t)
+	if log := w.log.String(); !strings.Contains(log, "turned away: web.service did not accept in time") || strings.Contains(log, "ready for") {
+		t.Errorf("journal:\n%s", log)
+	}
+}
+
+// Doors that a killed proxy has left shut are opened by the next one, but not
+// before whoever stops the container had time to.
+func TestForgottenDoor(t *testing.T) {
+	t.Parallel()
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	w := prepareWatcher(t, nativeConfig(), front)
+	w.shut()
+	knocks := knocking(t, addrOf(front).IP)
+	w.openForgotten()
+	if len(knocks) > 0 || waiting(t, front) {
+		t.Fatal("opened at once")
+	}
+	w.start = w.start.Add(-shutGrace)
+	w.run(t)
+	ask(t, next(t, knocks), "ping")
+}
+
+// Those of a proxy that was restarted are opened at once.
+func TestRestartedDoor(t *testing.T) {
+	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	w := prepareWatcher(t, nativeConfig(), front)
+	defer w.close()
+	w.shut()
+	knocks := knocking(t, addrOf(front).IP)
+	watchFront(t, nativeConfig(), front, nil)
+	ask(t, next(t, knocks), "ping")
+}
+
+// The real programs as the units run them, with an app that goes on accepting
+// after the proxy's end and then drops all, as a container does that is being
+// stopped, and clients that come at about that time.
+func TestNativeEdgeByForce(t *testing.T) {
+	t.Parallel()
+	const clients, rounds = 8, 8
+	front := listenTCP(t, "127.0.0.1:0")
+	var answered, starts atomic.Int64
+	var manager, all sync.WaitGroup
+	ended := make(chan struct{})
+	cfg := nativeConfig()
+	cfg.IdleTimeout = 5 * time.Millisecond
+	manager.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if !waiting(t, front) {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			starts.Add(1)
+			files := filesOf(t, front)
+			p := start(t, nil, files, nil, arguments(cfg)...)
+			setNonblock(t, front) // files are passed in blocking mode, as by systemd
+			stopApp := dyingApp(t, files[0], &answered)
+			if p.status(t) != 0 {
+				t.Errorf("exit status %d: %s", p.status(t), p.log)
+			}
+			stopApp()
+			if p := start(t, nil, files, nil, "--open"); p.status(t) != 0 {
+				t.Errorf("exit status %d: %s", p.status(t), p.log)
+			}
+		}
+	})
+	for i := range clients {
+		all.Go(func() {
+			for round := range rounds {
+				oneRequest(t, front.Addr().String(), fmt.Sprintf("%d.%d\n", i, round))
+				time.Sleep(4*time.Millisecond + rand.N(60*time.Millisecond)) // the load, not a wait
+			}
+		})
+	}
+	all.Wait()
+	close(ended)
+	manager.Wait()
+	t.Logf("%d starts for %d requests", starts.Load(), clients*rounds)
+	if answered.Load() != clients*rounds || starts.Load() < 5 {
+		t.Errorf("%d answers in %d starts", answered.Load(), starts.Load())
+	}
+}
+
+// dyingApp accepts from its own descriptor of a socket until the function that
+// it returns has ended. What it has accepted within the last moment is lost.
+func dyingApp(t testing.TB, file *os.File, answered *atomic.Int64) (stop func()) {
+	l := must(net.FileListener(file))(t).(*net.TCPListener)
+	var dying atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			if dying.Load() {
+				resetConn(c)
+				continue
+			}
+			all.Go(func() {
+				defer c.Close()
+				if n, err := io.Copy(onlyWriter{c}, c); n > 0 && err == nil {
+					answered.Add(1)
+				}
+			})
+		}
+	})
+	return func() {
+		dying.Store(true)
+		time.Sleep(20 * time.Millisecond) // how long it takes to die
+		l.Close()
+		all.Wait()
+	}
+}
