@@ -49,6 +49,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 		e.settleNeeds()
 	}
 	for _, e := range p.Endpoints {
+		e.checkNativeNeeds()
 		for _, n := range e.Needs {
 			if other, ok := endpoints[n.Unit]; ok && slices.Contains(other.NeededBy(), e.name(".service")) {
 				e.warn("%s and %s need each other: neither ever sleeps", e.name(".service"), n.Unit)

@@ -74,7 +74,7 @@ func (e *Endpoint) published() bool {
 
 // dialsPorts tells whether the app has to be reached through the network.
 func (e *Endpoint) dialsPorts() bool {
-	return slices.ContainsFunc(e.Spec.Listen, func(l quadlet.Listener) bool { return l.ContainerPath == "" })
+	return !e.Spec.Native && slices.ContainsFunc(e.Spec.Listen, func(l quadlet.Listener) bool { return l.ContainerPath == "" })
 }
 
 // asksPID tells whether Podman has to say when the container starts: its
@@ -125,7 +125,7 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		if e.Spec.Dependency() {
 			continue
 		}
-		for _, suffix := range []string{"-proxy.service", "-proxy.socket"} {
+		for _, suffix := range e.reserved() {
 			if owner, taken := owners[e.Spec.Unit+suffix]; taken && e.Spec.Unit != "" {
 				e.Diagnostics.Errorf(whole, hint, "%s%s, the name of the proxy, is a unit of %s", e.Spec.Unit, suffix, owner.Path)
 			}
@@ -165,7 +165,7 @@ func (p *Plan) checkListeners() {
 					break
 				}
 			}
-			if e.Spec.Network == quadlet.Host && !l.Unix() && l.HostPort == l.ContainerPort {
+			if e.Spec.Network == quadlet.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
 				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
 					"with Network=host the app takes port %d itself", l.HostPort)
 			}

@@ -64,7 +64,13 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.startedByProxy() {
 		units = append(units, e.wake())
 	}
-	return append(append(units, e.socket(), e.proxy(l)), e.installLinks()...)
+	units = append(units, e.socket())
+	if e.Spec.Native {
+		units = append(units, e.watcher(l), e.opener(l))
+	} else {
+		units = append(units, e.proxy(l))
+	}
+	return append(units, e.installLinks()...)
 }
 
 func (e *Endpoint) warn(format string, args ...any) {
@@ -109,6 +115,9 @@ func (e *Endpoint) socket() Unit {
 	// As many wait as the kernel lets (net.core.somaxconn): while the app is
 	// not there or MaxConnections= are, nobody is refused.
 	add(s, "Backlog", "65535")
+	if e.Spec.Native {
+		keepAlive(s)
+	}
 	add(s, "Service", e.name("-proxy.service"))
 	// The default, 20 starts in 2 s, leaves the socket dead for good when the
 	// container cannot start (systemd.socket(5)).
@@ -337,6 +346,9 @@ func (e *Endpoint) service() Unit {
 	}
 	// An app that ends by SIGTERM when its container is stopped has not failed.
 	settle(&u, "Service", "SuccessExitStatus", "143")
+	if e.Spec.Native {
+		e.takeSockets(&u)
+	}
 	if files := e.leftovers(); len(files) > 0 {
 		settle(&u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
 	}

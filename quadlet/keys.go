@@ -40,6 +40,11 @@ func Keys() []Key {
 			set: (*Spec).listen,
 		},
 		{
+			Name: "Mode", Type: "proxy or native", Default: "proxy",
+			Doc: "who accepts the connections: the proxy, or the app itself, from sockets that it takes from systemd (LISTEN_FDS)",
+			set: (*Spec).mode,
+		},
+		{
 			Name: "ReadyCheck", Type: "tcp, http:/path or none", Default: "tcp",
 			Doc: "when clients are let through: once the app accepts and does not reset at once, once it answers a GET of the path on the first port with 2xx or 3xx, or once it accepts",
 			set: func(s *Spec, v string) (err error) { s.ReadyCheck, err = parseReadyCheck(v); return err },

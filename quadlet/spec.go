@@ -26,6 +26,7 @@ type Spec struct {
 	IdleTimeout  Span
 	StartTimeout Span
 	AutoStart    bool
+	Native       bool // the app itself accepts from the sockets
 	Listen       []Listener
 	Published    []Published
 	Network      Network
@@ -86,6 +87,7 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
 	s.checkSockets(&ds)
+	s.checkNative(&ds)
 	s.checkDependency(&ds)
 	s.checkAllowed(&ds)
 	s.checkReadiness(&ds)
@@ -306,8 +308,8 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
 			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
-		case m == System && s.dialsPorts() && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
-			ds.Errorf(e.Pos, "use a bridge network (Podman's default), let the app make a unix socket, or run the container in a user manager",
+		case m == System && !s.Native && s.dialsPorts() && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
+			ds.Errorf(e.Pos, "use a bridge network (Podman's default), let the app make a unix socket or take the sockets (Mode=native), or run the container in a user manager",
 				"a rootful container with Network=%s has no port that the proxy can reach", mode)
 		}
 	}

@@ -228,6 +228,10 @@ func (x *exporter) scaling(e quadlet.Entry) {
 	case "ReadyCheck": // probes
 	case "MaxConnections":
 		x.maxConnections(e)
+	case "Mode":
+		if e.Value == "native" {
+			x.lost(e, "let the app listen on its port itself", "Mode= has no equivalent in Knative, which passes no sockets")
+		}
 	case "AutoStart":
 		x.Diagnostics.Notef(e.Pos, "", "AutoStart= is not exported: a Service is served from when it is applied")
 	case "SocketMode", "SocketUser", "SocketGroup", "DirectoryMode":

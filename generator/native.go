@@ -1,0 +1,134 @@
+package generator
+
+import (
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// With Mode=native the container accepts from the sockets itself, and the
+// proxy only watches. When it ends, it leaves the sockets shut to newcomers,
+// so that the container that is being stopped takes no client along. Another
+// service opens them when the container is gone.
+
+// reserved are the names of the units that come with the container's.
+func (e *Endpoint) reserved() []string {
+	suffixes := []string{"-proxy.service", "-proxy.socket"}
+	if e.Spec.Native {
+		suffixes = append(suffixes, "-open.service")
+	}
+	return suffixes
+}
+
+// checkNativeNeeds refuses a container that another unit keeps up, too: no
+// client wakes the proxy while the container has the sockets, so that nobody
+// would see who is inside when the other unit is gone.
+func (e *Endpoint) checkNativeNeeds() {
+	if e.Spec.Native && len(e.Needs) > 0 && !e.Refused() {
+		e.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "leave Mode= out",
+			"Mode=native is not for a container that another unit needs, as %s does", e.Needs[0].Unit)
+		e.Needs = nil
+	}
+}
+
+// watcher is the proxy's unit with Mode=native.
+func (e *Endpoint) watcher(l Layout) Unit {
+	service := section("Service",
+		"Type", "exec",
+		"NotifyAccess", "main", // for STATUS=
+		"ExecStart", ":"+word(literal(l.Proxy))+" "+word("--container="+e.name(".service"))+" --native"+
+			" --idle-timeout="+duration(e.Spec.IdleTimeout)+" --start-timeout="+duration(e.Spec.StartTimeout),
+		"Restart", "on-failure",
+		"RestartSec", "1",
+		// Where it remembers for the next proxy, if that follows at once, how
+		// the app has its sockets and that it has shut them.
+		"RuntimeDirectory", "zerolet/%N",
+		"RuntimeDirectoryPreserve", "restart",
+	)
+	e.nativeSandbox(service)
+	return e.unit(e.name("-proxy.service"), Normal,
+		section("Unit",
+			"Description", literal("Proxy of "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path),
+			"Requires", e.name("-proxy.socket"),
+			"After", e.name("-proxy.socket"),
+			// Who is passed the sockets gets them in blocking mode, and so does
+			// everybody else: first the proxy, then the app, which sets the
+			// mode that it wants. systemd never starts one of two units while
+			// it stops the other, so this still waits for the old container.
+			"Before", e.name(".service"),
+			"Upholds", e.name(".service"),
+			// Runs when the container has been stopped, or at once if it is
+			// not going to be. Never in the way of a stop of the socket.
+			"OnSuccess", e.name("-open.service"),
+			"OnFailure", e.name("-open.service"),
+			"OnSuccessJobMode", "fail",
+			"OnFailureJobMode", "fail",
+			"StartLimitIntervalSec", "0"),
+		service)
+}
+
+// opener opens the sockets that the watcher has left shut.
+func (e *Endpoint) opener(l Layout) Unit {
+	service := section("Service",
+		"Type", "oneshot",
+		"Sockets", e.name("-proxy.socket"),
+		"ExecStart", ":"+word(literal(l.Proxy))+" --open",
+		"Restart", "on-failure",
+		"RestartSec", "1",
+	)
+	e.nativeSandbox(service)
+	return e.unit(e.name("-open.service"), Normal,
+		section("Unit",
+			"Description", literal("Opening of the sockets of "+e.Spec.File.Name()),
+			"SourcePath", literal(e.Spec.File.Path),
+			"After", e.name(".service"),
+			// A proxy that is there opens them itself, and the app may have set
+			// their mode, which they would lose.
+			"ConditionPathExists", "!%t/zerolet/"+literal(e.name("-proxy")),
+			"StartLimitIntervalSec", "0"),
+		service)
+}
+
+// takeSockets has systemd pass the sockets to the container, through podman
+// (podman-run(1), --preserve-fds; podman passes what LISTEN_FDS counts). The
+// container cannot do without them, and must let go of them before they can be
+// opened anew.
+func (e *Endpoint) takeSockets(u *Unit) {
+	settle(u, "Unit", "Requires", e.name("-proxy.socket"))
+	settle(u, "Unit", "After", e.name("-proxy.socket"))
+	settle(u, "Service", "Sockets", e.name("-proxy.socket"))
+}
+
+// keepAlive finds silent dead peers, as the proxy does for its clients: the
+// app's connections inherit it from the socket.
+func keepAlive(s *unit.UnitSection) {
+	for _, pair := range [][2]string{
+		{"KeepAlive", "yes"},
+		{"KeepAliveTimeSec", "30"},
+		{"KeepAliveIntervalSec", "10"},
+		{"KeepAliveProbes", "6"},
+	} {
+		add(s, pair[0], pair[1])
+	}
+}
+
+// nativeSandbox is the proxy's without what it takes to reach the app.
+func (e *Endpoint) nativeSandbox(s *unit.UnitSection) {
+	whole := section("Service")
+	e.sandbox(whole)
+	for _, entry := range whole.Entries {
+		value := entry.Value
+		switch {
+		case entry.Name == "RestrictAddressFamilies":
+			value = "AF_UNIX AF_NETLINK" // notification and journal, sock_diag(7)
+		case entry.Name == "RestrictNamespaces":
+			value = "yes"
+		case strings.HasPrefix(value, "@system-service"):
+			value = "@system-service"
+		}
+		add(s, entry.Name, value)
+	}
+}
