@@ -37,7 +37,7 @@ func main() {
 
 	var endpoints []endpoint
 	endpointFlag := func(name, doc string, serve server) {
-		flag.Func(name, doc+" on this `address` (host:port, or unix:/path); repeatable", func(address string) error {
+		flag.Func(name, doc+" on this `address` (host:port, unix:/path, or systemd:N for a socket that was passed); repeatable", func(address string) error {
 			endpoints = append(endpoints, endpoint{address, serve})
 			return nil
 		})
@@ -115,6 +115,9 @@ func onTerm(ignore bool, end func()) {
 }
 
 func listen(address string) (net.Listener, error) {
+	if n, ok := strings.CutPrefix(address, "systemd:"); ok {
+		return passed(n)
+	}
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
 		return net.Listen("tcp", address)
@@ -126,6 +129,21 @@ func listen(address string) (net.Listener, error) {
 		return nil, err
 	}
 	return net.Listen("unix", path)
+}
+
+// passed is the Nth socket that systemd has passed, counted from 0 (sd_listen_fds(3)).
+func passed(n string) (net.Listener, error) {
+	const first = 3
+	i, err := strconv.Atoi(n)
+	if err != nil {
+		return nil, err
+	}
+	if count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")); i >= count || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("no socket %d was passed: LISTEN_FDS=%s LISTEN_PID=%s", i, os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID"))
+	}
+	file := os.NewFile(uintptr(first+i), "systemd:"+n)
+	defer file.Close()
+	return net.FileListener(file)
 }
 
 func httpServer(id string, ready *string) server {

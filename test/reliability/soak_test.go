@@ -39,23 +39,13 @@ type boundary struct {
 // unneeded unit at most 16 times in 10 s (unit.c, auto_start_stop_ratelimit),
 // so many services take turns.
 func TestIdleEdgeOnPodman(t *testing.T) {
-	wakes := 12
-	if *soak {
-		wakes = *count / 10
-	}
-	bothManagers(t, wakes, func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+	bothManagers(t, wakes(12, 10), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
 		b := &boundary{idle: 200 * time.Millisecond, services: 3, wakes: left}
 		for i := range b.services {
 			h.App(name(i), "-tally :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=200ms")
 		}
 		b.run(h, r)
-		b.check(h, func() int {
-			sum := 0
-			for _, record := range records(h, "--grep=^tallied ", "_UID="+h.Must(t, "id", "-u")) {
-				sum += tallied(record.text("MESSAGE"))
-			}
-			return sum
-		})
+		b.check(h, talliedInJournal(h))
 	})
 }
 
@@ -63,11 +53,7 @@ func TestIdleEdgeOnPodman(t *testing.T) {
 // itself, so that a wake costs milliseconds. As the user's it has a network
 // namespace of its own, as a container has.
 func TestIdleEdgeByForce(t *testing.T) {
-	wakes := 60
-	if *soak {
-		wakes = *count
-	}
-	bothManagers(t, wakes, func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+	bothManagers(t, wakes(60, 1), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
 		b := &boundary{idle: 50 * time.Millisecond, services: 8, wakes: left}
 		app := installApp(h)
 		for i := range b.services {
@@ -85,14 +71,38 @@ func TestIdleEdgeByForce(t *testing.T) {
 			h.Declare(name(i), "Image=localhost/none", network, fmt.Sprintf("PublishPort=%d:%d", port(h, i), inner), "[ScaleToZero]", "IdleTimeout=50ms")
 		}
 		b.run(h, r)
-		b.check(h, func() int {
-			sum := 0
-			for line := range strings.Lines(h.Must(h.T, "cat", filepath.Join(h.RuntimeDir, "tally.log"))) {
-				sum += tallied(line)
-			}
-			return sum
-		})
+		b.check(h, talliedInFile(h))
 	})
+}
+
+// wakes are how many a test makes, with -soak a share of those asked for.
+func wakes(few, share int) int {
+	if *soak {
+		return *count / share
+	}
+	return few
+}
+
+// talliedInJournal sums up what the apps have counted, as Podman passes it on.
+func talliedInJournal(h *harness.Host) func() int {
+	return func() int {
+		sum := 0
+		for _, record := range records(h, "--grep=^tallied ", "_UID="+h.Must(h.T, "id", "-u")) {
+			sum += tallied(record.text("MESSAGE"))
+		}
+		return sum
+	}
+}
+
+// talliedInFile is the same where the apps are the services themselves.
+func talliedInFile(h *harness.Host) func() int {
+	return func() int {
+		sum := 0
+		for line := range strings.Lines(h.Must(h.T, "cat", filepath.Join(h.RuntimeDir, "tally.log"))) {
+			sum += tallied(line)
+		}
+		return sum
+	}
 }
 
 func name(i int) string { return fmt.Sprintf("edge%d", i) }
