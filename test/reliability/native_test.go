@@ -93,16 +93,17 @@ func nativeProxyKilled(h *harness.Host) {
 	h.Asleep()
 }
 
-// nonblocking tells the mode of the app's first socket, which it shares.
+// nonblocking tells the mode of the app's first socket, which the proxy shares
+// once it has been started.
 func nonblocking(h *harness.Host) bool {
 	h.Helper()
 	pid := h.Property("app-proxy.service", "MainPID")
-	flags := h.Must(h.T, "sed", "-n", "s/^flags:[[:space:]]*//p", "/proc/"+pid+"/fdinfo/3")
-	n, err := strconv.ParseUint(flags, 8, 64)
+	out, err := h.Session.Run(h.Context(), "sed", "-n", "s/^flags:[[:space:]]*//p", "/proc/"+pid+"/fdinfo/3")
 	if err != nil {
-		h.Fatal(err)
+		return false
 	}
-	return n&syscall.O_NONBLOCK != 0
+	flags, err := strconv.ParseUint(strings.TrimSpace(out.Stdout), 8, 64)
+	return err == nil && flags&syscall.O_NONBLOCK != 0
 }
 
 func nativeContainerKilled(h *harness.Host) {
@@ -125,10 +126,12 @@ func nativeSocketRestarted(h *harness.Host) {
 	if id := h.MustGet(); id == first {
 		h.Error("the container has kept a socket that was closed")
 	}
+	c := underWay(h)
 	h.WaitState("app-open.service", "inactive")
 	if !nonblocking(h) {
 		h.Error("the app's socket was made a blocking one behind its back")
 	}
+	_ = c.Close()
 	h.Asleep()
 	h.MustGet()
 	h.Control("stop", "app-proxy.service")
