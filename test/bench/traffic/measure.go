@@ -138,7 +138,7 @@ func measures() []measure {
 
 // datagramsOf64 are clients of UDP. Not every peer carries it.
 func datagramsOf64(_ context.Context, p *peer, d time.Duration) (sample, error) {
-	if p.name == proxyd || p.name == haproxy {
+	if p.name == proxyd || p.name == haproxy || p.name == native {
 		return nil, nil
 	}
 	before, err := p.cpu()

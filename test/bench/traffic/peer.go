@@ -41,8 +41,7 @@ const (
 	limit   = "no way between"
 )
 
-// peerNames are the columns of the tables. Mode=native has its place but is
-// not there yet.
+// peerNames are the columns of the tables.
 func peerNames() []string { return []string{plain, proxyd, haproxy, stream, zero, native, limit} }
 
 // peers are the ways to the app of a session's plain container, and zerolet's
@@ -59,6 +58,7 @@ func peers(ctx context.Context, m *lab.Machine, s *lab.Session) ([]*peer, error)
 		{name: haproxy, ports: base(s) + haproxyPort, units: []string{"bench-haproxy.service"}},
 		{name: stream, ports: base(s) + streamPorts, units: []string{"bench-stream.service"}},
 		{name: zero, ports: base(s) + zeroPorts, units: []string{"zero-proxy.service"}},
+		{name: native, ports: base(s) + nativePorts, units: []string{"native-proxy.service"}},
 		{name: limit, netns: inside},
 	}
 	for _, p := range all {

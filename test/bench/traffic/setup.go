@@ -81,6 +81,7 @@ const (
 	streamPorts = 400
 	zeroPorts   = 500
 	coldPort    = 600
+	nativePorts = 700
 )
 
 // container is a .container file with the app in it.
@@ -117,8 +118,10 @@ func declare(ctx context.Context, s *lab.Session) error {
 	files := map[string]string{
 		"plain.container": container(s, plainPorts, appPorts(), datagrams(s, plainPorts)),
 		"zero.container":  container(s, zeroPorts, appPorts(), datagrams(s, zeroPorts), "[ScaleToZero]", "IdleTimeout=infinity"),
-		"cold.container":  container(s, coldPort, []int{webPort}, "[ScaleToZero]", "IdleTimeout=infinity"),
-		"warm.container":  container(s, coldPort+1, []int{webPort}),
+		"native.container": container(s, nativePorts, appPorts(), "Label=zerolet.native=yes", "Network=none",
+			"[ScaleToZero]", "IdleTimeout=infinity", "Mode=native"),
+		"cold.container": container(s, coldPort, []int{webPort}, "[ScaleToZero]", "IdleTimeout=infinity"),
+		"warm.container": container(s, coldPort+1, []int{webPort}),
 
 		unit("bench-haproxy.service"): service("/usr/sbin/haproxy -db -f " + s.UnitDir + "/haproxy.cfg"),
 		unit("haproxy.cfg"):           haproxyConfig(s),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -18,12 +19,15 @@ const chunk = 256 << 10
 func main() {
 	log.SetFlags(0)
 	nginx := exec.Command("/usr/sbin/nginx", "-c", "/opt/bench/nginx.conf")
+	if os.Getenv("LISTEN_FDS") == "3" {
+		takeSocket(nginx)
+	}
 	nginx.Stdout, nginx.Stderr = os.Stdout, os.Stderr
 	if err := nginx.Start(); err != nil {
 		log.Fatal(err)
 	}
-	go serve(":81", source)
-	go serve(":82", sink)
+	go serve(1, source)
+	go serve(2, sink)
 	go echo(":83")
 	// Process 1 of a pid namespace has no default action for it (pid_namespaces(7)).
 	term := make(chan os.Signal, 1)
@@ -50,8 +54,40 @@ func echo(address string) {
 	}
 }
 
-func serve(address string, handle func(net.Conn)) {
-	l, err := net.Listen("tcp", address)
+const firstSocket = 3 // sd_listen_fds(3)
+
+// takeSocket has nginx listen on the first socket. It takes one that has the
+// address of a listen line, and whose number its own variable names.
+func takeSocket(nginx *exec.Cmd) {
+	const config = "/tmp/nginx.conf"
+	file := os.NewFile(firstSocket, "systemd")
+	l, err := net.FileListener(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile(nginx.Args[2])
+	if err != nil {
+		log.Fatal(err)
+	}
+	listen := strings.NewReplacer("listen 80 ", "listen "+l.Addr().String()+" ")
+	if err := os.WriteFile(config, []byte(listen.Replace(string(text))), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	nginx.Args[2] = config
+	nginx.Env = append(os.Environ(), fmt.Sprintf("NGINX=%d;", firstSocket))
+	nginx.ExtraFiles = []*os.File{file}
+}
+
+// listen is on port 80 and up, or on the socket of that number.
+func listen(n int) (net.Listener, error) {
+	if os.Getenv("LISTEN_FDS") == "3" {
+		return net.FileListener(os.NewFile(uintptr(firstSocket+n), "systemd"))
+	}
+	return net.Listen("tcp", fmt.Sprintf(":%d", 80+n))
+}
+
+func serve(n int, handle func(net.Conn)) {
+	l, err := listen(n)
 	if err != nil {
 		log.Fatal(err)
 	}
