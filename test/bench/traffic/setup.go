@@ -117,7 +117,9 @@ func declare(ctx context.Context, s *lab.Session) error {
 	unit := func(name string) string { return s.UnitDir + "/" + name }
 	files := map[string]string{
 		"plain.container": container(s, plainPorts, appPorts(), datagrams(s, plainPorts)),
-		"zero.container":  container(s, zeroPorts, appPorts(), datagrams(s, zeroPorts), "[ScaleToZero]", "IdleTimeout=infinity"),
+		"zero.container":  container(s, zeroPorts, appPorts(), "[ScaleToZero]", "IdleTimeout=infinity"),
+		// By itself: of its proxy's descriptors, 8,192 are kept for sessions.
+		"zero-udp.container": container(s, zeroPorts, nil, datagrams(s, zeroPorts), "[ScaleToZero]", "IdleTimeout=infinity"),
 		"native.container": container(s, nativePorts, appPorts(), "Label=zerolet.native=yes", "Network=none",
 			"[ScaleToZero]", "IdleTimeout=infinity", "Mode=native"),
 		"cold.container": container(s, coldPort, []int{webPort}, "[ScaleToZero]", "IdleTimeout=infinity"),
@@ -128,7 +130,7 @@ func declare(ctx context.Context, s *lab.Session) error {
 		unit("bench-stream.service"):  service("/usr/sbin/nginx -c " + s.UnitDir + "/stream.conf"),
 		unit("stream.conf"):           streamConfig(s),
 	}
-	start := []string{"plain.service", "bench-haproxy.service", "bench-stream.service"}
+	start := []string{"plain.service", "zero-udp-proxy.service", "bench-haproxy.service", "bench-stream.service"}
 	for _, port := range appPorts() {
 		name := fmt.Sprintf("bench-proxyd-%d", port)
 		files[unit(name+".socket")] = fmt.Sprintf("[Socket]\nListenStream=127.0.0.1:%d\n", base(s)+proxydPorts+port)
