@@ -49,9 +49,7 @@ func (e *Endpoint) watcher(l Layout) Unit {
 	)
 	e.nativeSandbox(service)
 	return e.unit(e.name("-proxy.service"), Normal,
-		section("Unit",
-			"Description", literal("Proxy of "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path),
+		e.about("Proxy of ",
 			"Requires", e.name("-proxy.socket"),
 			"After", e.name("-proxy.socket"),
 			// Who is passed the sockets gets them in blocking mode, and so does
@@ -81,9 +79,7 @@ func (e *Endpoint) opener(l Layout) Unit {
 	)
 	e.nativeSandbox(service)
 	return e.unit(e.name("-open.service"), Normal,
-		section("Unit",
-			"Description", literal("Opening of the sockets of "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path),
+		e.about("Opening of the sockets of ",
 			"After", e.name(".service"),
 			// A proxy that is there opens them itself, and the app may have set
 			// their mode, which they would lose.

@@ -51,6 +51,14 @@ func section(name string, pairs ...string) *unit.UnitSection {
 	return s
 }
 
+// about is the section Unit of a unit that belongs to the container's.
+func (e *Endpoint) about(what string, pairs ...string) *unit.UnitSection {
+	return section("Unit", append([]string{
+		"Description", literal(what + e.Spec.File.Name()),
+		"SourcePath", literal(e.Spec.File.Path),
+	}, pairs...)...)
+}
+
 func add(s *unit.UnitSection, key, value string) {
 	s.Entries = append(s.Entries, &unit.UnitEntry{Name: key, Value: value})
 }

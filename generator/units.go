@@ -123,9 +123,7 @@ func (e *Endpoint) socket() Unit {
 	// container cannot start (systemd.socket(5)).
 	add(s, "TriggerLimitIntervalSec", "0")
 	return e.unit(e.name("-proxy.socket"), Normal,
-		section("Unit",
-			"Description", literal("Sockets of "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path)),
+		e.about("Sockets of "),
 		s)
 }
 
@@ -167,9 +165,7 @@ func (e *Endpoint) allow(s *unit.UnitSection) {
 // and it ends with the proxy.
 func (e *Endpoint) wake() Unit {
 	return e.unit(e.name("-wake.target"), Normal,
-		section("Unit",
-			"Description", literal("Clients of "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path),
+		e.about("Clients of ",
 			"BindsTo", e.name("-proxy.service"),
 			"After", e.name("-proxy.service")+" "+e.name(".service"),
 			"Upholds", e.name(".service")))
@@ -251,9 +247,7 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		"LimitNOFILE", "524288",
 	)
 	e.sandbox(service)
-	u := section("Unit",
-		"Description", literal("Proxy of "+e.Spec.File.Name()),
-		"SourcePath", literal(e.Spec.File.Path),
+	u := e.about("Proxy of ",
 		// Without Requires= "systemctl restart" of the socket is refused
 		// while the proxy runs, and leaves the socket dead.
 		"Requires", e.name("-proxy.socket"),
@@ -432,9 +426,7 @@ func (e *Endpoint) refusal(l Layout) Unit {
 		scope = "--user"
 	}
 	return e.unit(e.name(".service"), Early,
-		section("Unit",
-			"Description", literal("Refused: "+e.Spec.File.Name()),
-			"SourcePath", literal(e.Spec.File.Path)),
+		e.about("Refused: "),
 		section("Service",
 			"Type", "oneshot",
 			"ExecStart", fmt.Sprintf(":%s check %s %s", word(literal(l.Zerolet)), scope, word(literal(e.Spec.File.Path)))))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -398,6 +399,45 @@ func (p *process) status(t testing.TB) int {
 		t.Fatalf("the process does not end: %s", p.log)
 		return -1
 	}
+}
+
+// edgeByForce has clients ask in rounds, each at a random moment around an idle
+// time of 5 ms, while run is called whenever somebody waits, as systemd would:
+// it returns when the program has ended. Each client asks by a function of its
+// own. The result is how often run was called.
+func edgeByForce(t *testing.T, clients, rounds int, spread time.Duration, waits func() bool, run func(), client func() func(text string)) (starts int) {
+	t.Helper()
+	var manager, all sync.WaitGroup
+	ended := make(chan struct{})
+	manager.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if !waits() {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			starts++
+			run()
+		}
+	})
+	for i := range clients {
+		ask := client()
+		all.Go(func() {
+			for round := 0; round < rounds && !t.Failed(); round++ {
+				ask(fmt.Sprintf("%d.%d\n", i, round))
+				time.Sleep(4*time.Millisecond + rand.N(spread)) // the load, not a wait
+			}
+		})
+	}
+	all.Wait()
+	close(ended)
+	manager.Wait()
+	t.Logf("%d starts for %d times", starts, clients*rounds)
+	return starts
 }
 
 func arguments(cfg Config) []string {

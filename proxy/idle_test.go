@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -131,39 +129,14 @@ func TestIdleEdgeByForce(t *testing.T) {
 	app(t, l, func(c *net.TCPConn) { answered.Add(1); echo(c) })
 	cfg := config(front, addrOf(l))
 	cfg.IdleTimeout = 5 * time.Millisecond
-	var manager, all sync.WaitGroup
-	ended, starts := make(chan struct{}), 0
 	files := filesOf(t, front)
-	manager.Go(func() {
-		for {
-			select {
-			case <-ended:
-				return
-			default:
-			}
-			if !waiting(t, front) {
-				time.Sleep(100 * time.Microsecond)
-				continue
-			}
-			starts++
-			if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
-				t.Errorf("exit status %d: %s", p.status(t), p.log)
-				return
-			}
+	starts := edgeByForce(t, clients, rounds, 8*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+		if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.status(t), p.log)
 		}
+	}, func() func(string) {
+		return func(line string) { oneRequest(t, front.Addr().String(), line) }
 	})
-	for i := range clients {
-		all.Go(func() {
-			for round := range rounds {
-				oneRequest(t, front.Addr().String(), fmt.Sprintf("%d.%d\n", i, round))
-				time.Sleep(4*time.Millisecond + rand.N(8*time.Millisecond)) // the load, not a wait
-			}
-		})
-	}
-	all.Wait()
-	close(ended)
-	manager.Wait()
-	t.Logf("%d starts for %d requests", starts, clients*rounds)
 	if answered.Load() != clients*rounds || starts < 30 {
 		t.Errorf("%d answers in %d starts", answered.Load(), starts)
 	}

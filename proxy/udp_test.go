@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -462,45 +461,20 @@ func TestDatagramEdgeByForce(t *testing.T) {
 	cfg := udpConfig(front, udpAddr(app.UDPConn))
 	cfg.IdleTimeout = 5 * time.Millisecond
 	files := filesOf(t, front)
-	var manager, all sync.WaitGroup
-	ended, starts := make(chan struct{}), 0
-	manager.Go(func() {
-		for {
-			select {
-			case <-ended:
-				return
-			default:
-			}
-			if !readable(t, front) {
-				time.Sleep(100 * time.Microsecond)
-				continue
-			}
-			starts++
-			if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
-				t.Errorf("exit status %d: %s", p.status(t), p.log)
-				return
+	starts := edgeByForce(t, clients, rounds, 8*time.Millisecond, func() bool { return readable(t, front) }, func() {
+		if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.status(t), p.log)
+		}
+	}, func() func(string) {
+		c, buf := dialUDP(t, front.LocalAddr().String()), make([]byte, 100)
+		return func(text string) {
+			io.WriteString(c, text)
+			c.SetReadDeadline(time.Now().Add(patience))
+			if n, err := c.Read(buf); err != nil || string(buf[:n]) != text {
+				t.Errorf("%q was answered with %q, %v", text, buf[:n], err)
 			}
 		}
 	})
-	for i := range clients {
-		c := dialUDP(t, front.LocalAddr().String())
-		all.Go(func() {
-			buf := make([]byte, 100)
-			for round := range rounds {
-				text := fmt.Sprintf("%d.%d", i, round)
-				io.WriteString(c, text)
-				c.SetReadDeadline(time.Now().Add(patience))
-				if n, err := c.Read(buf); err != nil || string(buf[:n]) != text {
-					t.Errorf("%q was answered with %q, %v", text, buf[:n], err)
-				}
-				time.Sleep(4*time.Millisecond + rand.N(8*time.Millisecond)) // the load, not a wait
-			}
-		})
-	}
-	all.Wait()
-	close(ended)
-	manager.Wait()
-	t.Logf("%d starts for %d datagrams", starts, clients*rounds)
 	if n := len(app.all()); n != clients*rounds || starts < 30 {
 		t.Errorf("the app got %d datagrams in %d starts", n, starts)
 	}

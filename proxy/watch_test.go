@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -395,50 +394,26 @@ func TestNativeEdgeByForce(t *testing.T) {
 	t.Parallel()
 	const clients, rounds = 8, 8
 	front := listenTCP(t, "127.0.0.1:0")
-	var answered, starts atomic.Int64
-	var manager, all sync.WaitGroup
-	ended := make(chan struct{})
+	var answered atomic.Int64
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
-	manager.Go(func() {
-		for {
-			select {
-			case <-ended:
-				return
-			default:
-			}
-			if !waiting(t, front) {
-				time.Sleep(100 * time.Microsecond)
-				continue
-			}
-			starts.Add(1)
-			files := filesOf(t, front)
-			p := start(t, nil, files, nil, arguments(cfg)...)
-			setNonblock(t, front) // files are passed in blocking mode, as by systemd
-			stopApp := dyingApp(t, files[0], &answered)
-			if p.status(t) != 0 {
-				t.Errorf("exit status %d: %s", p.status(t), p.log)
-			}
-			stopApp()
-			if p := start(t, nil, files, nil, "--open"); p.status(t) != 0 {
-				t.Errorf("exit status %d: %s", p.status(t), p.log)
-			}
+	starts := edgeByForce(t, clients, rounds, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+		files := filesOf(t, front)
+		p := start(t, nil, files, nil, arguments(cfg)...)
+		setNonblock(t, front) // files are passed in blocking mode, as by systemd
+		stopApp := dyingApp(t, files[0], &answered)
+		if p.status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.status(t), p.log)
 		}
+		stopApp()
+		if p := start(t, nil, files, nil, "--open"); p.status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.status(t), p.log)
+		}
+	}, func() func(string) {
+		return func(line string) { oneRequest(t, front.Addr().String(), line) }
 	})
-	for i := range clients {
-		all.Go(func() {
-			for round := range rounds {
-				oneRequest(t, front.Addr().String(), fmt.Sprintf("%d.%d\n", i, round))
-				time.Sleep(4*time.Millisecond + rand.N(60*time.Millisecond)) // the load, not a wait
-			}
-		})
-	}
-	all.Wait()
-	close(ended)
-	manager.Wait()
-	t.Logf("%d starts for %d requests", starts.Load(), clients*rounds)
-	if answered.Load() != clients*rounds || starts.Load() < 5 {
-		t.Errorf("%d answers in %d starts", answered.Load(), starts.Load())
+	if answered.Load() != clients*rounds || starts < 5 {
+		t.Errorf("%d answers in %d starts", answered.Load(), starts)
 	}
 }
 
