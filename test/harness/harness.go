@@ -23,7 +23,7 @@ import (
 )
 
 // Patience bounds every wait for a condition; nothing is timed.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // install is a directory with what "make install" writes. Two packages of
 // tests may ask at the same time; the lock keeps the builds apart.

@@ -84,7 +84,8 @@ func (s *Session) Command(ctx context.Context, args ...string) *exec.Cmd {
 	// nsenter forks to enter the pid namespace; killed alone it would leave its child behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	// From the end of the command until all that it printed has been read, which on a busy machine takes more than a moment.
+	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
