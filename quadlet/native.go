@@ -32,7 +32,9 @@ func (s *Spec) checkNative(ds *Diagnostics) {
 		switch {
 		case l.Unix():
 			// Nothing holds back who connects to a unix socket while the
-			// container that accepts from it goes down.
+			// container that accepts from it goes down, nor does the kernel
+			// tell of connections that come from another network namespace:
+			// unix_stream_connect() in net/unix/af_unix.c makes them there.
 			ds.Errorf(l.Pos, hint, "a unix socket cannot be handed over with Mode=native")
 		case l.Protocol != "tcp":
 			ds.Errorf(l.Pos, hint, "%s cannot be handed over with Mode=native", l.Protocol)
