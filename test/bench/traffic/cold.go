@@ -33,17 +33,22 @@ func cold(ctx context.Context, m *lab.Machine, s *lab.Session) (sample, error) {
 	found[rowAsleep] = float64(processes)
 
 	p := &peer{machine: m, session: s, ports: base(s) + coldPort}
-	start := time.Now()
-	cs, err := p.open(1)
+	start, end, err := p.firstAnswer()
 	if err != nil {
 		return nil, err
 	}
-	end := time.Now()
-	cs.close()
 	found[rowCold] = ms(end.Sub(start))
 	if err := stages(ctx, s, start, end, found); err != nil {
 		return nil, err
 	}
+	if err := stopProxy(ctx, s); err != nil {
+		return nil, err
+	}
+	start, end, err = p.firstAnswer()
+	if err != nil {
+		return nil, err
+	}
+	found[rowEdge] = ms(end.Sub(start))
 	if err := sleepNow(ctx, s); err != nil {
 		return nil, err
 	}
@@ -57,6 +62,15 @@ func cold(ctx context.Context, m *lab.Machine, s *lab.Session) (sample, error) {
 		found[row] = ms(took)
 	}
 	return found, nil
+}
+
+// firstAnswer is when a client connects, and when it has its answer.
+func (p *peer) firstAnswer() (start, end time.Time, err error) {
+	start = time.Now()
+	cs, err := p.open(1)
+	end = time.Now()
+	cs.close()
+	return start, end, err
 }
 
 // stages finds out where the time between a client's connect and its answer
@@ -140,9 +154,16 @@ func unitStart(ctx context.Context, m *lab.Machine, s *lab.Session) (time.Durati
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
-// sleepNow ends the proxy, which nobody uses; the container follows.
+// stopProxy ends the proxy, which nobody uses. systemd begins to stop the
+// container then, and does not wait for it.
+func stopProxy(ctx context.Context, s *lab.Session) error {
+	_, err := s.Systemctl(ctx, "stop", "cold-proxy.service")
+	return err
+}
+
+// sleepNow waits for the container's end, too.
 func sleepNow(ctx context.Context, s *lab.Session) error {
-	if _, err := s.Systemctl(ctx, "stop", "cold-proxy.service"); err != nil {
+	if err := stopProxy(ctx, s); err != nil {
 		return err
 	}
 	return until(ctx, "cold.service is gone", 10*time.Millisecond, func() bool {

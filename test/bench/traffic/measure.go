@@ -34,6 +34,7 @@ const (
 	rowBusyMany
 	rowAsleep
 	rowCold
+	rowEdge
 	rowPodmanStart
 	rowUnitStart
 	stageJob
@@ -70,6 +71,7 @@ func (r row) label() (name, unit string) {
 		rowBusyMany:     {"memory per connection of 9,000, busy", "KiB"},
 		rowAsleep:       {"processes while asleep", ""},
 		rowCold:         {"from nothing to the first answer", "ms"},
+		rowEdge:         {"while the container is being stopped, to the first answer of the next", "ms"},
 		rowPodmanStart:  {"from nothing, by podman run", "ms"},
 		rowUnitStart:    {"from nothing, by systemctl start", "ms"},
 
