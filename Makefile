@@ -13,6 +13,8 @@ PAGES    = bin/man/zerolet.1 bin/man/zerolet.container.5 bin/man/zerolet-generat
 # Tools of the build have a module of their own. A distribution sets MD2MAN=go-md2man.
 TOOL     = $(GO) tool -modfile=$(CURDIR)/packaging/tools/go.mod
 MD2MAN  ?= $(TOOL) go-md2man
+# The time in the packages is the last commit's: the same source makes the same package.
+EPOCH    = $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
@@ -49,10 +51,8 @@ package: ## make dist/*.deb and dist/*.rpm
 	rm -rf dist/root && mkdir -p dist
 	$(MAKE) install DESTDIR=$(CURDIR)/dist/root PREFIX=/usr
 	find dist/root/usr/share/man -type f -exec gzip -9n {} +
-	printf 'zerolet (%s) unstable; urgency=low\n\n  * See https://github.com/zerolet/zerolet/releases\n\n -- zerolet maintainers <maintainers@zerolet.invalid>  %s\n' \
-		$(VERSION) "$$(git log -1 --format=%aD 2>/dev/null || date -R)" | gzip -9n >dist/changelog.gz
 	for kind in deb rpm; do \
-		VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) ROOT=dist/root $(TOOL) nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist || exit 1; \
+		SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) $(TOOL) nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist || exit 1; \
 	done
 
 test: ## run every test, the lab's included (as root; installs what it needs)

@@ -1,0 +1,75 @@
+package packages
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What Debian's and Fedora's linters say is overridden with a reason, in
+// packaging/deb/lintian-overrides and packaging/rpm/zerolet.rpmlintrc, or
+// mended. Both linters also report an override that nothing needs.
+func TestLint(t *testing.T) {
+	m := machine(t)
+	root := m.Root()
+	out := root.Must(t, "sh", "-c", "lintian --allow-root --pedantic --display-info --tag-display-limit 0 --fail-on none /pkg/zerolet_0.1.0-*.deb")
+	if out != "" {
+		t.Errorf("lintian:\n%s", out)
+	}
+	rc, err := os.ReadFile("../../packaging/rpm/zerolet.rpmlintrc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Put(t.Context(), "/pkg/rpmlintrc", string(rc)); err != nil {
+		t.Fatal(err)
+	}
+	// An error is an exit status, a warning is not.
+	said, err := root.Run(t.Context(), "sh", "-c", "rpmlint -r /pkg/rpmlintrc /pkg/zerolet-0.1.0-*.rpm")
+	if err != nil || !strings.Contains(said.Stdout, " 1 packages and 0 specfiles checked; 0 errors, 0 warnings,") {
+		t.Errorf("rpmlint: %v\n%s", err, said.Stdout)
+	}
+}
+
+// A package holds what "make install" installs, and its own documentation. The
+// rpm owns no directory that is others', too.
+func TestFiles(t *testing.T) {
+	m := machine(t)
+	installed := t.TempDir()
+	if out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install", "DESTDIR="+installed).CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+	var want []string
+	err := filepath.WalkDir(installed, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			want = append(want, strings.TrimPrefix(path, installed))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []struct {
+		list string
+		own  []string
+	}{
+		{"dpkg-deb --fsys-tarfile /pkg/zerolet_0.1.0-*.deb | tar -t | sed -n 's|^[.]||;/[^/]$/p'", []string{
+			"/usr/share/doc/zerolet/changelog.Debian.gz", "/usr/share/doc/zerolet/copyright", "/usr/share/lintian/overrides/zerolet",
+		}},
+		{"rpm -qlp /pkg/zerolet-0.1.0-*.rpm", []string{
+			"/usr/libexec/zerolet", "/usr/share/doc/zerolet", "/usr/share/doc/zerolet/README.md",
+			"/usr/share/licenses/zerolet", "/usr/share/licenses/zerolet/LICENSE", "/usr/share/licenses/zerolet/copyright",
+		}},
+	} {
+		got := strings.Split(regexp.MustCompile(`(/man/.*)\.gz`).ReplaceAllString(m.Root().Must(t, "sh", "-c", kind.list), "$1"), "\n")
+		slices.Sort(got)
+		want := slices.Sorted(slices.Values(slices.Concat(want, kind.own)))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n%s\nwant\n%s", kind.list, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
