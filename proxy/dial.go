@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"os"
 	"time"
@@ -56,23 +57,10 @@ func targetAddrs(target Address, inside bool) []Address {
 	return addrs
 }
 
-// dial tries each address once, then the container's own: an app may listen on
-// that alone. The error is the first one: the others may be of a family that is
-// not there.
-func dial(source socketSource, addrs []Address) (*socket, error) {
-	s, first := dialEach(source, addrs)
-	if first == nil {
-		return s, nil
-	}
-	if s, err := dialEach(source, ownAddrs(source, addrs[0])); s != nil {
-		return s, err
-	}
-	source.refused()
-	return nil, first
-}
-
-func dialEach(source socketSource, addrs []Address) (_ *socket, first error) {
-	for _, addr := range addrs {
+// dial tries each way once. The error is the first one: the others may be of a
+// family that is not there.
+func dial(source socketSource, addrs []Address) (_ *socket, first error) {
+	for addr := range ways(source, addrs) {
 		s, err := dialOne(source, addr)
 		if err == nil {
 			return s, nil
@@ -81,20 +69,27 @@ func dialEach(source socketSource, addrs []Address) (_ *socket, first error) {
 			first = err
 		}
 	}
+	source.refused()
 	return nil, first
 }
 
-// ownAddrs are the container's own addresses with the port of a target.
-func ownAddrs(source socketSource, target Address) []Address {
-	if target.Network == Unix {
-		return nil
+// ways are the addresses, and then the container's own: an app may listen on
+// one of those alone. They are asked for only when the others have failed.
+func ways(source socketSource, addrs []Address) iter.Seq[Address] {
+	return func(yield func(Address) bool) {
+		for _, addr := range addrs {
+			if !yield(addr) {
+				return
+			}
+		}
+		own := addrs[0]
+		for _, ip := range source.own() {
+			own.IP = netip.AddrPortFrom(ip, own.IP.Port())
+			if !yield(own) {
+				return
+			}
+		}
 	}
-	var addrs []Address
-	for _, ip := range source.own() {
-		target.IP = netip.AddrPortFrom(ip, target.IP.Port())
-		addrs = append(addrs, target)
-	}
-	return addrs
 }
 
 func dialOne(source socketSource, addr Address) (*socket, error) {

@@ -101,8 +101,26 @@ func (n *containerNamespace) own() []netip.Addr {
 	return addrs
 }
 
-// verify has nothing to find: in the namespace there is but the container.
-func (n *containerNamespace) verify(int) error { return nil }
+// verify has nothing to find but an address that a container had and the next
+// one has not: that may be a neighbour's by now. Who talks to an address of its own
+// does so from the same.
+func (n *containerNamespace) verify(fd int) error {
+	remote, err := unix.Getpeername(fd)
+	if err != nil {
+		return nil // reset already
+	}
+	if address(TCP, remote).IP.Addr().IsLoopback() {
+		return nil
+	}
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	if address(TCP, local).IP.Addr() != address(TCP, remote).IP.Addr() {
+		return errNoContainer
+	}
+	return nil
+}
 
 // refused gives the helper up if its container has died: its namespace lives
 // on as long as the helper does, and refuses every connection.

@@ -58,9 +58,9 @@ type front struct {
 	*listener
 	relay  *relay
 	target *target
-	way    int   // which of the target's addresses the app was found at
-	open   bool  // the app takes what it is sent
-	held   *held // what the app has to take first; the socket is not read meanwhile
+	way    Address // where the app was found
+	open   bool    // the app takes what it is sent
+	held   *held   // what the app has to take first; the socket is not read meanwhile
 
 	verified time.Time // see front.verify
 }
@@ -281,8 +281,8 @@ func (f *front) verify(s *session, now time.Time) error {
 }
 
 // begin sends the first datagram of a client, from a socket of its own.
-func (r *relay) begin(f *front, d datagram, way int, now time.Time) (*session, error) {
-	backend, err := dialOne(f.target.source, f.target.addrs[way])
+func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*session, error) {
+	backend, err := dialOne(f.target.source, way)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +299,7 @@ func (r *relay) begin(f *front, d datagram, way int, now time.Time) (*session, e
 	}
 	if err != nil {
 		backend.close()
-		return nil, fmt.Errorf("send to %s: %w", f.target.addrs[way], err)
+		return nil, fmt.Errorf("send to %s: %w", way, err)
 	}
 	return s, nil
 }
@@ -374,7 +374,7 @@ func (r *relay) attempt(f *front, now time.Time) {
 		return
 	}
 	var first error
-	for way := range f.target.addrs {
+	for way := range ways(f.target.source, f.target.addrs) {
 		s, err := r.begin(f, h.datagram, way, now)
 		if err == nil {
 			f.way, h.trial, h.due = way, s, now.Add(verdict)

@@ -92,7 +92,7 @@ func keepsAwake(h *harness.Host, port int) {
 	}
 }
 
-// Wherever in the container the app listens, it is reached. A rootful one is
+// Wherever in the container the app listens, to either protocol, it is reached. A rootful one is
 // reached as Podman does it: at the container's own IPv4 address, where an app
 // that listens on its loopback alone, or on IPv6 alone, does not.
 func TestListensOn(t *testing.T) {
@@ -129,12 +129,53 @@ func TestListensOn(t *testing.T) {
 				if !reachable {
 					timeout = "2s"
 				}
-				lines := append([]string{h.Publish()}, test.network...)
-				h.App(fmt.Sprintf("app%d", i), "-greet "+test.listen, append(lines, "[ScaleToZero]", "StartTimeout="+timeout, "[Service]", "TimeoutStartSec=1min")...)
-				if id, err := on(&h, h.Addr()); reachable != (id != "") {
+				lines := append([]string{h.Publish(), h.Publish() + "/udp"}, test.network...)
+				h.App(fmt.Sprintf("app%d", i), "-greet "+test.listen+" -udp "+test.listen,
+					append(lines, "[ScaleToZero]", "StartTimeout="+timeout, "[Service]", "TimeoutStartSec=1min")...)
+				c := h.DialUDP("127.0.0.1", h.Port)
+				c.Say("cold")
+				id, err := on(&h, h.Addr())
+				if reachable != (id != "") {
 					t.Errorf("answered %q, %v\n%s", id, err, h.LastJournal())
+				}
+				if !reachable {
+					return
+				}
+				if by, _ := c.Tallied("cold"); by != id {
+					t.Errorf("the datagram was answered by %s, the connection by %s", by, id)
 				}
 			})
 		}
+	})
+}
+
+// An address that the container had once may be a neighbour's, who gets
+// nothing.
+func TestAddressOfAnother(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		subnet := fmt.Sprintf("10.99.%d.", h.Port%10)
+		h.PutFile("own.network", "[Network]\nSubnet="+subnet+"0/24\n")
+		container := func(ip string) {
+			h.App("app", "-greet "+ip+":80 -udp "+ip+":80", h.Publish(), h.Publish()+"/udp", "Network=own.network", "IP="+ip,
+				"[ScaleToZero]", "IdleTimeout=10min")
+		}
+		container(subnet + "8")
+		before := h.DialUDP("127.0.0.1", h.Port)
+		before.Say("before")
+		first, _ := before.Tallied("before")
+		container(subnet + "9")
+		h.Must(t, "podman", "kill", "systemd-app")
+		h.Wait("the container has its new address", func() bool {
+			out, err := h.Session.Run(t.Context(), "podman", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "systemd-app")
+			return err == nil && strings.TrimSpace(out.Stdout) == subnet+"9"
+		}, "app.service")
+		h.Must(t, "podman", "run", "--detach", "--rm", "--name=neighbour", "--network=systemd-own", "--ip="+subnet+"8", "localhost/app", "-greet", ":80", "-udp", ":80")
+		second := mustOn(h, h.Addr())
+		after := h.DialUDP("127.0.0.1", h.Port)
+		after.Say("after")
+		if id, _ := after.Tallied("after"); id != second || id == first {
+			t.Errorf("the datagram was answered by %s, the connection by %s, before by %s", id, second, first)
+		}
+		h.Must(t, "podman", "kill", "neighbour")
 	})
 }
