@@ -22,6 +22,8 @@ const (
 	// shutGrace is how long a proxy leaves doors shut that it finds shut, as
 	// when somebody starts it while the old container is being stopped.
 	shutGrace = 10 * time.Second
+	// tellEvery is how often systemd is told the status at most.
+	tellEvery = time.Second
 )
 
 // Watch looks at the connections of an app that accepts them itself from the
@@ -56,6 +58,7 @@ type watcher struct {
 	since   time.Time // when oldest was first seen to wait for the app's accept
 	status  string
 	told    time.Time // when systemd was told the status
+	untold  bool      // there is another one by now
 	stopped chan struct{}
 
 	// What tests do at the edge of idleness: before the doors are shut, and
@@ -140,7 +143,7 @@ func (w *watcher) untilIdleOrStopped() string {
 			if w.shutUnused() {
 				return fmt.Sprintf("idle for %s", w.cfg.IdleTimeout)
 			}
-		case w.awaitNewcomer(idleAt):
+		case w.awaitNewcomer(w.tellAt(idleAt)):
 			// It may be gone before the next look.
 			unused = time.Time{}
 			w.rest(w.pause)
@@ -334,9 +337,19 @@ func (w *watcher) tell(u use, idleAt time.Time) {
 	if !idleAt.IsZero() {
 		text += "; ends at " + idleAt.UTC().Format(time.RFC3339)
 	}
-	if text == w.status || time.Since(w.told) < time.Second && strings.HasSuffix(w.status, "reached yet") != w.reached {
+	w.untold = text != w.status
+	if !w.untold || time.Since(w.told) < tellEvery && strings.HasSuffix(w.status, "reached yet") != w.reached {
 		return
 	}
-	w.status, w.told = text, time.Now()
+	w.status, w.told, w.untold = text, time.Now(), false
 	w.record.notify("STATUS=" + text)
+}
+
+// tellAt is when the wait for a newcomer has to end so that systemd gets to know
+// a status that it was not told yet; the given time, if that is earlier.
+func (w *watcher) tellAt(until time.Time) time.Time {
+	if at := w.told.Add(tellEvery); w.untold && (until.IsZero() || at.Before(until)) {
+		return at
+	}
+	return until
 }

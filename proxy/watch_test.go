@@ -302,6 +302,23 @@ func TestShortConnection(t *testing.T) {
 	}
 }
 
+// systemd gets to know, too, what happens less than a second after it was told
+// something, though nobody comes any more.
+func TestNativeStatus(t *testing.T) {
+	m := newManager(t)
+	t.Setenv("NOTIFY_SOCKET", m.path)
+	front := listenTCP(t, "127.0.0.1:0")
+	app(t, front, echo)
+	watchFront(t, nativeConfig(), front, nil)
+	c := connect(t, front.Addr().String())
+	for _, want := range []string{"STATUS=1 connection open", "STATUS=0 connections open"} {
+		for got := m.told(t); got != want; got = m.told(t) {
+			t.Log(got)
+		}
+		c.Close()
+	}
+}
+
 // The mode in which the app has its socket survives a proxy that takes it from
 // systemd again, and the one that opens the doors.
 func TestSocketMode(t *testing.T) {
