@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
 )
 
@@ -127,9 +126,9 @@ func gone(s *service) change {
 		text += fmt.Sprintf(" (%s open)", plural(n, "connection"))
 	}
 	stop := []string{"stop", "--"}
-	for suffix, unit := range map[string]systemd.Unit{"-proxy.socket": s.socket, "-proxy.service": s.proxy, ".service": s.container} {
+	for name, unit := range s.units() {
 		if unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
-			stop = append(stop, s.name+suffix)
+			stop = append(stop, name)
 		}
 	}
 	return change{"-", s.name, text, [][]string{stop}}
@@ -179,9 +178,7 @@ func (c *call) laterChange(s *service, changed []string) (change, bool) {
 // changed are the units whose files are not as they are going to be.
 func (s *service) changed(units []generator.Unit) []string {
 	var names []string
-	for unit, has := range map[string]systemd.Unit{
-		s.name + "-proxy.socket": s.socket, s.name + "-proxy.service": s.proxy, s.name + ".service": s.container,
-	} {
+	for unit, has := range s.units() {
 		i := slices.IndexFunc(units, func(u generator.Unit) bool { return u.Name == unit })
 		if i < 0 || has["FragmentPath"] == "" || !strings.Contains(has["FragmentPath"], "/systemd/generator") {
 			continue

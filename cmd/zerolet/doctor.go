@@ -207,6 +207,8 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 		return []finding{{s.name + ": " + trouble, c.mendApply()}}, nil
 	case strings.Contains(trouble, "Address already in use"):
 		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}, nil
+	case s.shut():
+		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s-open.service", scope, s.name)}}, nil
 	case s.socket["LoadState"] == "masked":
 		return []finding{{s.name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}, nil
 	case s.socket.Is("failed"):

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/zerolet/zerolet/generator"
@@ -69,7 +71,11 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 		return c.printf("%s", b.String())
 	}
 	for _, f := range e.Forwards {
-		fmt.Fprintf(table, "  listens on %s, which leads to %s\t%s\n", f, leadsTo(f), line(f.Listen.Pos))
+		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", f, leadsTo(e, f), line(f.Listen.Pos))
+	}
+	if len(e.Spec.AllowFrom) > 0 {
+		fmt.Fprintf(table, "  only %s may connect; the others are %s, and wake nothing\t%s\n", joined(e.Spec.AllowFrom),
+			map[quadlet.Manager]string{quadlet.System: "not heard", quadlet.User: "reset"}[c.manager], origin(e.Spec.File, "AllowFrom"))
 	}
 	fmt.Fprintf(table, "  the first client starts %s.service; each is held until the app accepts, at most %s\t%s\n",
 		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec.File, "StartTimeout"))
@@ -88,10 +94,8 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	}
 	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
 	fmt.Fprintf(&b, "  every open connection: %d now\n", s.connections())
-	for _, name := range s.container.Needs() {
-		if name != s.name+"-proxy.service" {
-			fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
-		}
+	for _, name := range s.others() {
+		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
 	}
 	if at := s.sleepsAt(); !at.IsZero() {
 		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
@@ -122,21 +126,35 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 	case u.Name == name+"-proxy.socket":
 		return "listens while nothing runs"
 	case u.Name == name+"-proxy.service":
-		return "zerolet-proxy: holds clients and forwards them"
+		return map[bool]string{false: "zerolet-proxy: holds clients and forwards them", true: "zerolet-proxy: watches who is connected to the app"}[e.Spec.Native]
+	case u.Name == name+"-wake.target":
+		return "starts the container for the first client who may connect"
+	case u.Name == name+"-open.service":
+		return "lets clients in again once the container has stopped"
 	case u.Name == name+".service":
 		return "the container, up while it is needed"
 	}
 	return "brings the socket up at reload and boot"
 }
 
-func leadsTo(f generator.Forward) string {
-	if f.Listen.ContainerPath != "" {
-		return f.Listen.ContainerPath
+func leadsTo(e *generator.Endpoint, f generator.Forward) string {
+	switch {
+	case e.Spec.Native:
+		return "the app takes over itself"
+	case f.Listen.ContainerPath != "":
+		return "leads to " + f.Listen.ContainerPath
+	case f.Listen.ContainerPort != f.Target.Port():
+		return fmt.Sprintf("leads to the container's port %d through %s", f.Listen.ContainerPort, f.Target)
 	}
-	if f.Listen.ContainerPort != f.Target.Port() {
-		return fmt.Sprintf("the container's port %d through %s", f.Listen.ContainerPort, f.Target)
+	return fmt.Sprintf("leads to the container's port %d", f.Listen.ContainerPort)
+}
+
+func joined(prefixes []netip.Prefix) string {
+	words := make([]string, 0, len(prefixes))
+	for _, p := range prefixes {
+		words = append(words, p.String())
 	}
-	return fmt.Sprintf("the container's port %d", f.Listen.ContainerPort)
+	return strings.Join(words, " ")
 }
 
 // origin is the line that sets a key, or says that none does.

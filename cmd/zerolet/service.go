@@ -33,6 +33,8 @@ type service struct {
 	socket    systemd.Unit
 	proxy     systemd.Unit
 	container systemd.Unit
+	target    systemd.Unit // starts the container for who may come, in a user's manager with AllowFrom=
+	opener    systemd.Unit // opens the sockets again with Mode=native
 
 	deaf   []string // addresses of the socket on which nothing listens
 	wake   record   // the last one
@@ -104,7 +106,9 @@ func (c *call) found(ctx context.Context) ([]*service, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		units = append(units, name+"-proxy.socket", name+"-proxy.service", name+".service")
+		for _, suffix := range suffixes() {
+			units = append(units, name+suffix)
+		}
 	}
 	shown, err := m.Units(ctx, units...)
 	if err != nil {
@@ -112,7 +116,8 @@ func (c *call) found(ctx context.Context) ([]*service, error) {
 	}
 	var all []*service
 	for i, name := range names {
-		s := &service{name: name, socket: shown[3*i], proxy: shown[3*i+1], container: shown[3*i+2]}
+		at := len(suffixes()) * i
+		s := &service{name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4]}
 		if s.ours() {
 			all = append(all, s)
 		}
@@ -120,7 +125,22 @@ func (c *call) found(ctx context.Context) ([]*service, error) {
 	return all, c.fillIn(ctx, all)
 }
 
-// serviceOf is the name that a unit may belong to.
+// suffixes are those of the units of a service.
+func suffixes() []string {
+	return []string{"-proxy.socket", "-proxy.service", ".service", "-wake.target", "-open.service"}
+}
+
+// units are the units of the service by their names.
+func (s *service) units() map[string]systemd.Unit {
+	units := make(map[string]systemd.Unit)
+	for i, u := range []systemd.Unit{s.socket, s.proxy, s.container, s.target, s.opener} {
+		units[s.name+suffixes()[i]] = u
+	}
+	return units
+}
+
+// serviceOf is the name that a unit may belong to. Where one of the others is
+// there, so is one of these.
 func serviceOf(unit string) string {
 	for _, suffix := range []string{"-proxy.socket", "-proxy.service", ".service"} {
 		if name, ok := strings.CutSuffix(unit, suffix); ok {
@@ -227,11 +247,13 @@ func (s *service) state() state {
 		return stopping
 	case container.Is("activating"), proxy.Is("activating"):
 		return s.trying()
+	case s.unwanted():
+		return asleep
 	case proxy.Is("active") && (!container.Is("active", "reloading") || s.connections() > 0 && !s.reached()):
 		return s.trying()
 	case container.Is("active", "reloading"):
 		return awake
-	case !s.socket.Is("active") || len(s.deaf) > 0:
+	case !s.socket.Is("active") || len(s.deaf) > 0 || s.shut():
 		return deaf
 	case s.failed.time.After(s.wake.time):
 		return failing
@@ -241,12 +263,31 @@ func (s *service) state() state {
 
 // trying is waking, or failing: the proxy runs once the container's first start
 // is over (After=), so if the container has not been active since, that failed.
+// Where the proxy is first, that start must have ended, too.
 func (s *service) trying() state {
+	began := s.proxy.Time("InactiveExitTimestamp")
 	if s.proxy.Is("active", "activating") && !s.container.Is("active", "reloading") &&
-		s.container.Time("ActiveExitTimestamp").Before(s.proxy.Time("InactiveExitTimestamp")) {
+		s.container.Time("ActiveExitTimestamp").Before(began) &&
+		(!s.proxyFirst() || s.container.Time("InactiveEnterTimestamp").After(began)) {
 		return failing
 	}
 	return waking
+}
+
+// proxyFirst tells whether the proxy starts before the container.
+func (s *service) proxyFirst() bool { return s.target.Found() || s.opener.Found() }
+
+// unwanted tells whether the proxy runs, but has had no client who may wake the
+// container (AllowFrom=).
+func (s *service) unwanted() bool {
+	return s.target.Found() && !s.target.Is("active") && s.connections() == 0 && s.container.Is("inactive")
+}
+
+// shut tells whether the sockets were left shut (Mode=native): to open them has
+// failed, and may be tried again.
+func (s *service) shut() bool {
+	again := s.opener["SubState"] == "auto-restart" || s.opener.Is("activating") && s.opener["NRestarts"] != "0"
+	return !s.proxy.Is("active") && (s.opener.Is("failed") || again)
 }
 
 // since is when the state began, if systemd knows.
@@ -293,14 +334,15 @@ func (s *service) connections() int {
 
 // reached tells whether a client has got through to the app since it started.
 func (s *service) reached() bool {
-	return s.proxy.Is("active") && !strings.Contains(s.proxy["StatusText"], notReached)
+	text := s.proxy["StatusText"]
+	return s.proxy.Is("active") && text != "" && !strings.Contains(text, notReached)
 }
 
 // sleepsAt is when the service goes to sleep if nobody comes; zero while
 // somebody is there, or if it never does.
 func (s *service) sleepsAt() time.Time {
 	_, text, found := strings.Cut(s.proxy["StatusText"], endsAt)
-	if !found || !s.proxy.Is("active") {
+	if !found || !s.proxy.Is("active") || s.unwanted() {
 		return time.Time{}
 	}
 	text, _, _ = strings.Cut(text, ";")
@@ -343,6 +385,9 @@ func (c *call) trouble(ctx context.Context, s *service) (string, error) {
 	case deaf:
 		if s.socket.Is("failed", "activating") {
 			return c.lastWords(ctx, s.name+"-proxy.socket", time.Time{})
+		}
+		if s.shut() {
+			return c.lastWords(ctx, s.name+"-open.service", time.Time{})
 		}
 	}
 	if len(s.deaf) > 0 && s.socket.Found() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,7 +44,10 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 		if len(by) > 0 {
 			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.name)}
 		}
-		return !now.container.Is("active", "deactivating", "activating"), nil
+		if now.shut() {
+			return false, c.cannot(ctx, now, "be woken any more")
+		}
+		return !now.container.Is("active", "deactivating", "activating") && !now.opener.Is("activating"), nil
 	})
 	c.progressLine("")
 	if err != nil {
@@ -53,9 +57,10 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 }
 
 // unused fails if the service is in use. The proxy tells of its connections
-// once a second: who has just hung up is not taken for one who stays.
+// once a second, and looks for those that it does not accept itself once a
+// second: who has just hung up is not taken for one who stays.
 func (c *call) unused(ctx context.Context, s *service) error {
-	deadline := c.clock().Add(1500 * time.Millisecond)
+	deadline := c.clock().Add(2500 * time.Millisecond)
 	return c.watchService(ctx, s.name, func(now *service) (bool, error) {
 		n := now.connections()
 		if n > 0 && c.clock().After(deadline) {
@@ -70,12 +75,8 @@ func (c *call) unused(ctx context.Context, s *service) error {
 
 // heldBy are the units other than the proxy that run and keep the container up.
 func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
-	var others, held []string
-	for _, name := range s.container.Needs() {
-		if name != s.name+"-proxy.service" {
-			others = append(others, name)
-		}
-	}
+	var held []string
+	others := s.others()
 	units, err := c.systemd().Units(ctx, others...)
 	for i, u := range units {
 		if u.Is("active", "reloading", "activating") {
@@ -83,6 +84,14 @@ func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
 		}
 	}
 	return held, err
+}
+
+// others are the units besides those of the service that may keep its container
+// up.
+func (s *service) others() []string {
+	return slices.DeleteFunc(s.container.Needs(), func(name string) bool {
+		return name == s.name+"-proxy.service" || name == s.name+"-wake.target"
+	})
 }
 
 func plural(n int, what string) string {

@@ -122,7 +122,7 @@ func moment(t time.Time) *time.Time {
 
 // client is the address of a peer, without its port.
 func client(peer string) string {
-	if a, err := netip.ParseAddrPort(peer); err == nil {
+	if a, err := netip.ParseAddrPort(strings.TrimPrefix(peer, "udp:")); err == nil {
 		return a.Addr().Unmap().String()
 	}
 	return peer
@@ -163,7 +163,11 @@ func (r serviceReport) wakeText(now time.Time) string {
 	if r.LastWake == nil {
 		return "never"
 	}
-	return fmt.Sprintf("%s ago by %s in %.2fs", short(now.Sub(r.LastWake.Time)), r.LastWake.Client, r.LastWake.Seconds)
+	by := ""
+	if r.LastWake.Client != "" { // an app that accepts by itself may have seen it leave before anybody else did
+		by = " by " + r.LastWake.Client
+	}
+	return fmt.Sprintf("%s ago%s in %.2fs", short(now.Sub(r.LastWake.Time)), by, r.LastWake.Seconds)
 }
 
 func (r serviceReport) sleepText(now time.Time) string {

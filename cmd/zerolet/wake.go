@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -24,33 +20,30 @@ func (c *call) wakeUp(ctx context.Context) (int, error) {
 	return exitOK, nil
 }
 
-// wakeOne is a client like any other: it connects and waits until the proxy has
-// let it through to the app. Then it hangs up.
+// wakeOne is a client like any other: it comes to a socket and waits until the
+// proxy has let it through to the app. Then it leaves.
 func (c *call) wakeOne(ctx context.Context, s *service) error {
 	switch {
-	case s.refused(), s.orphan():
+	case s.refused(), s.orphan(), s.socket.Is("active") && len(s.deaf) > 0:
 		return c.cannot(ctx, s, "be woken")
 	case s.state() == awake && s.reached():
 		return c.printf("%s: awake already\n", s.name)
 	}
 	began := c.clock()
-	if _, err := c.systemd().Control(ctx, "start", "--no-block", "--", s.name+"-proxy.service"); err != nil {
-		return failure{exitError, fmt.Sprintf("%s: %v", s.name, err), fmt.Sprintf("zerolet doctor --%s", c.manager)}
+	for _, args := range s.starts() {
+		if err := c.control(ctx, began, args...); err != nil {
+			return failure{exitError, fmt.Sprintf("%s: %v", s.name, err), fmt.Sprintf("zerolet doctor --%s", c.manager)}
+		}
 	}
-	door, stop := knock(ctx, s.listens())
-	defer stop()
+	client, leave := knock(ctx, s.ways(ownAddresses()))
+	defer leave()
 	err := c.watchService(ctx, s.name, func(s *service) (bool, error) {
 		c.progressLine("%s: %s, %.1fs", s.name, s.phase(), c.clock().Sub(began).Seconds())
-		select {
-		case <-door.turnedAway:
+		switch state := s.state(); {
+		case isClosed(client.turnedAway), state == failing && s.failedSince(began):
 			return false, c.cannot(ctx, s, "be woken")
-		default:
-		}
-		switch s.state() {
-		case failing:
-			return false, c.cannot(ctx, s, "be woken")
-		case awake:
-			return s.reached() || !door.knocked(), nil
+		case state == awake:
+			return s.reached() || isClosed(client.nowhere), nil
 		}
 		return false, nil
 	})
@@ -58,7 +51,39 @@ func (c *call) wakeOne(ctx context.Context, s *service) error {
 	if err != nil {
 		return err
 	}
-	return c.printf("%s: awake after %.2fs\n", s.name, c.clock().Sub(began).Seconds())
+	took := c.clock().Sub(began).Seconds()
+	if isClosed(client.nowhere) {
+		return c.printf("%s: its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %[1]s)\n", s.name, took, c.manager)
+	}
+	return c.printf("%s: awake after %.2fs\n", s.name, took)
+}
+
+// starts are systemctl's arguments for what a client does not start, or may
+// not. An app with Mode=native has to find its first one waiting: else nobody
+// sees when it begins to accept.
+func (s *service) starts() [][]string {
+	var all [][]string
+	if !s.socket.Is("active") {
+		all = append(all, []string{"start", "--", s.name + "-proxy.socket"})
+	}
+	switch {
+	case s.opener.Found():
+		return all
+	case s.target.Found():
+		return append(all, []string{"start", "--no-block", "--", s.name + "-wake.target"})
+	}
+	return append(all, []string{"start", "--no-block", "--", s.name + "-proxy.service"})
+}
+
+// failedSince tells whether it is news that the service is failing.
+func (s *service) failedSince(began time.Time) bool {
+	isNews := func(at time.Time) bool { return !at.Before(began) }
+	if !s.proxy.Is("active", "activating", "failed") && !s.container.Is("failed", "activating", "deactivating") {
+		return isNews(s.failed.time) // an old one, and systemd has not begun yet
+	}
+	return s.proxy["SubState"] == "auto-restart" || isNews(s.failed.time) ||
+		isNews(s.proxy.Time("InactiveEnterTimestamp")) || isNews(s.container.Time("InactiveEnterTimestamp")) ||
+		!s.proxyFirst() && isNews(s.proxy.Time("InactiveExitTimestamp"))
 }
 
 // cannot is the failure that says why.
@@ -66,6 +91,9 @@ func (c *call) cannot(ctx context.Context, s *service, what string) error {
 	why, err := c.trouble(ctx, s)
 	if err != nil {
 		return err
+	}
+	if why == "" && s.failed.time.After(s.wake.time) {
+		why = s.failed.text
 	}
 	if why == "" {
 		why = "it is " + string(s.state())
@@ -112,61 +140,4 @@ func (c *call) progressLine(format string, args ...any) {
 	if c.progress {
 		fmt.Fprintf(c.stderr.w, "\r\x1b[K"+format, args...)
 	}
-}
-
-// door is a connection that waits to be let through.
-type door struct {
-	open       chan struct{} // closed when it is connected
-	turnedAway chan struct{} // closed when the other side has closed it
-}
-
-// knocked tells whether somebody has heard.
-func (d door) knocked() bool {
-	select {
-	case <-d.open:
-		return true
-	default:
-		return false
-	}
-}
-
-// knock connects to the first address that takes connections, and says nothing.
-func knock(ctx context.Context, listeners []listener) (door, func()) {
-	d := door{make(chan struct{}), make(chan struct{})}
-	ctx, stop := context.WithCancel(ctx)
-	network, address := dialable(listeners)
-	if network == "" {
-		return d, stop
-	}
-	go func() {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		close(d.open)
-		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-		_, err = io.Copy(io.Discard, conn) // an app may speak first
-		if ctx.Err() == nil && err != nil {
-			close(d.turnedAway)
-		}
-	}()
-	return d, stop
-}
-
-// dialable is how to connect to one of the listeners, if any takes connections.
-func dialable(listeners []listener) (network, address string) {
-	for _, l := range listeners {
-		if l.kind != "Stream" {
-			continue
-		}
-		if strings.HasPrefix(l.address, "/") {
-			return "unix", l.address
-		}
-		if _, err := netip.ParseAddrPort(l.address); err == nil {
-			return "tcp", l.address // an unspecified address is this host
-		}
-	}
-	return "", ""
 }

@@ -31,6 +31,7 @@ func TestCommand(t *testing.T) {
 	}
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 				if _, err := h.AppImage(t.Context()); err != nil {
 					t.Fatal(err)
@@ -74,7 +75,7 @@ func (w words) setup(env *testscript.Env) error {
 	scope := map[bool]string{false: "--system", true: "--user"}[w.UserManager]
 	env.Vars = append(env.Vars,
 		"PATH="+bin+":"+os.Getenv("PATH"), "SCOPE="+scope, "DIR="+w.QuadletDir, "UNITS="+w.UnitDir,
-		fmt.Sprintf("PORT=%d", w.Port), fmt.Sprintf("PORT2=%d", w.Port+10), fmt.Sprintf("PORT3=%d", w.Port+20))
+		fmt.Sprintf("PORT=%d", w.Port), fmt.Sprintf("PORT2=%d", w.Port+10), fmt.Sprintf("PORT3=%d", w.Port+20), fmt.Sprintf("PORT4=%d", w.Port+30))
 	return err
 }
 

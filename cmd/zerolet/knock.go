@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// way is how to come to a listening socket.
+type way struct {
+	network string
+	from    netip.Addr // of this machine; the zero address: any
+	to      string
+}
+
+// ways lead to the sockets from addresses that may connect. A connection tells
+// more than a datagram: it comes first.
+func (s *service) ways(own []netip.Addr) []way {
+	var streams, datagrams []way
+	allowed, limited := s.allowed()
+	for _, l := range s.listens() {
+		for _, w := range l.ways(own, allowed, limited) {
+			if l.kind == "Stream" {
+				streams = append(streams, w)
+			} else {
+				datagrams = append(datagrams, w)
+			}
+		}
+	}
+	return append(streams, datagrams...)
+}
+
+func (l listener) ways(own []netip.Addr, allowed []netip.Prefix, limited bool) []way {
+	if strings.HasPrefix(l.address, "/") {
+		return []way{{"unix", netip.Addr{}, l.address}} // it has its mode
+	}
+	network := map[string]string{"Stream": "tcp", "Datagram": "udp"}[l.kind]
+	at, err := netip.ParseAddrPort(l.address)
+	if err != nil || network == "" {
+		return nil
+	}
+	if !limited {
+		return []way{{network, netip.Addr{}, l.address}} // an unspecified address is this host
+	}
+	var all []way
+	for _, a := range own {
+		may := slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(a) })
+		switch {
+		case !may:
+		case at.Addr().IsUnspecified():
+			all = append(all, way{network, a, netip.AddrPortFrom(a, at.Port()).String()})
+		case at.Addr().Is4() == a.Is4():
+			all = append(all, way{network, a, l.address})
+		}
+	}
+	return all
+}
+
+// allowed are the addresses that may connect, if there are such (AllowFrom=):
+// the system's socket knows them, in a user's manager the proxy does.
+func (s *service) allowed() (prefixes []netip.Prefix, limited bool) {
+	words := strings.Fields(s.socket["IPAddressAllow"])
+	for _, word := range strings.Fields(s.proxy["ExecStart"]) {
+		if value, ok := strings.CutPrefix(word, "--allow-from="); ok {
+			words = append(words, value)
+		}
+	}
+	for _, word := range words {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, len(words) > 0
+}
+
+// ownAddresses are those of this machine, but for those that need a zone.
+func ownAddresses() []netip.Addr {
+	var own []netip.Addr
+	all, _ := net.InterfaceAddrs() // none will do
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+			own = append(own, p.Addr())
+		}
+	}
+	return own
+}
+
+// visitor is a client that waits to be let through.
+type visitor struct {
+	nowhere    chan struct{} // closed when none of the ways leads to a socket
+	turnedAway chan struct{} // closed when the other side has reset it
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// knock goes the first way that leads to a socket, and says nothing there: of a
+// datagram that is an empty one.
+func knock(ctx context.Context, ways []way) (visitor, func()) {
+	v := visitor{make(chan struct{}), make(chan struct{})}
+	ctx, leave := context.WithCancel(ctx)
+	go func() {
+		for _, w := range ways {
+			if conn, err := w.dial(ctx); err == nil {
+				v.wait(ctx, conn)
+				return
+			}
+		}
+		if ctx.Err() == nil {
+			close(v.nowhere)
+		}
+	}()
+	return v, leave
+}
+
+// wait holds the connection until ctx ends, or the other side ends it.
+func (v visitor) wait(ctx context.Context, conn net.Conn) {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	defer func() { _ = conn.Close() }()
+	if _, datagrams := conn.(*net.UDPConn); datagrams {
+		<-ctx.Done()
+		return
+	}
+	_, err := io.Copy(io.Discard, conn) // an app may speak first
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		close(v.turnedAway)
+	}
+}
+
+func (w way) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	switch {
+	case !w.from.IsValid():
+	case w.network == "tcp":
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(w.from, 0))
+	default:
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(w.from, 0))
+	}
+	conn, err := d.DialContext(ctx, w.network, w.to)
+	if err != nil || w.network != "udp" {
+		return conn, err
+	}
+	if _, err := conn.Write(nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
