@@ -90,10 +90,11 @@ func (m Manager) Journal(ctx context.Context, q Query) ([]Entry, error) {
 	}
 }
 
-// Told matches what the manager itself says about units. Nobody else can set
+// Told matches what the manager itself says about units, by itself or by the
+// processes that it forks, as the system's does to listen. Nobody else can set
 // the fields that begin with "_" (systemd.journal-fields(7)).
 func (m Manager) Told(units ...string) []string {
-	field, terms := "UNIT=", []string{"_PID=1"}
+	field, terms := "UNIT=", []string{"_UID=0"}
 	if m.User {
 		field, terms = "USER_UNIT=", []string{"_UID=" + strconv.Itoa(m.UID)}
 	}
