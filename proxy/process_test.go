@@ -129,8 +129,8 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// With a journal the records go there, with fields. The program gets a mount
-// namespace of its own to have one.
+// Where stderr is the journal's, the records go there natively, with fields.
+// The program gets a mount namespace of its own to have a journal.
 func TestJournal(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to mount a journal's socket")
@@ -145,7 +145,8 @@ func TestJournal(t *testing.T) {
 	cfg.Container = "web.service"
 	wrap := []string{
 		"unshare", "--mount", "sh", "-c",
-		`mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal && exec "$@"`, dir,
+		`mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal &&
+		export JOURNAL_STREAM=$(stat --dereference --format=%d:%i /proc/self/fd/2) && exec "$@"`, dir,
 	}
 	c := connect(t, front.Addr().String()) // before, else the idle time may be over
 	p := start(t, wrap, filesOf(t, front), nil, arguments(cfg)...)

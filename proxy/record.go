@@ -22,8 +22,9 @@ const (
 // quiet is the least time between two failures of a kind in the journal.
 const quiet = 10 * time.Second
 
-// recorder tells the journal what happened, and systemd how it stands. Without
-// a journal the text goes to stderr.
+// recorder tells the journal what happened, and systemd how it stands. Where
+// systemd has not made stderr a stream of the journal (systemd.exec(5),
+// $JOURNAL_STREAM), the text goes there: to a person, or to a test.
 type recorder struct {
 	container string
 	stderr    io.Writer
@@ -33,7 +34,8 @@ type recorder struct {
 }
 
 func newRecorder(container string, stderr io.Writer) *recorder {
-	return &recorder{container: container, stderr: stderr, journal: journal.Enabled()}
+	native, err := journal.StderrIsJournalStream()
+	return &recorder{container: container, stderr: stderr, journal: native && err == nil}
 }
 
 // limiter lets one event pass in each quiet time and counts the others.
