@@ -83,7 +83,7 @@ func (c *call) spare(plan *generator.Plan, running []*service) error {
 	}
 	for _, e := range plan.Endpoints {
 		for _, s := range running {
-			if e.Refused() && s.source() == e.Spec.File.Path && s.socket.Is("active") && s.socket.Found() {
+			if e.Refused() && s.source() == e.Spec.File.Path && s.works() {
 				return failure{
 					exitError, fmt.Sprintf("%s works, and its file has an error: nothing was done", s.name),
 					"mend the file; zerolet apply --force reloads all the same and takes it down",
@@ -94,13 +94,22 @@ func (c *call) spare(plan *generator.Plan, running []*service) error {
 	return nil
 }
 
+// works tells whether a client can be served, or is.
+func (s *service) works() bool {
+	return s.socket.Is("active") && s.socket.Found() || s.dependency() && s.container.Is("active")
+}
+
 // changes are what there is to do, for the declared services and for those that
 // are not declared any more.
 func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service) []change {
 	var all []change
 	declared := make(map[string]bool)
 	for _, e := range plan.Endpoints {
-		if e.Refused() || !slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == e.Spec.Unit+"-proxy.socket" }) {
+		main := e.Spec.Unit + "-proxy.socket"
+		if e.Spec.Dependency() {
+			main = e.Spec.Unit + ".service"
+		}
+		if e.Refused() || !slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == main }) {
 			continue
 		}
 		declared[e.Spec.Unit] = true
@@ -108,12 +117,16 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 		if i := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); i >= 0 {
 			s = running[i]
 		}
-		if change, needed := c.changeOf(e, s, units); needed {
+		changeOf := c.changeOf
+		if e.Spec.Dependency() {
+			changeOf = c.changeOfDependency
+		}
+		if change, needed := changeOf(e, s, units); needed {
 			all = append(all, change)
 		}
 	}
 	for _, s := range running {
-		if !declared[s.name] && (s.socket.Is("active") || s.proxy.Is("active") || s.orphan()) {
+		if !declared[s.name] && (s.socket.Is("active") || s.proxy.Is("active") || s.orphan() || s.dependency()) {
 			all = append(all, gone(s))
 		}
 	}
@@ -121,17 +134,49 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 }
 
 func gone(s *service) change {
-	text := "is not declared any more: stops"
-	if n := s.connections(); n > 0 {
-		text += fmt.Sprintf(" (%s open)", plural(n, "connection"))
+	const text = "is not declared any more"
+	stop := s.stop()
+	if len(stop) == 0 {
+		return change{"-", s.name, text, nil}
 	}
-	stop := []string{"stop", "--"}
+	open := ""
+	if n := s.connections(); n > 0 {
+		open = fmt.Sprintf(" (%s open)", plural(n, "connection"))
+	}
+	return change{"-", s.name, text + ": stops" + open, stop}
+}
+
+// stop are systemctl's arguments that stop what runs, if anything does.
+func (s *service) stop() [][]string {
+	args := []string{"stop", "--"}
 	for name, unit := range s.units() {
 		if unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
-			stop = append(stop, name)
+			args = append(args, name)
 		}
 	}
-	return change{"-", s.name, text, [][]string{stop}}
+	if len(args) == 2 {
+		return nil
+	}
+	return [][]string{args}
+}
+
+// changeOfDependency is changeOf for a container without a port. Who needs it
+// brings it up.
+func (c *call) changeOfDependency(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
+	runs := s.container.Is("active", "activating")
+	switch {
+	case s.socket.Is("active") || s.proxy.Is("active"):
+		return change{"~", s.name, "listens no more: stops, and " + wakesAndSleeps(e), s.stop()}, true
+	case !s.dependency():
+		return change{"+", s.name, wakesAndSleeps(e), nil}, true
+	case len(s.changed(units)) == 0:
+		return change{}, false
+	case !runs:
+		return change{"~", s.name, "has other settings", nil}, true
+	case c.now:
+		return change{"~", s.name, "has other settings: restarts, and who needs it", [][]string{{"restart", "--", s.name + ".service"}}}, true
+	}
+	return change{"=", s.name, fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.state(), c.atOnce(s.others()...)), nil}, true
 }
 
 // changeOf compares a declared service with the one that runs.
@@ -172,7 +217,16 @@ func (c *call) laterChange(s *service, changed []string) (change, bool) {
 	case c.now:
 		return change{"~", s.name, "has other settings: stops, and wakes with them", [][]string{{"stop", "--", s.name + "-proxy.service"}}}, true
 	}
-	return change{"=", s.name, fmt.Sprintf("is %s (%s open): has its other settings when it wakes next, or with --now at once", s.state(), plural(s.connections(), "connection")), nil}, true
+	return change{"=", s.name, fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.state(), plural(s.connections(), "connection"), c.atOnce(s.name)), nil}, true
+}
+
+// atOnce is what to say instead of a wait. Once systemd has read the files,
+// nobody sees any more that what runs was made of others.
+func (c *call) atOnce(names ...string) string {
+	if c.dryRun || len(names) == 0 {
+		return ", or with --now at once"
+	}
+	return fmt.Sprintf(" (zerolet sleep --%s --force %s: at once)", c.manager, strings.TrimSuffix(names[0], ".service"))
 }
 
 // changed are the units whose files are not as they are going to be.

@@ -157,8 +157,11 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 	for _, e := range plan.Endpoints {
 		if !e.Refused() {
 			i := slices.IndexFunc(services, func(s *service) bool { return s.name == e.Spec.Unit })
-			if !e.Spec.Dependency() && (i < 0 || len(services[i].changed(units)) > 0) {
+			switch {
+			case i < 0 || services[i].dependency() != e.Spec.Dependency() || len(services[i].changed(units)) > 0:
 				found = append(found, finding{e.Spec.Unit + ": systemd does not know the file as it is now", c.mendApply()})
+			case e.Spec.Dependency() && len(e.NeededBy()) == 0 && len(services[i].others()) == 0:
+				found = append(found, finding{e.Spec.Unit + ": it has no port, and nothing needs it: it never runs", services[i].needHint()})
 			}
 			found = append(found, c.doctorImage(ctx, e)...)
 		}
@@ -213,7 +216,7 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 		return []finding{{s.name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}, nil
 	case s.socket.Is("failed"):
 		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), c.mendApply()}}, nil
-	case !s.socket.Is("active"):
+	case !s.socket.Is("active") && !s.dependency():
 		return []finding{{s.name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}, nil
 	case s.state() == failing:
 		return []finding{{fmt.Sprintf("%s: could not be woken: %s", s.name, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.name)}}, nil

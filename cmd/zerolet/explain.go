@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -66,10 +67,34 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	fmt.Fprintf(&b, "\nwhat happens:\n")
 	table = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	if e.Spec.Dependency() {
-		fmt.Fprintf(table, "  %s\n", wakesAndSleeps(e))
-		_ = table.Flush() // into memory
-		return c.printf("%s", b.String())
+		fmt.Fprintf(table, "  %s\t%s\n", wakesAndSleeps(e), line(e.Spec.SectionPos()))
+	} else {
+		c.explainPorts(table, e)
 	}
+	_ = table.Flush() // into memory
+
+	held, err := c.heldBy(ctx, s)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
+	if !e.Spec.Dependency() {
+		fmt.Fprintf(&b, "  every open connection: %d now\n", s.connections())
+	}
+	for _, name := range s.others() {
+		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
+	}
+	if at := s.sleepsAt(); !at.IsZero() {
+		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
+	}
+	if len(s.changed(units)) > 0 || !s.socket.Found() && !s.dependency() {
+		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
+	}
+	return c.printf("%s", b.String())
+}
+
+// explainPorts tells what the sockets are for, and what comes of a client.
+func (c *call) explainPorts(table io.Writer, e *generator.Endpoint) {
 	for _, f := range e.Forwards {
 		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", f, leadsTo(e, f), line(f.Listen.Pos))
 	}
@@ -86,24 +111,6 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	if !e.Spec.AutoStart {
 		fmt.Fprintf(table, "  nothing starts the socket but [Install] or a person\t%s\n", origin(e.Spec.File, "AutoStart"))
 	}
-	_ = table.Flush() // into memory
-
-	held, err := c.heldBy(ctx, s)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
-	fmt.Fprintf(&b, "  every open connection: %d now\n", s.connections())
-	for _, name := range s.others() {
-		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
-	}
-	if at := s.sleepsAt(); !at.IsZero() {
-		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
-	}
-	if len(s.changed(units)) > 0 || !s.socket.Found() {
-		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
-	}
-	return c.printf("%s", b.String())
 }
 
 // files are the .container file and the drop-ins that say something.
@@ -131,6 +138,8 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "starts the container for the first client who may connect"
 	case u.Name == name+"-open.service":
 		return "lets clients in again once the container has stopped"
+	case filepath.Ext(filepath.Dir(u.Name)) == ".d" && strings.HasSuffix(filepath.Dir(u.Name), ".service.d"):
+		return "has " + strings.TrimSuffix(filepath.Dir(u.Name), ".d") + " bring the container up, and back"
 	case u.Name == name+".service":
 		return "the container, up while it is needed"
 	}

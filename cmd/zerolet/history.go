@@ -24,6 +24,7 @@ type past struct {
 	Wakes    []wakeReport `json:"wakes"`
 	Failures int          `json:"failures"` // records of clients turned away
 
+	dependency        bool      // woken by systemd alone
 	starting, started time.Time // of the container, the last time
 	up                bool
 }
@@ -78,7 +79,7 @@ func (c *call) past(ctx context.Context, services []*service, since time.Time) (
 	var proxies, containers []string
 	byUnit := make(map[string]*past)
 	for _, s := range services {
-		p := &past{Name: s.name, Awake: []period{}, Wakes: []wakeReport{}}
+		p := &past{Name: s.name, Awake: []period{}, Wakes: []wakeReport{}, dependency: s.dependency()}
 		all = append(all, p)
 		proxies, containers = append(proxies, s.name+"-proxy.service"), append(containers, s.name+".service")
 		byUnit[s.name+".service"] = p
@@ -128,6 +129,9 @@ func (p *past) add(e systemd.Entry, since time.Time) {
 		p.starting = at
 	case systemd.Started:
 		p.started = at
+		if p.dependency && !p.starting.IsZero() {
+			p.Wakes = append(p.Wakes, wakeReport{Time: at, Seconds: at.Sub(p.starting).Seconds()})
+		}
 	case systemd.Stopped, systemd.Failed, systemd.NoStart:
 		if p.From.Equal(at) { // it has been up since before
 			p.From = since

@@ -27,9 +27,11 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.name)))
 		}
 	}
-	gauge := func(name, help string, value func(s *service) int) {
+	gauge := func(name, help string, value func(s *service) (int, bool)) {
 		family(name, "gauge", help, func(i int, labels string) {
-			fmt.Fprintf(&b, "zerolet_%s{%s} %d\n", name, labels, value(services[i]))
+			if v, ok := value(services[i]); ok {
+				fmt.Fprintf(&b, "zerolet_%s{%s} %d\n", name, labels, v)
+			}
 		})
 	}
 	counter := func(name, help string, value func(p *past) float64) {
@@ -37,10 +39,10 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 			fmt.Fprintf(&b, "zerolet_%s_total{%s} %g\n", name, labels, value(all[i]))
 		})
 	}
-	gauge("listening", "Whether every socket listens.", func(s *service) int { return number(s.socket.Is("active") && len(s.deaf) == 0) })
-	gauge("awake", "Whether the container runs.", func(s *service) int { return number(s.container.Is("active")) })
-	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service) int { return number(s.state() == failing) })
-	gauge("connections", "Connections that are open.", (*service).connections)
+	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service) int { return number(s.socket.Is("active") && len(s.deaf) == 0) }))
+	gauge("awake", "Whether the container runs.", func(s *service) (int, bool) { return number(s.container.Is("active")), true })
+	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service) (int, bool) { return number(s.state() == failing), true })
+	gauge("connections", "Connections that are open.", ofSockets((*service).connections))
 	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *past) float64 { return p.ran().Seconds() })
 	counter("turned_away", "Records of clients that got no answer.", func(p *past) float64 { return float64(p.Failures) })
 	family("cold_start_seconds", "summary", "From the start of the container until the first client was let through.", func(i int, labels string) {
@@ -55,6 +57,11 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	})
 	b.WriteString("# EOF\n")
 	return exitOK, c.printf("%s", b.Bytes())
+}
+
+// ofSockets is a value that a container without a port does not have.
+func ofSockets(value func(*service) int) func(*service) (int, bool) {
+	return func(s *service) (int, bool) { return value(s), !s.dependency() }
 }
 
 func number(yes bool) int {

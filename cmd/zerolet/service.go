@@ -157,7 +157,14 @@ func (s *service) ours() bool {
 			return true
 		}
 	}
-	return s.refused()
+	return s.refused() || s.dependency()
+}
+
+// dependency tells whether the container has no port: it runs while another
+// unit needs it. Its unit is zerolet's, not stock Quadlet's.
+func (s *service) dependency() bool {
+	return !s.socket.Found() && !s.proxy.Found() && !s.refused() && s.source() != "" &&
+		filepath.Base(filepath.Dir(s.container["FragmentPath"])) == "generator.early"
 }
 
 // refused tells whether the file has an error and the service says so instead
@@ -168,7 +175,9 @@ func (s *service) refused() bool {
 
 // orphan tells whether the file is gone, or scaled no more, and what it had
 // become still runs.
-func (s *service) orphan() bool { return !s.socket.Found() && !s.proxy.Found() && !s.refused() }
+func (s *service) orphan() bool {
+	return !s.socket.Found() && !s.proxy.Found() && !s.refused() && !s.dependency()
+}
 
 // source is the .container file.
 func (s *service) source() string {
@@ -187,6 +196,10 @@ func (c *call) fillIn(ctx context.Context, all []*service) error {
 		return err
 	}
 	for _, s := range all {
+		if s.dependency() {
+			s.wake = s.lastStart()
+			continue
+		}
 		for _, l := range s.listens() {
 			if !listening[l] {
 				s.deaf = append(s.deaf, l.address)
@@ -217,6 +230,15 @@ func (c *call) lastRecord(ctx context.Context, s *service, message string) (reco
 		return record{}, err
 	}
 	return newRecord(entries[0]), nil
+}
+
+// lastStart is the last wake of a dependency: no client has to be let through.
+func (s *service) lastStart() record {
+	starting, started := s.container.Time("InactiveExitTimestamp"), s.container.Time("ActiveEnterTimestamp")
+	if started.Before(starting) { // that one has failed, or is under way
+		return record{}
+	}
+	return record{time: started, took: started.Sub(starting)}
 }
 
 func newRecord(e systemd.Entry) record {
@@ -253,6 +275,8 @@ func (s *service) state() state {
 		return s.trying()
 	case container.Is("active", "reloading"):
 		return awake
+	case s.dependency():
+		return asleep
 	case !s.socket.Is("active") || len(s.deaf) > 0 || s.shut():
 		return deaf
 	case s.failed.time.After(s.wake.time):
@@ -379,6 +403,9 @@ func (c *call) trouble(ctx context.Context, s *service) (string, error) {
 			return c.lastWords(ctx, s.name+"-proxy.service", time.Time{})
 		}
 		if s.container.Is("failed", "activating") || !s.failed.time.After(s.wake.time) {
+			if why, err := c.needFailed(ctx, s); err != nil || why != "" {
+				return why, err
+			}
 			return c.lastWords(ctx, s.name+".service", time.Time{})
 		}
 		return s.failed.text, nil
@@ -397,6 +424,26 @@ func (c *call) trouble(ctx context.Context, s *service) (string, error) {
 		return fmt.Sprintf("its file is gone: zerolet apply --%s", c.manager), nil
 	}
 	return "", nil
+}
+
+// needFailed is why a unit that the container needs did not start, if that is
+// why the container has not even begun to.
+func (c *call) needFailed(ctx context.Context, s *service) (string, error) {
+	if !s.container.Is("inactive") {
+		return "", nil
+	}
+	names := strings.Fields(s.container["Requires"] + " " + s.container["BindsTo"])
+	units, err := c.systemd().Units(ctx, names...)
+	for i, u := range units {
+		if !u.Is("failed", "activating", "deactivating") {
+			continue
+		}
+		words, err := c.lastWords(ctx, names[i], time.Time{})
+		if err != nil || words != "" {
+			return fmt.Sprintf("%s, which it needs, failed: %s", names[i], words), err
+		}
+	}
+	return "", err
 }
 
 // refusal is the first error of the file.

@@ -31,8 +31,15 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 	if !s.proxy.Is("active", "activating", "deactivating") && !s.container.Is("active", "activating", "deactivating") {
 		return c.printf("%s: asleep already\n", s.name)
 	}
+	stop := s.name + "-proxy.service"
+	if s.dependency() {
+		if err := c.unneeded(ctx, s); err != nil {
+			return err
+		}
+		stop = s.name + ".service"
+	}
 	c.progressLine("%s: stopping", s.name)
-	_, err := c.systemd().Control(ctx, "stop", "--", s.name+"-proxy.service")
+	_, err := c.systemd().Control(ctx, "stop", "--", stop)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -89,9 +96,11 @@ func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
 // others are the units besides those of the service that may keep its container
 // up.
 func (s *service) others() []string {
-	return slices.DeleteFunc(s.container.Needs(), func(name string) bool {
+	names := slices.DeleteFunc(s.container.Needs(), func(name string) bool {
 		return name == s.name+"-proxy.service" || name == s.name+"-wake.target"
 	})
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func plural(n int, what string) string {

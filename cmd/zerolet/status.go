@@ -28,11 +28,14 @@ type serviceReport struct {
 	State        state       `json:"state"`
 	Since        *time.Time  `json:"since,omitempty"`
 	Listen       []string    `json:"listen"`
+	NeededBy     []string    `json:"neededBy,omitempty"`
 	NotListening []string    `json:"notListening,omitempty"`
 	Connections  int         `json:"connections"`
 	LastWake     *wakeReport `json:"lastWake,omitempty"`
 	SleepsAt     *time.Time  `json:"sleepsAt,omitempty"`
 	Error        string      `json:"error,omitempty"`
+
+	dependency bool
 }
 
 type wakeReport struct {
@@ -107,8 +110,15 @@ func (s *service) report(trouble string) serviceReport {
 	for _, l := range s.listens() {
 		r.Listen = append(r.Listen, l.String())
 	}
+	if s.dependency() {
+		r.dependency, r.NeededBy = true, s.others()
+	}
 	if !s.wake.time.IsZero() {
-		r.LastWake = &wakeReport{s.wake.time, client(s.wake.peer), s.coldStart().Seconds()}
+		took := s.coldStart()
+		if s.dependency() {
+			took = s.wake.took
+		}
+		r.LastWake = &wakeReport{s.wake.time, client(s.wake.peer), took.Seconds()}
 	}
 	return r
 }
@@ -137,7 +147,11 @@ func (c *call) table(w io.Writer, reports []serviceReport) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NAME\tSTATE\tLISTENS ON\tOPEN\tLAST WAKE\tSLEEPS IN")
 	for _, r := range reports {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", r.Name, r.stateText(now), strings.Join(r.Listen, " "), r.Connections, r.wakeText(now), r.sleepText(now))
+		open := strconv.Itoa(r.Connections)
+		if r.dependency {
+			open = "-"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.stateText(now), r.wokenBy(), open, r.wakeText(now), r.sleepText(now))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -159,8 +173,22 @@ func (r serviceReport) stateText(now time.Time) string {
 	return fmt.Sprintf("%s for %s", r.State, short(now.Sub(*r.Since)))
 }
 
+// wokenBy is what may wake it: sockets, or who needs it.
+func (r serviceReport) wokenBy() string {
+	switch {
+	case !r.dependency:
+		return strings.Join(r.Listen, " ")
+	case len(r.NeededBy) == 0:
+		return "nothing needs it"
+	}
+	return "needed by " + strings.Join(r.NeededBy, " ")
+}
+
 func (r serviceReport) wakeText(now time.Time) string {
-	if r.LastWake == nil {
+	switch {
+	case r.LastWake == nil && r.dependency:
+		return "-"
+	case r.LastWake == nil:
 		return "never"
 	}
 	by := ""

@@ -34,8 +34,12 @@ func drawing(all []*past) []byte {
 			fmt.Fprintf(&b, `<rect x="%.2f" y="%d" width="%.2f" height="16" fill="#2a7"/>`+"\n", x(a.From), y+3, max(x(a.To)-x(a.From), 0.5))
 		}
 		for _, w := range p.Wakes {
-			fmt.Fprintf(&b, `<rect x="%.2f" y="%d" width="1" height="16" fill="#064"><title>%s, %s, %.2fs</title></rect>`+"\n",
-				x(w.Time), y+3, w.Time.Format(time.DateTime), html.EscapeString(w.Client), w.Seconds)
+			by := ""
+			if w.Client != "" {
+				by = html.EscapeString(w.Client) + ", "
+			}
+			fmt.Fprintf(&b, `<rect x="%.2f" y="%d" width="1" height="16" fill="#064"><title>%s, %s%.2fs</title></rect>`+"\n",
+				x(w.Time), y+3, w.Time.Format(time.DateTime), by, w.Seconds)
 		}
 	}
 	y := top + row*len(all) + 10

@@ -26,8 +26,10 @@ func (c *call) wakeOne(ctx context.Context, s *service) error {
 	switch {
 	case s.refused(), s.orphan(), s.socket.Is("active") && len(s.deaf) > 0:
 		return c.cannot(ctx, s, "be woken")
-	case s.state() == awake && s.reached():
+	case s.state() == awake && (s.reached() || s.dependency()):
 		return c.printf("%s: awake already\n", s.name)
+	case s.dependency():
+		return c.notAlone(ctx, s)
 	}
 	began := c.clock()
 	for _, args := range s.starts() {

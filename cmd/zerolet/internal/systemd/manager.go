@@ -75,7 +75,7 @@ func (m Manager) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	}
 	const properties = "Id,LoadState,ActiveState,SubState,Result,FragmentPath,SourcePath,Description,Listen,StatusText," +
 		"UnitFileState,MainPID,ActiveEnterTimestamp,ActiveExitTimestamp,InactiveExitTimestamp,InactiveEnterTimestamp," +
-		"RequiredBy,RequisiteOf,WantedBy,BoundBy,UpheldBy,IPAddressAllow,ExecStart,NRestarts"
+		"RequiredBy,RequisiteOf,WantedBy,BoundBy,UpheldBy,Requires,BindsTo,IPAddressAllow,ExecStart,NRestarts"
 	out, err := m.Control(ctx, append([]string{"show", "--timestamp=us+utc", "--property=" + properties, "--"}, names...)...)
 	if err != nil {
 		return nil, err
