@@ -15,10 +15,11 @@ TOOL     = $(GO) tool -modfile=$(CURDIR)/packaging/tools/go.mod
 MD2MAN  ?= $(TOOL) go-md2man
 # The time in the packages is the last commit's: the same source makes the same package.
 EPOCH    = $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+ARCHIVE  = tar --create --gzip --sort=name --format=gnu --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build install package test lint lab demo golden fuzz bench soak clean
+.PHONY: help build install package sources test lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,13 @@ package: ## make dist/*.deb and dist/*.rpm
 	for kind in deb rpm; do \
 		SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) $(TOOL) nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist || exit 1; \
 	done
+
+sources: ## make dist/*.tar.gz, what packaging/rpm/zerolet.spec builds from
+	mkdir -p dist
+	git ls-files -z | $(ARCHIVE) --transform 'flags=r;s,^,zerolet-$(VERSION)/,' --null --files-from=- --file dist/zerolet-$(VERSION).tar.gz
+	$(GO) mod vendor -o dist/vendor
+	$(ARCHIVE) --directory dist --file dist/zerolet-$(VERSION)-vendor.tar.gz vendor
+	cp packaging/rpm/go-vendor-tools.toml dist && rm -r dist/vendor
 
 test: ## run every test, the lab's included (as root; installs what it needs)
 	$(GO) test ./...

@@ -13,7 +13,7 @@ clear_manager() {
 	"$@" daemon-reload || return 0
 	"$@" list-units --all --plain --no-legend --full '*-proxy.socket' | while read -r socket load active _; do
 		[ "$load" = not-found ] && [ "$active" = active ] || continue
-		name=${socket%-proxy.socket}
+		name=$(basename "$socket" -proxy.socket) # rpm takes a percent sign in a script for a macro
 		"$@" stop -- "$socket" "$name-proxy.service" "$name.service" || true
 	done
 }

@@ -35,6 +35,8 @@ type Options struct {
 	// Packages are Debian packages that the machine has besides. Their services start at boot as on any
 	// Debian. Each list has a tree of its own, built once.
 	Packages []string
+	// Bind are directories of the host that the machine sees, and writes, at the same paths.
+	Bind []string
 	// Log takes what a person waiting for a tree to be built wants to read. Default: standard error.
 	Log io.Writer
 }
@@ -47,6 +49,7 @@ type Machine struct {
 
 	tree  *tree
 	layer *layer
+	bind  []string
 	run   *run // nil while the machine is off
 }
 
@@ -70,7 +73,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: layer: %w", err), tree.Close())
 	}
-	m := &Machine{Suite: o.Suite, tree: tree, layer: layer}
+	m := &Machine{Suite: o.Suite, tree: tree, layer: layer, bind: o.Bind}
 	if err := m.Boot(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -90,7 +93,7 @@ func (m *Machine) Boot(ctx context.Context) error {
 	if m.run != nil {
 		return errors.New("lab: boot: the machine is running")
 	}
-	r, err := startRun(ctx, m.tree.root, m.layer)
+	r, err := startRun(ctx, m.tree.root, m.layer, m.bind)
 	if err != nil {
 		return fmt.Errorf("lab: boot: %w", err)
 	}

@@ -36,7 +36,7 @@ exec systemd-nspawn "$@"
 `
 
 // startRun boots the machine of a layer and returns when its systemd says it is up.
-func startRun(ctx context.Context, root string, l *layer) (*run, error) {
+func startRun(ctx context.Context, root string, l *layer, bind []string) (*run, error) {
 	group, err := l.cgroup()
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func startRun(ctx context.Context, root string, l *layer) (*run, error) {
 	defer closeNotify()
 	console := filepath.Join(l.dir, "console.log")
 	r := &run{group: group, exited: make(chan struct{})}
-	if err := r.start(root, l, console); err != nil {
+	if err := r.start(root, l, bind, console); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -65,7 +65,7 @@ func startRun(ctx context.Context, root string, l *layer) (*run, error) {
 }
 
 // start runs systemd-nspawn in the machine's group, under guard.
-func (r *run) start(root string, l *layer, console string) error {
+func (r *run) start(root string, l *layer, bind []string, console string) error {
 	log, err := os.Create(console)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (r *run) start(root string, l *layer, console string) error {
 	if r.guard, err = startGuard(r.group); err != nil {
 		return err
 	}
-	args := append([]string{"-c", bootScript, "sh", root}, nspawnArgs(l)...)
+	args := append([]string{"-c", bootScript, "sh", root}, nspawnArgs(l, bind)...)
 	cmd := exec.Command("sh", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = l.dir, log, log
 	// Everything of the kernel's interface is the machine's (no read-only /proc/sys), and its cgroups are v2
@@ -102,12 +102,16 @@ func (r *run) start(root string, l *layer, console string) error {
 	return nil
 }
 
-func nspawnArgs(l *layer) []string {
-	return []string{
+func nspawnArgs(l *layer, bind []string) []string {
+	args := []string{
 		"--directory=root", "--machine=lab-" + l.id, "--boot", "--notify-ready=yes", "--console=pipe",
 		"--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
 		"--private-network", "--capability=all", "--system-call-filter=@keyring bpf @mount",
 	}
+	for _, dir := range bind {
+		args = append(args, "--bind="+strings.ReplaceAll(dir, ":", `\:`))
+	}
+	return args
 }
 
 // waitReady reads systemd-nspawn's notifications until the machine is up: the leader's process id comes

@@ -21,16 +21,18 @@ func TestLint(t *testing.T) {
 	if out != "" {
 		t.Errorf("lintian:\n%s", out)
 	}
-	rc, err := os.ReadFile("../../packaging/rpm/zerolet.rpmlintrc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Put(t.Context(), "/pkg/rpmlintrc", string(rc)); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"zerolet.spec", "zerolet.rpmlintrc"} {
+		text, err := os.ReadFile("../../packaging/rpm/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := root.Put(t.Context(), "/pkg/"+name, string(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// An error is an exit status, a warning is not.
-	said, err := root.Run(t.Context(), "sh", "-c", "rpmlint -r /pkg/rpmlintrc /pkg/zerolet-0.1.0-*.rpm")
-	if err != nil || !strings.Contains(said.Stdout, " 1 packages and 0 specfiles checked; 0 errors, 0 warnings,") {
+	said, err := root.Run(t.Context(), "sh", "-c", "rpmlint -r /pkg/zerolet.rpmlintrc /pkg/zerolet-0.1.0-*.rpm /pkg/zerolet.spec")
+	if err != nil || !strings.Contains(said.Stdout, " 1 packages and 1 specfiles checked; 0 errors, 0 warnings,") {
 		t.Errorf("rpmlint: %v\n%s", err, said.Stdout)
 	}
 }

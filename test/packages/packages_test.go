@@ -43,11 +43,11 @@ func TestMain(m *testing.M) {
 }
 
 // machine has the packages in /pkg and what Debian has to check them.
-func machine(t *testing.T) *lab.Machine {
+func machine(t *testing.T, bind ...string) *lab.Machine {
 	t.Helper()
 	// debootstrap takes no provider of a virtual package by itself: lintian needs
 	// perl-openssl-defaults, rpmlint python3-cffi-backend.
-	m := lab.New(t, lab.Options{Packages: []string{
+	m := lab.New(t, lab.Options{Bind: bind, Packages: []string{
 		"rpm", "rpmlint", "python3-cffi-backend", "lintian", "perl-openssl-defaults", "go-md2man",
 		"bash-completion", "zsh", "fish",
 	}})
@@ -64,6 +64,7 @@ func machine(t *testing.T) *lab.Machine {
 // Each kind: what is installed works, an upgrade loses nobody, and nothing is
 // left when it is gone.
 func TestPackages(t *testing.T) {
+	t.Parallel()
 	m := machine(t)
 	for _, kind := range []struct{ name, install, upgrade, remove string }{
 		{"deb", "dpkg -i /pkg/zerolet_0.1.0-*.deb", "dpkg -i /pkg/zerolet_0.1.1-*.deb", "dpkg -r zerolet"},
