@@ -23,6 +23,9 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	var b bytes.Buffer
 	family := func(name, kind, help string, samples func(i int, labels string)) {
 		fmt.Fprintf(&b, "# HELP zerolet_%s %s\n# TYPE zerolet_%[1]s %[3]s\n", name, help, kind)
+		if strings.HasSuffix(name, "_seconds") {
+			fmt.Fprintf(&b, "# UNIT zerolet_%s seconds\n", name)
+		}
 		for i, s := range services {
 			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.name)))
 		}

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/zerolet/zerolet/test/harness"
@@ -127,31 +125,4 @@ func (w words) hold(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("hold: %v", err)
 	}
 	ts.Defer(func() { conn.Close() })
-}
-
-// scrape FILE METRIC NAME VALUE reads metrics as the text file collector of
-// Prometheus' node exporter does. The value of a summary is its count.
-func scrape(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 4 {
-		ts.Fatalf("usage: scrape FILE METRIC NAME VALUE")
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(ts.ReadFile(args[0])))
-	ts.Check(err)
-	for _, m := range families[args[1]].GetMetric() {
-		for _, label := range m.GetLabel() {
-			if label.GetName() != "name" || label.GetValue() != args[2] {
-				continue
-			}
-			value := fmt.Sprint(m.GetGauge().GetValue())
-			if m.GetSummary() != nil {
-				value = fmt.Sprint(m.GetSummary().GetSampleCount())
-			}
-			if value != args[3] {
-				ts.Fatalf("%s of %s is %s, want %s", args[1], args[2], value, args[3])
-			}
-			return
-		}
-	}
-	ts.Fatalf("no %s of %s", args[1], args[2])
 }
