@@ -121,8 +121,16 @@ func TestOpenMetrics(t *testing.T) {
 		t.Errorf("%v, %v", values, err)
 	}
 	for _, change := range [][2]string{
-		{"# EOF\n", ""}, {"# EOF\n", "# EOF\n\n"}, {"counter", "summary"}, {"_total", ""}, {"# UNIT a_seconds seconds\n", ""}, {"UNIT a_seconds seconds", "UNIT a_seconds bytes"},
-		{`x\\y`, `x"y`}, {"# UNIT", "\n# UNIT"}, {"} 1", "}"}, {"HELP a_seconds", "TYPE a_seconds counter\n# HELP a_seconds"},
+		{"# EOF\n", ""},
+		{"# EOF\n", "# EOF\n\n"},
+		{"counter", "summary"},
+		{"_total", ""},
+		{"# UNIT a_seconds seconds\n", ""},
+		{"UNIT a_seconds seconds", "UNIT a_seconds bytes"},
+		{`x\\y`, `x"y`},
+		{"# UNIT", "\n# UNIT"},
+		{"} 1", "}"},
+		{"HELP a_seconds", "TYPE a_seconds counter\n# HELP a_seconds"},
 	} {
 		bad := strings.Replace(good, change[0], change[1], 1)
 		if _, err := openMetrics(bad); err == nil || bad == good {
