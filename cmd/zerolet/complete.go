@@ -39,7 +39,7 @@ func (c *call) candidates(ctx context.Context, words []string) []string {
 		flags.VisitAll(func(f *flag.Flag) { found = append(found, "--"+f.Name) })
 		return found
 	}
-	if all[i].names == noNames {
+	if all[i].names == noNames || takesValue(flags, words[len(words)-2]) {
 		return nil
 	}
 	for _, word := range words[1 : len(words)-1] { // which may be names, or wrong
@@ -50,4 +50,14 @@ func (c *call) candidates(ctx context.Context, words []string) []string {
 		found = append(found, e.Spec.Unit)
 	}
 	return found
+}
+
+// takesValue says whether the next word is the value of this one.
+func takesValue(flags *flag.FlagSet, word string) bool {
+	f := flags.Lookup(strings.TrimLeft(word, "-"))
+	if f == nil || !strings.HasPrefix(word, "-") {
+		return false
+	}
+	b, ok := f.Value.(interface{ IsBoolFlag() bool })
+	return !ok || !b.IsBoolFlag()
 }

@@ -78,6 +78,7 @@ func TestComplete(t *testing.T) {
 		"status --user w": "web",
 		"wake x":          "",
 		"apply ":          "",
+		"history --svg w": "",
 		"none ":           "",
 	} {
 		var out strings.Builder
