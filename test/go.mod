@@ -4,6 +4,8 @@ go 1.25.0
 
 require (
 	github.com/coder/websocket v1.8.14
+	github.com/creack/pty v1.1.24
+	github.com/hinshun/vt10x v0.0.0-20220301184237-5011da428d02
 	github.com/prometheus/common v0.66.1
 	github.com/prometheus/prometheus v0.307.1
 	github.com/rogpeppe/go-internal v1.14.1

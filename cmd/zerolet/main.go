@@ -31,7 +31,7 @@ const (
 func main() {
 	m := machine{
 		getenv: os.Getenv, uid: os.Getuid(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
-		color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "",
 		live:  isTerminal(os.Stdout), progress: isTerminal(os.Stderr),
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -40,9 +40,10 @@ func main() {
 	os.Exit(status)
 }
 
+// isTerminal tells whether a file is a terminal that can do more than print.
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) // as isatty(3) does
-	return err == nil
+	return err == nil && os.Getenv("TERM") != "dumb"
 }
 
 // machine is what the commands ask of the machine they run on.

@@ -49,7 +49,7 @@ func params(h *harness.Host, script string) testscript.Params {
 		Files: []string{script},
 		Setup: w.setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"put": w.put, "until": w.until, "get": w.get, "hold": w.hold, "scrape": scrape,
+			"put": w.put, "until": w.until, "get": w.get, "hold": w.hold, "scrape": scrape, "terminal": w.terminal,
 		},
 		Condition: func(name string) (bool, error) { return name == h.Name, nil },
 	}
