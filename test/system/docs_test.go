@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,15 +39,87 @@ func TestDocs(t *testing.T) {
 		t.Errorf("the README's file is not served: %s", out)
 	}
 	outgrowing(t, h)
+	h.Must(t, "zerolet", "wake", "web")
+	left := untyped()
+	for _, path := range documents(t) {
+		inline(t, h, path, left)
+	}
+	for line := range left {
+		t.Errorf("%q stands in no document: it need not be excused", line)
+	}
+	manual(t, h)
+	h.Must(t, "sh", "-c", strings.TrimPrefix(strings.TrimSpace(between(t, read(t, "../../docs/recipes.md"), "```console\n", "```")), "$ "))
+	questions(t, h)
+}
+
+// documents are the manuals, which want the service awake, and then the others.
+func documents(t *testing.T) []string {
+	t.Helper()
+	manuals, err := filepath.Glob("../../cmd/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	docs, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range append(docs, "../../README.md") {
-		inline(t, h, path)
+	return slices.Concat(manuals, docs, []string{"../../README.md"})
+}
+
+// untyped is what stands in a document's text, looks like a command, and is not
+// typed by inline, and why not.
+func untyped() map[string]string {
+	return map[string]string{
+		"listen [::]:8080 ipv6only=off;":            "a line of nginx's configuration",
+		"not listening":                             "a state that zerolet status shows",
+		"open /proc/PID/ns/net":                     "a system call",
+		"podman image prune -a":                     "asks before it takes the image away: questions types it",
+		"podman image prune -a --filter until=720h": "as the one before",
+		"podman run":                                "names what was measured, and is no whole command",
+		"systemd-analyze security":                  "heads a table: TestExposure types it for each unit",
+		"systemd-socket-proxyd --exit-idle-time=":   "a part of what is replaced",
 	}
-	manual(t, h)
-	h.Must(t, "sh", "-c", strings.TrimPrefix(strings.TrimSpace(between(t, read(t, "../../docs/recipes.md"), "```console\n", "```")), "$ "))
+}
+
+// questions types what docs/faq.md says of a sleeping service, and looks whether
+// it is so.
+func questions(t *testing.T, h *harness.Host) {
+	h.Must(t, "zerolet", "sleep", "web")
+	h.PutFile("web.container.d/update.conf", "[Container]\nAutoUpdate=local\n")
+	h.Reload()
+	if out := h.Must(t, "podman", "auto-update"); strings.Contains(out, "web") {
+		t.Errorf("a sleeping container is updated: %s", out)
+	}
+	h.Must(t, "zerolet", "wake", "web")
+	if out := h.Must(t, "podman", "auto-update"); !strings.Contains(out, "web.service") {
+		t.Errorf("one that is awake is not: %s", out)
+	}
+
+	h.Must(t, "zerolet", "sleep", "web")
+	const there = "podman image exists localhost/nginx"
+	h.Must(t, "sh", "-c", "yes | podman image prune -a --filter until=720h && "+there)
+	h.Must(t, "sh", "-c", "yes | podman image prune -a && ! "+there)
+	out, err := h.Session.Run(t.Context(), "zerolet", "doctor")
+	if err == nil || !strings.Contains(out.Stdout, "localhost/nginx") {
+		t.Errorf("the doctor misses no image: %v\n%s", err, out.Stdout)
+	}
+}
+
+// TestDocsBlocks keeps the blocks that look like a terminal to the documents
+// whose test types them.
+func TestDocsBlocks(t *testing.T) {
+	typed := map[string]int{
+		"README.md":     3, // TestDocs
+		"recipes.md":    1, // TestDocs
+		"tour.md":       7, // TestTour
+		"outgrowing.md": 3, // outgrowing, but for kubectl: there is no cluster
+	}
+	for _, path := range documents(t) {
+		name := filepath.Base(path)
+		if n := len(regexp.MustCompile("(?m)^```(console|sh|bash)$").FindAllString(read(t, path), -1)); n != typed[name] {
+			t.Errorf("%s has %d blocks of commands, %d are typed", name, n, typed[name])
+		}
+	}
 }
 
 // manual types the examples of the command's manual.
@@ -85,17 +158,25 @@ func outgrowing(t *testing.T, h *harness.Host) {
 	h.Must(t, "sh", "-c", "rm ~/.config/containers/systemd/notes.*")
 }
 
-// inline runs the commands in a document's text: those for the user's manager
-// as the user, those for the system's as root.
-func inline(t *testing.T, h *harness.Host, path string) {
-	command := regexp.MustCompile("`((?:make|zerolet|systemctl|loginctl) [^`]+)`")
-	for _, match := range command.FindAllStringSubmatch(read(t, path), -1) {
-		line := match[1]
+// inline types the commands in a document's text: those for the user's manager
+// as the user, those for the system's as root. What looks like a command and is
+// none is deleted from left.
+func inline(t *testing.T, h *harness.Host, path string, left map[string]string) {
+	excused := untyped()
+	text := regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(read(t, path), "")
+	for i, line := range strings.Split(text, "`") {
+		if i%2 == 0 || !regexp.MustCompile(`^[a-z][a-z0-9_-]*\s`).MatchString(line) {
+			continue
+		}
+		if _, ok := excused[line]; ok {
+			delete(left, line)
+			continue
+		}
 		if target, ok := strings.CutPrefix(line, "make "); ok {
 			makeTarget(t, target)
 			continue
 		}
-		line = strings.ReplaceAll(line, "USER", "user")
+		line = strings.NewReplacer("USER", "user", "NAME", "web").Replace(line)
 		s := h.Session
 		if strings.HasPrefix(line, "loginctl ") {
 			// logind asks for the caller's cgroup, and the lab enters from outside.
