@@ -2,7 +2,10 @@
 
 DESTDIR ?=
 PREFIX  ?= /usr
-VERSION ?= 0.1.0
+# A tag names the version, and commits after it count: v0.2.0 is 0.2.0, three later is 0.2.0+3.gCOMMIT. Without a tag
+# it is that of the newest entry in the changelog.
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//;s/-\([0-9]*\)-\(g[0-9a-f]*\)$$/+\1.\2/'),$(shell \
+	sed -n '/^- semver: /{s///;s/-[0-9]*$$//;p;q}' packaging/changelog.yaml))
 GO      ?= go
 
 LIBEXEC  = $(DESTDIR)$(PREFIX)/libexec/zerolet

@@ -14,7 +14,7 @@ import (
 func TestSpec(t *testing.T) {
 	t.Parallel()
 	sources := t.TempDir()
-	script := `make -C ../.. sources && mkdir "$1/src" && cp ../../dist/*.tar.gz ../../dist/*.toml ../../packaging/rpm/zerolet.spec "$1/src"`
+	script := `make -C ../.. sources VERSION=0.1.0 && mkdir "$1/src" && cp ../../dist/*.tar.gz ../../dist/*.toml ../../packaging/rpm/zerolet.spec "$1/src"`
 	if out, err := exec.Command("flock", "../../Makefile", "sh", "-c", script, "sh", sources).CombinedOutput(); err != nil {
 		t.Fatalf("make sources: %v\n%s", err, out)
 	}
