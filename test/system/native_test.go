@@ -39,6 +39,38 @@ func TestNative(t *testing.T) {
 	})
 }
 
+// The recipe of docs/recipes.md, as it stands there but for the port, with
+// Debian's nginx by the name of the image.
+func TestNativeRecipe(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		image, err := h.NginxImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipes := strings.ReplaceAll(read(t, "../../docs/recipes.md"), "8080", fmt.Sprint(h.Port))
+		_, recipe, _ := strings.Cut(recipes, "## A server that takes the sockets itself\n")
+		h.PutFile("app.container", between(t, recipe, "```ini\n", "```"))
+		h.PutFile(h.Home+"/nginx.conf", between(t, recipe, "```nginx\n", "```"))
+		h.Must(t, "podman", "tag", image, "docker.io/library/nginx")
+		h.Must(t, "zerolet", "apply")
+		before := ""
+		for range 2 {
+			for range 3 {
+				if answer := h.MustGet(); answer != "for 127.0.0.1\n" && answer != "for ::ffff:127.0.0.1\n" {
+					t.Errorf("%q", answer)
+				}
+			}
+			start := h.Property("app.service", "InvocationID")
+			if start == before {
+				t.Error("the container has not slept")
+			}
+			before = start
+			h.Must(t, "zerolet", "sleep", "app")
+			h.Asleep()
+		}
+	})
+}
+
 // Servers of Debian that take systemd's sockets.
 func TestNativeServers(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
