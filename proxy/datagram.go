@@ -48,12 +48,9 @@ func (f *front) receive(buf *buffer, flags int) (datagram, error) {
 	if err != nil {
 		return datagram{}, err
 	}
-	d := datagram{data: buf[:n], to: from, from: origin{front: f}}
-	switch sa := from.(type) {
-	case *unix.SockaddrInet4:
-		d.from.client = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		d.from.client, d.from.scope = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)), sa.ZoneId
+	d := datagram{data: buf[:n], to: from, from: origin{front: f, client: address(UDP, from).IP}}
+	if sa, ok := from.(*unix.SockaddrInet6); ok {
+		d.from.scope = sa.ZoneId
 	}
 	d.from.parseAsked(oob[:oobn])
 	return d, nil

@@ -3,6 +3,7 @@ package harness
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -17,7 +18,23 @@ type UDPClient struct {
 // DialUDP is a client of a port of the machine.
 func (h *Host) DialUDP(host string, port int) UDPClient {
 	h.Helper()
-	c, err := h.M.Dial(h.Context(), "udp", net.JoinHostPort(host, fmt.Sprint(port)))
+	return h.udpClient(nil, host, port)
+}
+
+// DialUDPFrom is one that has an address of the machine's.
+func (h *Host) DialUDPFrom(source, host string, port int) UDPClient {
+	h.Helper()
+	return h.udpClient(net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0)), host, port)
+}
+
+func (h *Host) udpClient(source net.Addr, host string, port int) UDPClient {
+	h.Helper()
+	var c net.Conn
+	err := h.M.Network(func() (err error) {
+		d := net.Dialer{LocalAddr: source}
+		c, err = d.DialContext(h.Context(), "udp", net.JoinHostPort(host, fmt.Sprint(port)))
+		return err
+	})
 	if err != nil {
 		h.Fatal(err)
 	}

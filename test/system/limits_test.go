@@ -85,6 +85,53 @@ func TestAllowFrom(t *testing.T) {
 	})
 }
 
+// The same of datagrams, which nobody resets, and of a socket for both
+// families, where a client of IPv4 has an IPv4-mapped address: it is IPv4's
+// prefix that counts, even if that is written as mapped.
+func TestAllowFromDatagrams(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80 -udp :80", h.Publish(), h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s", "AllowFrom=::ffff:127.0.0.0/127 fd00::/8")
+		others := []harness.UDPClient{h.DialUDPFrom("127.0.0.2", "127.0.0.1", h.Port), h.DialUDPFrom("::1", "::1", h.Port)}
+		started := "app.service"
+		if !h.UserManager {
+			started = "app-proxy.service"
+		}
+		denied := func(when string) {
+			t.Helper()
+			before := h.Property(started, "InvocationID")
+			for _, c := range others {
+				c.Say("denied")
+			}
+			for _, c := range others {
+				if text, err := c.HearWithin(time.Second); !os.IsTimeout(err) { // of what must not happen
+					t.Errorf("%s: %s was told %q, %v", when, c.LocalAddr(), text, err)
+				}
+			}
+			if after := h.Property(started, "InvocationID"); after != before {
+				t.Errorf("%s: %s was started for who is denied", when, started)
+			}
+		}
+		denied("at first")
+		h.Asleep()
+		allowed := h.DialUDP("127.0.0.1", h.Port)
+		allowed.Say("cold")
+		first, _ := allowed.Tallied("cold")
+		c := h.Connect() // keeps it awake
+		denied("awake")
+		allowed.Say("warm")
+		if id, number := allowed.Tallied("warm"); id != first || number != "2" {
+			t.Errorf("the second datagram was number %s of %s, the first of %s", number, id, first)
+		}
+		if id := strings.TrimSpace(h.MustGet()); id != first {
+			t.Errorf("TCP was answered by %s, UDP by %s", id, first)
+		}
+		c.Close()
+		h.Asleep()
+		denied("asleep")
+		h.Asleep()
+	})
+}
+
 // Clients beyond MaxConnections= wait, and all are served.
 func TestMaxConnections(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
