@@ -401,11 +401,11 @@ func (p *process) status(t testing.TB) int {
 	}
 }
 
-// edgeByForce has clients ask in rounds, each at a random moment around an idle
-// time of 5 ms, while run is called whenever somebody waits, as systemd would:
+// edgeByForce has clients ask in rounds, each at a random moment around the idle
+// time, while run is called whenever somebody waits, as systemd would:
 // it returns when the program has ended. Each client asks by a function of its
 // own. The result is how often run was called.
-func edgeByForce(t *testing.T, clients, rounds int, spread time.Duration, waits func() bool, run func(), client func() func(text string)) (starts int) {
+func edgeByForce(t *testing.T, clients, rounds int, idle, spread time.Duration, waits func() bool, run func(), client func() func(text string)) (starts int) {
 	t.Helper()
 	var manager, all sync.WaitGroup
 	ended := make(chan struct{})
@@ -429,7 +429,7 @@ func edgeByForce(t *testing.T, clients, rounds int, spread time.Duration, waits 
 		all.Go(func() {
 			for round := 0; round < rounds && !t.Failed(); round++ {
 				ask(fmt.Sprintf("%d.%d\n", i, round))
-				time.Sleep(4*time.Millisecond + rand.N(spread)) // the load, not a wait
+				time.Sleep(idle*4/5 + rand.N(spread)) // the load, not a wait
 			}
 		})
 	}

@@ -130,7 +130,7 @@ func TestIdleEdgeByForce(t *testing.T) {
 	cfg := config(front, addrOf(l))
 	cfg.IdleTimeout = 5 * time.Millisecond
 	files := filesOf(t, front)
-	starts := edgeByForce(t, clients, rounds, 8*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+	starts := edgeByForce(t, clients, rounds, cfg.IdleTimeout, 8*time.Millisecond, func() bool { return waiting(t, front) }, func() {
 		if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
 			t.Errorf("exit status %d: %s", p.status(t), p.log)
 		}

@@ -414,7 +414,7 @@ func TestNativeEdgeByForce(t *testing.T) {
 	var answered atomic.Int64
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
-	starts := edgeByForce(t, clients, rounds, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+	starts := edgeByForce(t, clients, rounds, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
 		files := filesOf(t, front)
 		p := start(t, nil, files, nil, arguments(cfg)...)
 		setNonblock(t, front) // files are passed in blocking mode, as by systemd
