@@ -22,6 +22,13 @@ import (
 // nothing goes for so long still has the same server.
 const silence = 2500 * time.Millisecond
 
+// awake is for after a silence: a stream that is open then may be one that a
+// proxy on its way out lets end.
+func (s service) awake() {
+	s.Helper()
+	s.Expect(s.name+"-proxy.service", "active")
+}
+
 // A WebSocket: messages of every size come back as they were, one of them
 // after a silence.
 func webSocket(s service) {
@@ -49,6 +56,7 @@ func webSocket(s service) {
 			exchange(websocket.MessageBinary, random(size))
 		}
 		exchange(websocket.MessageText, []byte(silence.String()))
+		s.awake()
 		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
 			s.Errorf("the closing handshake: %v", err)
 		}
@@ -79,6 +87,7 @@ func serverSentEvents(s service) {
 				events = append(events, data)
 			}
 		}
+		s.awake()
 		answer.Body.Close()
 		if len(events) < 3 || events[0] != events[1] || events[1] != events[2] {
 			s.Errorf("events by start of the server: %q, %v", events, lines.Err())
@@ -134,6 +143,7 @@ func (s service) pingPong(ctx context.Context, client testgrpc.TestServiceClient
 				s.Fatalf("message %d: %v\n%s", i, err, s.LastJournal())
 			}
 			s.mustEqual("message", answer.GetPayload().GetBody(), data)
+			s.awake()
 		}
 	}
 	if err := stream.CloseSend(); err != nil {
