@@ -256,30 +256,6 @@ func TestNoLongerScaled(t *testing.T) {
 	})
 }
 
-// Two managers cannot have one port. The second one's socket fails and says
-// why, without end of tries, and serves when the first is gone.
-func TestTwoManagers(t *testing.T) {
-	m := harness.Boot(t, lab.Options{})
-	host := func(s *lab.Session) *harness.Host { return &harness.Host{T: t, Session: s, M: m, Port: 8080} }
-	root, user := host(m.Root()), host(m.User())
-	root.App("app", "-http :80", root.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-	user.App("app", "-http :80", user.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "AutoStart=no")
-	if _, err := user.Systemctl(t.Context(), "start", "app-proxy.socket"); err == nil {
-		t.Error("both sockets listen on one port")
-	}
-	user.Wait("the journal says why", func() bool {
-		text, err := user.Journal(t.Context(), "app-proxy.socket")
-		return err == nil && strings.Contains(text, "Address already in use")
-	}, "app-proxy.socket")
-	root.MustGet()
-	root.Asleep()
-	root.Control("stop", "sockets.target")
-	root.Control("stop", "app-proxy.socket")
-	user.Control("reset-failed", "app-proxy.socket")
-	user.Control("start", "app-proxy.socket")
-	user.MustGet()
-}
-
 // Values with everything in them that systemd or a shell would act on reach the
 // container as they reach it without zerolet.
 func TestValues(t *testing.T) {
