@@ -198,7 +198,9 @@ const segmentTime = 50 * time.Millisecond
 // awaitSegments returns when every segment that has passed the doors before
 // they were shut is a connection, or half of one, that the kernel tells of.
 // The kernel handles a segment in one RCU read-side section (tcp_v4_rcv() in
-// net/ipv4/tcp_ipv4.c); this membarrier(2) waits for all that have begun.
+// net/ipv4/tcp_ipv4.c); this membarrier(2) waits for all that have begun. Those
+// that need it have no half a connection that could be told of: the end of a handshake
+// with a SYN cookie (tcp_syncookies in ip-sysctl), and TCP Fast Open.
 func awaitSegments() {
 	const global = 1 // MEMBARRIER_CMD_GLOBAL
 	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -401,14 +402,16 @@ func (p *process) status(t testing.TB) int {
 	}
 }
 
-// edgeByForce has clients ask in rounds, each at a random moment around the idle
-// time, while run is called whenever somebody waits, as systemd would:
-// it returns when the program has ended. Each client asks by a function of its
-// own. The result is how often run was called.
-func edgeByForce(t *testing.T, clients, rounds int, idle, spread time.Duration, waits func() bool, run func(), client func() func(text string)) (starts int) {
+// edgeByForce has clients ask again and again, each at random moments around
+// the idle time, while run is called whenever somebody waits, as systemd would: it
+// returns when the program has ended. That goes on until run was called so many
+// times. Each client asks by a function of its own. The result is how often they
+// have asked.
+func edgeByForce(t *testing.T, clients int, starts int64, idle, spread time.Duration, waits func() bool, run func(), client func() func(text string)) int {
 	t.Helper()
 	var manager, all sync.WaitGroup
-	ended := make(chan struct{})
+	var started, asked atomic.Int64
+	ended, end := make(chan struct{}), time.Now().Add(3*patience)
 	manager.Go(func() {
 		for {
 			select {
@@ -420,15 +423,16 @@ func edgeByForce(t *testing.T, clients, rounds int, idle, spread time.Duration, 
 				time.Sleep(100 * time.Microsecond)
 				continue
 			}
-			starts++
+			started.Add(1)
 			run()
 		}
 	})
 	for i := range clients {
 		ask := client()
 		all.Go(func() {
-			for round := 0; round < rounds && !t.Failed(); round++ {
+			for round := 0; started.Load() < starts && !t.Failed() && time.Now().Before(end); round++ {
 				ask(fmt.Sprintf("%d.%d\n", i, round))
+				asked.Add(1)
 				time.Sleep(idle*4/5 + rand.N(spread)) // the load, not a wait
 			}
 		})
@@ -436,8 +440,11 @@ func edgeByForce(t *testing.T, clients, rounds int, idle, spread time.Duration, 
 	all.Wait()
 	close(ended)
 	manager.Wait()
-	t.Logf("%d starts for %d times", starts, clients*rounds)
-	return starts
+	t.Logf("%d starts for %d times", started.Load(), asked.Load())
+	if started.Load() < starts {
+		t.Errorf("%d starts, want %d", started.Load(), starts)
+	}
+	return int(asked.Load())
 }
 
 func arguments(cfg Config) []string {

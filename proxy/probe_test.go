@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -67,6 +68,36 @@ func TestReadyCheck(t *testing.T) {
 	}
 	if n := early.Load(); n > 0 {
 		t.Errorf("%d clients came before the app was ready", n)
+	}
+}
+
+// replacing is the way to a container that is another one by the time that it
+// has been dialled.
+type replacing struct {
+	ownNamespace
+	replace func()
+}
+
+func (r replacing) verify(int) error {
+	r.replace()
+	return nil
+}
+
+func TestReplacedWhileDialled(t *testing.T) {
+	l := listenTCP(t, "127.0.0.1:0")
+	started := filepath.Join(t.TempDir(), "app.pid")
+	replace := func() {
+		if err := errors.Join(os.WriteFile(started+"-new", nil, 0o600), os.Rename(started+"-new", started)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace()
+	p := &probe{started: started}
+	p.ready = must(p.container())(t)
+	target := newTarget(addrOf(l), false, replacing{replace: replace}, func(error) {})
+	target.probe = p
+	if _, err := target.dial(); !errors.Is(err, errNotReady) {
+		t.Errorf("got %v, want: %v", err, errNotReady)
 	}
 }
 
