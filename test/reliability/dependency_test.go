@@ -3,6 +3,7 @@ package reliability
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,11 @@ func TestSharedDependency(t *testing.T) {
 		database(h)
 		h.App("other", "-echo :80", append([]string{fmt.Sprintf("PublishPort=%d:80", h.Port+10)}, needsDatabase("db.container")...)...)
 		h.App("app", "-http :80", append([]string{h.Publish()}, needsDatabase("db.service")...)...)
+		for _, property := range []string{"Requires", "After"} {
+			if units := strings.Fields(h.Property("other.service", property)); !slices.Contains(units, "db.service") {
+				t.Errorf("%s=%s", property, units)
+			}
+		}
 		first := ofDatabase(h)
 		c, err := h.M.Dial(h.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", h.Port+10))
 		if err != nil {
@@ -160,11 +166,8 @@ func TestDependencyAtTheEdge(t *testing.T) {
 			h.Reload()
 			waitStage(h, unit, "stop-post")
 			a := backgroundPath(h, askDatabase)
-			h.Wait("the client has come", func() bool {
-				// Its start waits for that of the app, and that for the stop.
-				job := h.Property("app-proxy.service", "Job")
-				return job != "" && job != "0"
-			}, "app-proxy.service")
+			// That of the app waits for the stop.
+			waitStartWaits(h, "app-proxy.service")
 			g.open()
 			(<-a).must(h)
 			databaseAsleep(h)

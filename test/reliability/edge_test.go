@@ -176,6 +176,27 @@ func TestConnectWhileStopping(t *testing.T) {
 	})
 }
 
+// The same where a user's proxy is up for clients who may not come: a container
+// that was started by hand stops, for nobody needs it, when one comes who may.
+func TestAllowedWhileStopping(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		if !h.UserManager {
+			t.Skip("the system's manager starts no proxy for who may not come")
+		}
+		g := newStopGate(h, "app.service")
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=10min", "AllowFrom=127.0.0.1")
+		h.Control("start", "app-proxy.service") // as anybody can
+		h.Control("start", "app.service")
+		waitStage(h, "app.service", "stop")
+		a := backgroundPath(h, "/sleep?for=1s")
+		waitStartWaits(h, "app-wake.target")
+		g.open()
+		(<-a).must(h)
+		h.Control("stop", "app-proxy.service")
+		h.Asleep()
+	})
+}
+
 // Wakes are no failures: however fast they follow each other, no start limit
 // and no rate limit holds one back. The bursts are small so that a slow machine
 // would exceed them too: a limit is either off or met at the second wake.

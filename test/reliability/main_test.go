@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -61,10 +62,22 @@ type gate struct {
 func newGate(h *harness.Host, unit, stage string) gate {
 	h.Helper()
 	g := gate{h, filepath.Join(h.RuntimeDir, "gate")}
-	dropIn(h, unit, "[Service]", stage+"=-/bin/sh -c 'test ! -p "+g.path+" || cat "+g.path+"'")
+	dropIn(h, unit, "[Service]", stage+g.wait())
 	g.shut()
 	return g
 }
+
+// newStopGate puts a gate before the end of a container, which runs meanwhile.
+func newStopGate(h *harness.Host, unit string) gate {
+	h.Helper()
+	g := gate{h, filepath.Join(h.RuntimeDir, "gate")}
+	dropIn(h, unit, "[Service]", "ExecStop=", "ExecStop"+g.wait(), "ExecStop=/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid")
+	g.shut()
+	return g
+}
+
+// wait is the value of a stage that waits.
+func (g gate) wait() string { return "=-/bin/sh -c 'test ! -p " + g.path + " || cat " + g.path + "'" }
 
 func (g gate) shut() { g.h.Helper(); g.h.Must(g.h.T, "mkfifo", g.path) }
 
@@ -78,6 +91,16 @@ func (g gate) open() {
 func waitStage(h *harness.Host, unit, state string) {
 	h.Helper()
 	h.Wait(unit+" is "+state, func() bool { return h.Property(unit, "SubState") == state }, unit)
+}
+
+// waitStartWaits waits until the start of a unit waits for another job.
+func waitStartWaits(h *harness.Host, unit string) {
+	h.Helper()
+	waiting := regexp.MustCompile(regexp.QuoteMeta(unit) + " +start +waiting")
+	h.Wait("the start of "+unit+" waits", func() bool {
+		out, err := h.Systemctl(h.Context(), "list-jobs", "--no-legend")
+		return err == nil && waiting.MatchString(out.Stdout)
+	}, unit)
 }
 
 // answer is what a request in the background ends with.

@@ -49,9 +49,7 @@ func TestNativeFaults(t *testing.T) {
 // A container that is being stopped and still accepts gets no client: who
 // knocks is let in when it is gone, and answered by the next one.
 func nativeConnectWhileStopping(h *harness.Host) {
-	g := newGate(h, "app.service", "ExecStop=\nExecStop")
-	dropIn(h, "app.service", "[Service]", "ExecStop=", "ExecStop=-/bin/sh -c 'test ! -p "+g.path+" || cat "+g.path+"'",
-		"ExecStop=/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid")
+	g := newStopGate(h, "app.service")
 	native(h, nativeApp, "IdleTimeout=300ms")
 	first := h.MustGet()
 	waitStage(h, "app.service", "stop")
