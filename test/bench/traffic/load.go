@@ -131,22 +131,8 @@ func upload(c io.ReadWriter, until time.Time) (int64, error) {
 // datagrams asks by UDP for a while, each client when it has its last answer,
 // and returns how many there were. A lost one is asked for again.
 func (p *peer) datagrams(n int, d time.Duration) (answers int, took time.Duration, err error) {
-	var clients []net.Conn
-	err = p.inNetwork(func() error {
-		for range n {
-			c, err := net.Dial("udp", p.addr(echoPort))
-			if err != nil {
-				return err
-			}
-			clients = append(clients, c)
-		}
-		return nil
-	})
-	defer func() {
-		for _, c := range clients {
-			_ = c.Close()
-		}
-	}()
+	clients, err := p.dialUDP(n)
+	defer closeAll(clients)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -155,14 +141,8 @@ func (p *peer) datagrams(n int, d time.Duration) (answers int, took time.Duratio
 	var all sync.WaitGroup
 	for i, c := range clients {
 		all.Go(func() {
-			var b [100]byte
 			for time.Since(start) < d {
-				_, err := c.Write(b[:])
-				if err == nil {
-					_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-					_, err = c.Read(b[:])
-				}
-				if err == nil {
+				if askUDP(c) {
 					counts[i]++
 				}
 			}
@@ -176,6 +156,38 @@ func (p *peer) datagrams(n int, d time.Duration) (answers int, took time.Duratio
 		err = errors.New("no datagram was answered")
 	}
 	return answers, time.Since(start), err
+}
+
+// dialUDP makes n clients.
+func (p *peer) dialUDP(n int) (clients []net.Conn, err error) {
+	err = p.inNetwork(func() error {
+		for range n {
+			c, err := net.Dial("udp", p.addr(echoPort))
+			if err != nil {
+				return err
+			}
+			clients = append(clients, c)
+		}
+		return nil
+	})
+	return clients, err
+}
+
+func closeAll(clients []net.Conn) {
+	for _, c := range clients {
+		_ = c.Close()
+	}
+}
+
+// askUDP asks once.
+func askUDP(c net.Conn) bool {
+	var b [100]byte
+	_, err := c.Write(b[:])
+	if err == nil {
+		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		_, err = c.Read(b[:])
+	}
+	return err == nil
 }
 
 const (

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -32,6 +33,8 @@ const (
 	rowIdleMany
 	rowBusy1000
 	rowBusyMany
+	rowSession
+	rowSessionKernel
 	rowAsleep
 	rowCold
 	rowEdge
@@ -50,30 +53,32 @@ const (
 // label is what is measured, and the unit.
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
-		rowRequests16:   {"small requests, 16 connections", "/s"},
-		rowRequests256:  {"small requests, 256 connections", "/s"},
-		rowConnections:  {"new connections", "/s"},
-		rowDownload1:    {"1 download", "GB/s"},
-		rowDownload4:    {"4 downloads", "GB/s"},
-		rowUpload1:      {"1 upload", "GB/s"},
-		rowUpload4:      {"4 uploads", "GB/s"},
-		rowMedian:       {"latency, median", "µs"},
-		row99:           {"latency, 99 %", "µs"},
-		row999:          {"latency, 99.9 %", "µs"},
-		rowCPURequests:  {"CPU per 100,000 requests", "s"},
-		rowCPUBulk:      {"CPU per GB", "s"},
-		rowDatagrams:    {"datagrams there and back, 64 clients", "/s"},
-		rowCPUDatagrams: {"CPU per 100,000 datagrams there and back", "s"},
-		rowMemory:       {"memory, fresh", "KiB"},
-		rowIdle1000:     {"memory per idle connection of 1,000", "KiB"},
-		rowIdleMany:     {"memory per idle connection of 9,000", "KiB"},
-		rowBusy1000:     {"memory per connection of 1,000, busy", "KiB"},
-		rowBusyMany:     {"memory per connection of 9,000, busy", "KiB"},
-		rowAsleep:       {"processes while asleep", ""},
-		rowCold:         {"from nothing to the first answer", "ms"},
-		rowEdge:         {"while the container is being stopped, to the first answer of the next", "ms"},
-		rowPodmanStart:  {"from nothing, by podman run", "ms"},
-		rowUnitStart:    {"from nothing, by systemctl start", "ms"},
+		rowRequests16:    {"small requests, 16 connections", "/s"},
+		rowRequests256:   {"small requests, 256 connections", "/s"},
+		rowConnections:   {"new connections", "/s"},
+		rowDownload1:     {"1 download", "GB/s"},
+		rowDownload4:     {"4 downloads", "GB/s"},
+		rowUpload1:       {"1 upload", "GB/s"},
+		rowUpload4:       {"4 uploads", "GB/s"},
+		rowMedian:        {"latency, median", "µs"},
+		row99:            {"latency, 99 %", "µs"},
+		row999:           {"latency, 99.9 %", "µs"},
+		rowCPURequests:   {"CPU per 100,000 requests", "s"},
+		rowCPUBulk:       {"CPU per GB", "s"},
+		rowDatagrams:     {"datagrams there and back, 64 clients", "/s"},
+		rowCPUDatagrams:  {"CPU per 100,000 datagrams there and back", "s"},
+		rowMemory:        {"memory, fresh", "KiB"},
+		rowIdle1000:      {"memory per idle connection of 1,000", "KiB"},
+		rowIdleMany:      {"memory per idle connection of 9,000", "KiB"},
+		rowBusy1000:      {"memory per connection of 1,000, busy", "KiB"},
+		rowBusyMany:      {"memory per connection of 9,000, busy", "KiB"},
+		rowSession:       {"memory per UDP session of 8,192", "KiB"},
+		rowSessionKernel: {"the kernel's, per UDP session of 8,192", "KiB"},
+		rowAsleep:        {"processes while asleep", ""},
+		rowCold:          {"from nothing to the first answer", "ms"},
+		rowEdge:          {"while the container is being stopped, to the first answer of the next", "ms"},
+		rowPodmanStart:   {"from nothing, by podman run", "ms"},
+		rowUnitStart:     {"from nothing, by systemctl start", "ms"},
 
 		stageJob:        {"systemd: connect → start of the container's unit", "ms"},
 		stageExec:       {"systemd: → podman runs", "ms"},
@@ -99,7 +104,7 @@ func trafficRows() []row {
 }
 
 func memoryRows() []row {
-	return []row{rowMemory, rowIdle1000, rowIdleMany, rowBusy1000, rowBusyMany}
+	return []row{rowMemory, rowIdle1000, rowIdleMany, rowBusy1000, rowBusyMany, rowSession, rowSessionKernel}
 }
 
 // stageRows are the stages of a start from nothing, in order.
@@ -231,7 +236,73 @@ func memories(ctx context.Context, p *peer) (sample, error) {
 		s[step.idle] = (idle - fresh) / float64(step.n)
 		s[step.busy] = (busy - fresh) / float64(step.n)
 	}
-	return s, nil
+	if p.name == zero {
+		err = p.memoryOfSessions(ctx, s)
+	}
+	return s, err
+}
+
+// memoryOfSessions fills the proxy's table of sessions, from clients that are
+// there before.
+func (p *peer) memoryOfSessions(ctx context.Context, s sample) error {
+	const sessions = 8192
+	udp := *p
+	udp.units = []string{"zero-udp-proxy.service"}
+	clients, err := udp.dialUDP(sessions)
+	defer closeAll(clients)
+	if err != nil {
+		return err
+	}
+	fresh, err := udp.memory(ctx)
+	if err != nil {
+		return err
+	}
+	kernel, err := settledSocketMemory(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range clients {
+		for asked := 0; !askUDP(c); asked++ {
+			if asked == 10 {
+				return fmt.Errorf("%s: a datagram is not answered", c.LocalAddr())
+			}
+		}
+	}
+	full, err := udp.memory(ctx)
+	if err != nil {
+		return err
+	}
+	kernelFull, err := socketMemory()
+	s[rowSession], s[rowSessionKernel] = (full-fresh)/sessions, (kernelFull-kernel)/sessions
+	return err
+}
+
+// settledSocketMemory is socketMemory when the kernel has given back what was
+// closed before.
+func settledSocketMemory(ctx context.Context) (kib float64, err error) {
+	slow := until(ctx, "the kernel has given back what was closed", 200*time.Millisecond, func() bool {
+		last := kib
+		kib, err = socketMemory()
+		return err != nil || last > 0 && kib >= last
+	})
+	return kib, errors.Join(err, slow)
+}
+
+// socketMemory is what the kernel of the machine, and of the host, has for
+// sockets without any data, in KiB: of those of UDP, their files and what waits for them
+// (slabinfo(5)).
+func socketMemory() (kib float64, err error) {
+	text, err := os.ReadFile("/proc/slabinfo")
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		switch fields[0] {
+		case "UDP", "UDPv6", "sock_inode_cache", "filp", "eventpoll_epi", "ep_head":
+			objects, _ := strconv.ParseFloat(fields[1], 64)
+			size, _ := strconv.ParseFloat(fields[3], 64)
+			kib += objects * size / 1024
+		}
+	}
+	return kib, err
 }
 
 func (p *peer) memoryOf(ctx context.Context, n int) (idle, busy float64, err error) {
