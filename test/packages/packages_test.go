@@ -77,10 +77,19 @@ func TestPackages(t *testing.T) {
 
 func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 	root := m.Root()
+	// The files are there before: that the managers find the generator is the package's work.
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.PutFile("app.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-http :80 -echo :7\n%s\nPublishPort=%d:7\n[ScaleToZero]\n",
+			image, h.Publish(), h.Port+10))
+	})
 	root.Must(t, "sh", "-c", install)
 	var held []net.Conn
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80 -echo :7", h.Publish(), fmt.Sprintf("PublishPort=%d:7", h.Port+10), "[ScaleToZero]")
+		h.WaitState("app-proxy.socket", "active")
 		h.MustGet()
 		c, err := m.Dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", h.Port+10))
 		if err != nil {
