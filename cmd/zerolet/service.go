@@ -52,9 +52,30 @@ type record struct {
 // services are the scaled containers of a manager in the order of their names:
 // all of them, or the named ones.
 func (c *call) services(ctx context.Context) ([]*service, error) {
-	all, err := c.found(ctx)
-	if err != nil || len(c.names) == 0 {
-		return all, err
+	all, err := c.declaredOrLeft(ctx)
+	if err != nil {
+		return nil, err
+	}
+	named, err := c.named(all)
+	if err != nil {
+		return nil, err
+	}
+	return named, c.fillIn(ctx, named)
+}
+
+// found are all of them.
+func (c *call) found(ctx context.Context) ([]*service, error) {
+	all, err := c.declaredOrLeft(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return all, c.fillIn(ctx, all)
+}
+
+// named are those of the command line.
+func (c *call) named(all []*service) ([]*service, error) {
+	if len(c.names) == 0 {
+		return all, nil
 	}
 	var named []*service
 	for _, name := range c.names {
@@ -85,9 +106,9 @@ func (s *service) called(name string) bool {
 	return name == s.name || s.source() != "" && name == strings.TrimSuffix(filepath.Base(s.source()), ".container")
 }
 
-// found asks systemd for every scaled container. Units whose file is gone are
-// known by their names alone, and only while they run.
-func (c *call) found(ctx context.Context) ([]*service, error) {
+// declaredOrLeft asks systemd for every scaled container. Units whose file is
+// gone are known by their names alone, and only while they run.
+func (c *call) declaredOrLeft(ctx context.Context) ([]*service, error) {
 	m := c.systemd()
 	files, err := m.Files(ctx, "generated")
 	if err != nil {
@@ -122,7 +143,7 @@ func (c *call) found(ctx context.Context) ([]*service, error) {
 			all = append(all, s)
 		}
 	}
-	return all, c.fillIn(ctx, all)
+	return all, nil
 }
 
 // suffixes are those of the units of a service.

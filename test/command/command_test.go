@@ -94,7 +94,7 @@ func (w words) until(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: until PATTERN COMMAND...")
 	}
 	pattern := regexp.MustCompile(args[0])
-	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(100 * time.Millisecond) {
 		out, _ := w.Session.Run(w.Context(), args[1:]...) // many tell by their status
 		if text := out.Stdout + out.Stderr; pattern.MatchString(text) {
 			ts.Logf("%s", text)
