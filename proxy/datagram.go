@@ -11,8 +11,12 @@ import (
 type datagram struct {
 	data []byte
 	from origin
-	to   unix.Sockaddr
+	to   sockaddr
 }
+
+// sockaddr is a struct sockaddr_in, or a struct sockaddr_in6, as the kernel wrote
+// it.
+type sockaddr [unix.SizeofSockaddrInet6]byte
 
 // origin tells clients apart. Who asks at two of the machine's addresses is
 // two of them, since answers come from the address that was asked.
@@ -24,7 +28,7 @@ type origin struct {
 	askedDev uint32     // the interface, for a link-local address
 }
 
-func (d *datagram) client() string { return address(UDP, d.to).String() }
+func (o *origin) String() string { return Address{Network: UDP, IP: o.client}.String() }
 
 // passAddress has the kernel tell with each datagram at which address it
 // arrived: a wildcard socket does not know otherwise (ip(7), IP_PKTINFO;
@@ -41,19 +45,32 @@ func isV6(fd int) bool {
 	return err == nil && family == unix.AF_INET6
 }
 
-// receive reads one datagram into buf.
-func (f *front) receive(buf *buffer, flags int) (datagram, error) {
-	var oob [64]byte
-	n, oobn, _, from, err := unix.Recvmsg(f.fd, buf[:], oob[:], flags)
-	if err != nil {
+// inbox is what one datagram after the other is received into.
+type inbox struct {
+	from    sockaddr
+	data    buffer
+	control [64]byte
+}
+
+// receive reads one datagram.
+func (f *front) receive(in *inbox, flags int) (datagram, error) {
+	m := message{in.from[:], in.data[:], in.control[:]}
+	if err := m.receive(f.fd, flags); err != nil {
 		return datagram{}, err
 	}
-	d := datagram{data: buf[:n], to: from, from: origin{front: f, client: address(UDP, from).IP}}
-	if sa, ok := from.(*unix.SockaddrInet6); ok {
-		d.from.scope = sa.ZoneId
-	}
-	d.from.parseAsked(oob[:oobn])
+	d := datagram{data: m.data, from: origin{front: f}, to: in.from}
+	d.from.parseClient(&d.to)
+	d.from.parseAsked(m.control)
 	return d, nil
+}
+
+func (o *origin) parseClient(sa *sockaddr) {
+	ip := netip.AddrFrom4([4]byte(sa[4:]))
+	if binary.NativeEndian.Uint16(sa[:]) == unix.AF_INET6 {
+		ip = netip.AddrFrom16([16]byte(sa[8:])).Unmap()
+		o.scope = binary.NativeEndian.Uint32(sa[24:])
+	}
+	o.client = netip.AddrPortFrom(ip, binary.BigEndian.Uint16(sa[2:]))
 }
 
 // parseAsked reads a struct in_pktinfo or a struct in6_pktinfo.
@@ -98,10 +115,12 @@ func (d *datagram) source() []byte {
 
 // reply sends an answer of the app's.
 func (s *session) reply(b []byte) error {
-	_, err := unix.SendmsgN(s.front.fd, b, s.source, s.to, 0)
+	m := message{s.to[:], b, s.source}
+	err := m.send(s.front.fd)
 	if err == unix.EINVAL && s.source != nil {
 		s.source = nil // a broadcast address is nobody's to answer from
-		_, err = unix.SendmsgN(s.front.fd, b, nil, s.to, 0)
+		m.control = nil
+		err = m.send(s.front.fd)
 	}
 	return err
 }
@@ -118,7 +137,7 @@ func (f *front) discard() bool {
 // at once, and the ICMP message that comes of it too. So it costs no datagram
 // to ask, or the one that meets an error that came late.
 func (s *socket) sendDatagram(b []byte) error {
-	if err := unix.Send(s.fd, b, 0); err != nil {
+	if _, err := send(s.fd, b); err != nil {
 		return err
 	}
 	return s.pendingError()
@@ -126,7 +145,7 @@ func (s *socket) sendDatagram(b []byte) error {
 
 // pendingError is the error that the next call on the socket would get.
 func (s *socket) pendingError() error {
-	n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	n, err := sockopt(s.fd, unix.SO_ERROR)
 	if err == nil && n != 0 {
 		err = unix.Errno(n)
 	}

@@ -18,6 +18,50 @@ func write(fd int, b []byte) (int, error) { return direct(unix.SYS_WRITE, fd, b,
 // peek reads and leaves the bytes where they are.
 func peek(fd int, b []byte) (int, error) { return direct(unix.SYS_RECVFROM, fd, b, unix.MSG_PEEK) }
 
+// send sends a datagram on a connected socket.
+func send(fd int, b []byte) (int, error) { return direct(unix.SYS_SENDTO, fd, b, 0) }
+
+// sockopt is an option of the level SOL_SOCKET.
+func sockopt(fd, option int) (value int32, err error) {
+	size := uint32(unsafe.Sizeof(value))
+	_, err = result(unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(option),
+		uintptr(unsafe.Pointer(&value)), uintptr(unsafe.Pointer(&size)), 0)) //nolint:gosec // see direct
+	return value, err
+}
+
+// message is a datagram with the address of the other end and the control
+// messages. What they are received into must be on the heap, or it is moved
+// there each time.
+type message struct{ name, data, control []byte }
+
+// receive cuts data and control to what has come.
+func (m *message) receive(fd, flags int) error {
+	var part unix.Iovec
+	h := m.header(&part)
+	n, err := result(unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)), uintptr(flags))) //nolint:gosec // see direct
+	if err != nil {
+		return err
+	}
+	m.data, m.control = m.data[:n], m.control[:h.Controllen]
+	return nil
+}
+
+func (m *message) send(fd int) error {
+	var part unix.Iovec
+	h := m.header(&part)
+	_, err := result(unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)), 0)) //nolint:gosec // see direct
+	return err
+}
+
+func (m *message) header(part *unix.Iovec) unix.Msghdr {
+	*part = unix.Iovec{Base: unsafe.SliceData(m.data)} //nolint:gosec // see direct
+	part.SetLen(len(m.data))
+	h := unix.Msghdr{Name: unsafe.SliceData(m.name), Namelen: uint32(len(m.name)), Iov: part, Control: unsafe.SliceData(m.control)} //nolint:gosec // see direct
+	h.SetIovlen(1)
+	h.SetControllen(len(m.control))
+	return h
+}
+
 // epollNow returns the events that are there.
 func epollNow(fd int, events []unix.EpollEvent) (int, error) {
 	return direct(unix.SYS_EPOLL_PWAIT, fd, events, 0)

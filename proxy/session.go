@@ -4,8 +4,6 @@ import (
 	"container/list"
 	"iter"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -25,7 +23,7 @@ const (
 type session struct {
 	front   *front
 	from    origin
-	to      unix.Sockaddr
+	to      sockaddr
 	source  []byte // see datagram.source
 	backend *socket
 

@@ -46,7 +46,7 @@ type relay struct {
 	fronts   []*front
 	holding  map[*front]struct{}
 	sessions *sessions
-	buf      *buffer
+	inbox    *inbox
 	paused   bool
 
 	timer *time.Timer // calls tick
@@ -89,7 +89,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	r := &relay{
 		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
 		allowed: func(client netip.AddrPort) bool { return s.cfg.allowed(Address{Network: UDP, IP: client}) }, isReady: s.isReady,
-		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), buf: new(buffer), paused: true,
+		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), inbox: new(inbox), paused: true,
 	}
 	for _, l := range listeners {
 		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen]})
@@ -112,7 +112,7 @@ func (r *relay) close() {
 		if h := f.held; h.trial != nil {
 			h.trial.backend.close()
 		} else if !h.queued {
-			r.record.turnedAway(h.client(), fmt.Sprintf("stopped before %s was ready", r.record.container))
+			r.record.turnedAway(h.from.String(), fmt.Sprintf("stopped before %s was ready", r.record.container))
 		}
 	}
 	for s := range maps.Values(r.sessions.all) {
@@ -217,7 +217,7 @@ func (f *front) ready(*loop, int, uint32) {
 		if !f.open {
 			flags = unix.MSG_PEEK
 		}
-		d, err := f.receive(f.relay.buf, flags)
+		d, err := f.receive(f.relay.inbox, flags)
 		if err == unix.EAGAIN {
 			return
 		}
@@ -385,7 +385,7 @@ func (r *relay) attempt(f *front, now time.Time) {
 		}
 	}
 	if isLost(first) {
-		r.record.turnedAway(h.client(), first.Error())
+		r.record.turnedAway(h.from.String(), first.Error())
 		r.release(f, now)
 		return
 	}
@@ -419,7 +419,7 @@ func (r *relay) accept(f *front, now time.Time) {
 	r.keep(s)
 	r.activity.in.Add(int64(len(f.held.data)))
 	f.open = true
-	r.reached(f.held.client())
+	r.reached(f.held.from.String())
 	r.release(f, now)
 }
 
@@ -438,7 +438,7 @@ func (r *relay) release(f *front, now time.Time) {
 // turnAway gives up what has been waiting for too long: the held datagram and,
 // since they came while it was held, those behind it.
 func (r *relay) turnAway(f *front, now time.Time) {
-	r.record.turnedAway(f.held.client(), fmt.Sprintf("%s took no datagram on %s in time (%v)",
+	r.record.turnedAway(f.held.from.String(), fmt.Sprintf("%s took no datagram on %s in time (%v)",
 		r.record.container, f.target.addr, f.target.why()))
 	const most = 1 << 16 // who sends without end does not keep us here
 	for range most {
@@ -453,26 +453,24 @@ func (r *relay) turnAway(f *front, now time.Time) {
 // ready is of carrier, for the app's side of a session.
 func (s *session) ready(*loop, int, uint32) {
 	r, now := s.front.relay, time.Now()
-	for range burst {
-		n, err := read(s.backend.fd, r.buf[:])
-		if err == unix.EAGAIN {
-			return
-		}
-		if err != nil {
-			r.fail(s, err, now)
-			return
-		}
-		r.activity.touch(now)
-		if h := s.front.held; h != nil && h.trial == s {
-			r.accept(s.front, now)
-		}
-		s.heard(now)
-		if err := s.reply(r.buf[:n]); err != nil {
-			r.record.retrying(fmt.Errorf("an answer to %s is lost: %w", address(UDP, s.to), err))
-			continue
-		}
-		r.activity.out.Add(int64(n))
+	n, err := read(s.backend.fd, r.inbox.data[:])
+	if err == unix.EAGAIN {
+		return
 	}
+	if err != nil {
+		r.fail(s, err, now)
+		return
+	}
+	r.activity.touch(now)
+	if h := s.front.held; h != nil && h.trial == s {
+		r.accept(s.front, now)
+	}
+	s.heard(now)
+	if err := s.reply(r.inbox.data[:n]); err != nil {
+		r.record.retrying(fmt.Errorf("an answer to %s is lost: %w", &s.from, err))
+		return
+	}
+	r.activity.out.Add(int64(n))
 }
 
 // fail ends a session whose app has gone, or was not there in the first place.

@@ -519,3 +519,25 @@ func TestPublishedDatagrams(t *testing.T) {
 		t.Error("the datagram is taken for delivered")
 	}
 }
+
+// A datagram there and back takes no memory of Go's, so that there is nothing
+// to collect however many come.
+func TestDatagramsAllocateNothing(t *testing.T) {
+	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
+	r := prepareServer(t, udpConfig(front, udpAddr(app)), filesOf(t, front))
+	defer r.close()
+	r.relay.resume() // alone: what looks at the time allocates
+	c, buf := dialUDP(t, front.LocalAddr().String()), make([]byte, 100)
+	app.SetDeadline(time.Now().Add(patience))
+	n := testing.AllocsPerRun(500, func() {
+		c.Write(buf)
+		_, from, _ := app.ReadFromUDPAddrPort(buf)
+		app.WriteToUDPAddrPort(buf, from)
+		if _, err := c.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
