@@ -214,6 +214,8 @@ func TestReadyCheck(t *testing.T) {
 			before := h.Property("app.service", "InvocationID")
 			h.Must(t, "podman", "kill", "systemd-app")
 			c.Close()
+			held := h.Connect() // the idle time may be over before the container is back
+			defer held.Close()
 			h.Wait("the container is another", func() bool {
 				return h.State("app.service") == "active" && h.Property("app.service", "InvocationID") != before
 			}, "app.service")
