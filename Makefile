@@ -103,7 +103,7 @@ bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator, traff
 	$(if $(filter generator,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/benchmarks.md \
 		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
-soak: ## provoke what is random or slow, for 8 minutes (as root; SEED=1 COUNT=10000 LIMIT=18m)
+soak: ## provoke what is random or slow, for a quarter of an hour (as root; SEED=1 COUNT=10000 LIMIT=17m: half an hour)
 	$(GO) -C test test -count=1 -timeout 40m -v ./reliability -soak \
 		$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT))
 
