@@ -177,7 +177,7 @@ func TestConnectionIdleTimeout(t *testing.T) {
 			t.Fatal(n, err)
 		}
 		for range 20 { // 5 s
-			time.Sleep(250 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond) // the load, not a wait
 			fmt.Fprint(c, "x")
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Fatalf("a connection with traffic: %v", err)
