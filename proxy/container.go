@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// container is a live process of a container, and its namespaces.
+type container struct {
+	pidfd     int
+	net, user *os.File // user is nil if it is the proxy's own
+}
+
+// openContainer finds the container. Pids are used again, and a pidfile may be
+// old, so the process must be in the cgroup of the container's unit. The pidfd
+// is opened first and asked last: in between, the pid means this process.
+func openContainer(pidfile, unit string, cgroup func(pid int) string) (*container, error) {
+	pid, err := readPID(pidfile)
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, notThere(os.NewSyscallError("pidfd_open", err))
+	}
+	c := &container{pidfd: pidfd}
+	if err := c.open(pid, unit, cgroup(pid)); err != nil {
+		alive := c.isAlive()
+		c.close()
+		if !alive {
+			return nil, errNoContainer
+		}
+		return nil, fmt.Errorf("pid %d of %s: %w", pid, pidfile, notThere(err))
+	}
+	return c, nil
+}
+
+func (c *container) open(pid int, unit, cgroupFile string) error {
+	if err := checkCgroup(cgroupFile, unit); err != nil {
+		return err
+	}
+	var err error
+	if c.net, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
+		return err
+	}
+	if c.user, err = openForeign(fmt.Sprintf("/proc/%d/ns/user", pid), "/proc/self/ns/user"); err != nil {
+		return err
+	}
+	if !c.isAlive() {
+		return errNoContainer
+	}
+	return nil
+}
+
+// openForeign opens a namespace, or returns nil if it is the process's own:
+// entering that again is an error (setns(2)).
+func openForeign(path, own string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	ours, err := os.Stat(own)
+	if err == nil && os.SameFile(theirs, ours) {
+		f.Close()
+		return nil, nil
+	}
+	return f, nil
+}
+
+// isAlive asks the pidfd, which is readable once the process has ended
+// (pidfd_open(2)).
+func (c *container) isAlive() bool { return !has(c.pidfd, unix.POLLIN) }
+
+func (c *container) close() {
+	unix.Close(c.pidfd)
+	for _, f := range []*os.File{c.net, c.user} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// readPID reads a pidfile. Podman does not write it atomically; what is half
+// written is no pid, or one that fails the check of its cgroup.
+// Where others may write, it may be anything: no link is followed, nothing
+// blocks, and little is read.
+func readPID(path string) (int, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%w: %s is no regular file", errNoContainer, path)
+	}
+	text := make([]byte, 32)
+	n, err := f.Read(text)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("%w: %s holds no pid", errNoContainer, path)
+	}
+	return pid, nil
+}
+
+// checkCgroup fails unless the cgroup (v2, the line "0::", cgroups(7)) is in
+// that of the unit: systemd names a unit's cgroup after it.
+func checkCgroup(file, unit string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		if slices.Contains(strings.Split(path, "/"), unit) {
+			return nil
+		}
+		return fmt.Errorf("runs in %s, not in %s", path, unit)
+	}
+	return errors.New("has no cgroup of version 2")
+}
+
+// notThere turns the errors of looking at a process that has gone into
+// errNoContainer.
+func notThere(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
+		return errNoContainer
+	}
+	return err
+}
