@@ -22,7 +22,7 @@ ARCHIVE  = tar --create --gzip --sort=name --format=gnu --mtime=@$(EPOCH) --owne
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build install package sources test lint lab demo golden fuzz bench soak clean
+.PHONY: help build install package sources test attack lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test: ## run every test, the lab's included (as root; installs what it needs)
 	$(GO) -C test/knative test -count=1 ./...
 	$(GO) -C test/butane test -count=1 ./...
 	$(GO) -C test test -count=1 -timeout 40m ./...
+
+attack: ## attack what runs, one case for each way to be trusted wrongly (as root)
+	$(GO) -C test test -count=1 -v ./attack
 
 lint: ## vet, format and lint all modules
 	$(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod golangci-lint run ./...
