@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -55,7 +56,14 @@ func main() {
 		return nil
 	})
 	flag.Func("udp-echo", "send each datagram back, on this `address`; repeatable", func(address string) error {
-		datagrams = append(datagrams, func() error { return serveUDP(address, func(d []byte) []byte { return d }) })
+		datagrams = append(datagrams, func() error { return serveUDP(address, func(d []byte, _ netip.AddrPort) []byte { return d }) })
+		return nil
+	})
+	endpointFlag("peer", "answer each connection with its peer's address and port, one line", each(peer))
+	flag.Func("udp-peer", "answer each datagram with its sender's address and port, on this `address`; repeatable", func(address string) error {
+		datagrams = append(datagrams, func() error {
+			return serveUDP(address, func(_ []byte, from netip.AddrPort) []byte { return []byte(plain(from)) })
+		})
 		return nil
 	})
 	endpointFlag("reset", "accept, then reset", each(reset))
@@ -245,24 +253,37 @@ func (l *tally) serve(id string) func(net.Conn) {
 	}
 }
 
-func (l *tally) answer(id string) func([]byte) []byte {
-	return func(d []byte) []byte { return fmt.Appendf(nil, "%s %d %s", id, l.n.Add(1), d) }
+func (l *tally) answer(id string) func([]byte, netip.AddrPort) []byte {
+	return func(d []byte, _ netip.AddrPort) []byte { return fmt.Appendf(nil, "%s %d %s", id, l.n.Add(1), d) }
 }
 
 // serveUDP answers datagrams.
-func serveUDP(address string, answer func([]byte) []byte) error {
-	c, err := net.ListenPacket("udp", address)
+func serveUDP(address string, answer func(datagram []byte, from netip.AddrPort) []byte) error {
+	l, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return err
 	}
+	c := l.(*net.UDPConn)
 	for buf := make([]byte, 1<<16); ; {
-		n, from, err := c.ReadFrom(buf)
+		n, from, err := c.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return err
 		}
-		_, _ = c.WriteTo(answer(buf[:n]), from)
+		_, _ = c.WriteToUDPAddrPort(answer(buf[:n], from), from)
 	}
 }
+
+// peer tells a client who it is for the app.
+func peer(c net.Conn) {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		fmt.Fprintln(c, plain(a.AddrPort()))
+	} else {
+		fmt.Fprintln(c, c.RemoteAddr())
+	}
+}
+
+// plain shows an IPv4 address as one: a socket of both families has it as ::ffff:192.0.2.1 (ipv6(7)).
+func plain(a netip.AddrPort) string { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String() }
 
 func (l *tally) print() {
 	if n := l.n.Load(); n > 0 {
