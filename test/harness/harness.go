@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,6 +147,18 @@ func (h *Host) ConnectTo(port int) *net.TCPConn {
 	h.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(5 * Patience)) // only a closed one has none
 	return c.(*net.TCPConn)
+}
+
+// ConnectAs is ConnectTo for a client with an address of the machine's or of [lab.Outside].
+func (h *Host) ConnectAs(client netip.Addr, port int) net.Conn {
+	h.Helper()
+	c, err := h.M.DialFrom(h.Context(), "tcp", client, uint16(port))
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(Patience))
+	return c
 }
 
 // Get answers with what the app says: its start id.

@@ -27,6 +27,17 @@ func (h *Host) DialUDPFrom(source, host string, port int) UDPClient {
 	return h.udpClient(net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0)), host, port)
 }
 
+// DialUDPAs is a client with an address of the machine's or of [lab.Outside].
+func (h *Host) DialUDPAs(client netip.Addr, port int) UDPClient {
+	h.Helper()
+	c, err := h.M.DialFrom(h.Context(), "udp", client, uint16(port))
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = c.Close() })
+	return UDPClient{c, h}
+}
+
 func (h *Host) udpClient(source net.Addr, host string, port int) UDPClient {
 	h.Helper()
 	var c net.Conn

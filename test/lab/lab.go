@@ -37,6 +37,8 @@ type Options struct {
 	Packages []string
 	// Bind are directories of the host that the machine sees, and writes, at the same paths.
 	Bind []string
+	// Outside joins the machine to a network with clients whose addresses are not the machine's, see [Outside].
+	Outside bool
 	// Log takes what a person waiting for a tree to be built wants to read. Default: standard error.
 	Log io.Writer
 }
@@ -50,7 +52,9 @@ type Machine struct {
 	tree  *tree
 	layer *layer
 	bind  []string
-	run   *run // nil while the machine is off
+	// outsiders says whether it has a network of clients.
+	outsiders bool
+	run       *run // nil while the machine is off
 }
 
 // Start boots a new machine and returns once systemd has started everything, the rootless user's manager
@@ -73,7 +77,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: layer: %w", err), tree.Close())
 	}
-	m := &Machine{Suite: o.Suite, tree: tree, layer: layer, bind: o.Bind}
+	m := &Machine{Suite: o.Suite, tree: tree, layer: layer, bind: o.Bind, outsiders: o.Outside}
 	if err := m.Boot(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -99,6 +103,12 @@ func (m *Machine) Boot(ctx context.Context) error {
 	}
 	m.run = r
 	if err := m.settle(ctx); err != nil {
+		return fmt.Errorf("lab: boot: %w", err)
+	}
+	if !m.outsiders {
+		return nil
+	}
+	if err := m.connectOutside(ctx); err != nil {
 		return fmt.Errorf("lab: boot: %w", err)
 	}
 	return nil

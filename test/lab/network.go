@@ -16,7 +16,11 @@ import (
 // Network calls f on a thread that is inside the machine's network namespace. Sockets that f makes stay
 // there for good. f must make them itself, not in goroutines of its own.
 func (m *Machine) Network(f func() error) error {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.Leader()))
+	return inNetwork(fmt.Sprintf("/proc/%d/ns/net", m.Leader()), f)
+}
+
+func inNetwork(path string, f func() error) error {
+	ns, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("lab: network: %w", err)
 	}
