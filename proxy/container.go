@@ -16,7 +16,7 @@ import (
 // container is a live process of a container, and its namespaces.
 type container struct {
 	pidfd     int
-	net, user *os.File // user is nil if it is the proxy's own
+	net, user *os.File // user, the one to be root in, is nil if it is the proxy's own
 }
 
 // openContainer finds the container. Pids are used again, and a pidfile may be
@@ -51,7 +51,7 @@ func (c *container) open(pid int, unit, cgroupFile string) error {
 	if c.net, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
 		return err
 	}
-	if c.user, err = openForeign(fmt.Sprintf("/proc/%d/ns/user", pid), "/proc/self/ns/user"); err != nil {
+	if c.user, err = outermostUser(c.net); err != nil {
 		return err
 	}
 	if !c.isAlive() {
@@ -60,24 +60,42 @@ func (c *container) open(pid int, unit, cgroupFile string) error {
 	return nil
 }
 
-// openForeign opens a namespace, or returns nil if it is the process's own:
-// entering that again is an error (setns(2)).
-func openForeign(path, own string) (*os.File, error) {
-	f, err := os.Open(path)
+// outermostUser opens the user namespace below the proxy's own in which the
+// network namespace was made, perhaps in one further down: Podman's, where the
+// user is root, while UserNS= makes one for the container in it. Who is root
+// there may do everything in what is below (user_namespaces(7)), and is out of
+// the container's reach. It is nil if the network namespace is of the proxy's
+// own: entering that again is an error (setns(2)).
+func outermostUser(netns *os.File) (*os.File, error) {
+	own, err := os.Stat("/proc/self/ns/user")
 	if err != nil {
 		return nil, err
 	}
-	theirs, err := f.Stat()
+	var outermost *os.File
+	next, err := relative(netns, unix.NS_GET_USERNS)
+	for err == nil {
+		var info os.FileInfo
+		if info, err = next.Stat(); err == nil && os.SameFile(info, own) {
+			return outermost, next.Close()
+		}
+		_ = outermost.Close() // of the first there is none
+		outermost = next
+		if err == nil {
+			next, err = relative(outermost, unix.NS_GET_PARENT)
+		}
+	}
+	_ = outermost.Close()
+	return nil, err
+}
+
+// relative opens the namespace that owns another one, or its parent
+// (ioctl_nsfs(2)). Above the process's own it is not allowed to.
+func relative(ns *os.File, which uint) (*os.File, error) {
+	fd, err := unix.IoctlRetInt(int(ns.Fd()), which)
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, os.NewSyscallError("ioctl", err)
 	}
-	ours, err := os.Stat(own)
-	if err == nil && os.SameFile(theirs, ours) {
-		f.Close()
-		return nil, nil
-	}
-	return f, nil
+	return os.NewFile(uintptr(fd), "user namespace"), nil
 }
 
 // isAlive asks the pidfd, which is readable once the process has ended

@@ -25,6 +25,9 @@ type socketSource interface {
 	// own are the container's addresses but for loopback, where only the
 	// container can be reached.
 	own() []netip.Addr
+	// sources are the addresses from which to connect, in the order to try
+	// them. Without an address the kernel chooses.
+	sources(to Address) ([]netip.AddrPort, error)
 	// verify looks whether a connected socket reaches the container.
 	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
@@ -41,10 +44,14 @@ func (ownNamespace) socket(family, kind int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) own() []netip.Addr { return nil }
-func (ownNamespace) verify(int) error  { return nil }
-func (ownNamespace) refused()          {}
-func (ownNamespace) close()            {}
+func (ownNamespace) own() []netip.Addr                         { return nil }
+func (ownNamespace) sources(Address) ([]netip.AddrPort, error) { return anySource, nil }
+func (ownNamespace) verify(int) error                          { return nil }
+func (ownNamespace) refused()                                  {}
+func (ownNamespace) close()                                    {}
+
+// anySource leaves it to the kernel.
+var anySource = []netip.AddrPort{{}} //nolint:gochecknoglobals // a constant
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
@@ -92,7 +99,28 @@ func ways(source socketSource, addrs []Address) iter.Seq[Address] {
 	}
 }
 
-func dialOne(source socketSource, addr Address) (*socket, error) {
+// dialOne connects from the first source from which that can be done.
+func dialOne(source socketSource, addr Address) (s *socket, err error) {
+	sources, err := source.sources(addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect %s: %w", addr, err)
+	}
+	for _, from := range sources {
+		s, err = dialFrom(source, addr, from)
+		if !isTaken(err) {
+			break
+		}
+	}
+	return s, err
+}
+
+// isTaken tells whether another source may do: the port is somebody else's or
+// needs a capability, or the kernel would take another address.
+func isTaken(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
+}
+
+func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
 	family, kind, sa := addr.sockaddr()
 	fd, err := source.socket(family, kind)
 	if err != nil {
@@ -100,6 +128,10 @@ func dialOne(source socketSource, addr Address) (*socket, error) {
 	}
 	if addr.Network == TCP {
 		err = tune(fd)
+	}
+	if err == nil && from.IsValid() {
+		_, _, local := Address{Network: addr.Network, IP: from}.sockaddr()
+		err = os.NewSyscallError("bind", unix.Bind(fd, local))
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -174,7 +206,7 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 // time, but somebody should know.
 func isStarting(err error) bool {
 	for _, e := range []error{
-		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH,
+		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN,
 		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer, errNotReady,
 	} {
 		if errors.Is(err, e) {

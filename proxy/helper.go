@@ -2,14 +2,11 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,16 +24,12 @@ type helper struct {
 	stderr    bytes.Buffer
 	conn      *net.UnixConn
 	spare     map[socketKind][]int // sockets not used yet
-	asked     bool                 // for the addresses
-	addrs     []netip.Addr
+	admission *admission           // nil if it is to be asked for
 }
 
 // socketKind is what the helper is asked for: AF_INET and SOCK_STREAM for
 // instance.
 type socketKind struct{ family, kind byte }
-
-// askAddresses is a request that is not for sockets: no family has that number.
-const askAddresses = unix.AF_UNSPEC
 
 // startHelper starts one in the container's namespaces. It takes over c unless
 // it fails. Whether nsenter could enter shows with the first request.
@@ -117,7 +110,7 @@ func (h *helper) socket(k socketKind) (int, error) {
 // request asks for sockets.
 func (h *helper) request(k socketKind) ([]int, error) {
 	rights := make([]byte, unix.CmsgSpace(batch*4))
-	_, oobn, flags, err := h.exchange(k, nil, rights)
+	_, oobn, flags, err := h.exchange([]byte{askSocket, k.family, k.kind}, nil, rights)
 	if err != nil {
 		return nil, err
 	}
@@ -132,30 +125,25 @@ func (h *helper) request(k socketKind) ([]int, error) {
 	return fds, err
 }
 
-// addresses are those of the container's interfaces but for loopback.
-func (h *helper) addresses() ([]netip.Addr, error) {
-	if h.asked {
-		return h.addrs, nil
+// admit asks once how clients can appear, until that is out of date.
+func (h *helper) admit() (*admission, error) {
+	if h.admission != nil {
+		return h.admission, nil
 	}
-	text := make([]byte, most*len(netip.Addr{}.As16()))
-	n, _, _, err := h.exchange(socketKind{family: askAddresses}, text, nil)
+	body := make([]byte, admissionSize)
+	n, _, _, err := h.exchange([]byte{askAdmit}, body, nil)
 	if err != nil {
 		return nil, err
 	}
-	for bytes := range slices.Chunk(text[:n], 16) {
-		addr, _ := netip.AddrFromSlice(bytes)
-		h.addrs = append(h.addrs, addr.Unmap())
-	}
-	h.asked = true
-	return h.addrs, nil
+	h.admission = parseAdmission(body[:n])
+	return h.admission, nil
 }
 
-// exchange is one request and its answer. The request is two bytes, family and
-// kind. The answer is an errno, and sockets or addresses.
-func (h *helper) exchange(k socketKind, body, rights []byte) (n, oobn, flags int, err error) {
+// exchange is one request and its answer: an errno, and what was asked for.
+func (h *helper) exchange(request, body, rights []byte) (n, oobn, flags int, err error) {
 	err = h.conn.SetDeadline(time.Now().Add(helperTimeout))
 	if err == nil {
-		_, err = h.conn.Write([]byte{k.family, k.kind})
+		_, err = h.conn.Write(request)
 	}
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("%w: %w", errHelper, err)
@@ -169,8 +157,8 @@ func (h *helper) exchange(k socketKind, body, rights []byte) (n, oobn, flags int
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("%w: %w", errHelper, err)
 	}
-	if errno := unix.Errno(binary.NativeEndian.Uint32(answer)); errno != 0 {
-		return 0, 0, 0, os.NewSyscallError("socket", errno)
+	if err := decodeErrno(answer); err != nil {
+		return 0, 0, 0, fmt.Errorf("in the container's network: %w", err)
 	}
 	return copy(body, answer[head:n]), oobn, flags, nil
 }

@@ -13,6 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// What the proxy asks who is inside the container's network namespace. The
+// first byte of a request is one of these. An answer begins with an errno.
+const (
+	askAdmit  = iota // nothing more; the answer is an admission
+	askSocket        // family, kind; the answer carries sockets
+)
+
 // RunHelper is the helper process. It serves requests on descriptor 3 until
 // the proxy is gone, and returns the exit status. Signals do not end it:
 // systemd sends SIGTERM to all of a unit, and the proxy drains first.
@@ -23,66 +30,156 @@ func RunHelper() int {
 	}
 	// Nothing in the container may trace it, not even the user's own uid with
 	// UserNS=keep-id, which has no fewer capabilities than the helper (ptrace(2)).
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: prctl: %v\n", filepath.Base(os.Args[0]), err)
+	err := os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+	if err == nil {
+		err = new(inside).serve()
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		return 1
 	}
-	var request [2]byte
+	return 0
+}
+
+// inside answers requests in the container's network namespace. It needs
+// CAP_NET_ADMIN there for rules, and that or CAP_NET_RAW for sockets that may
+// have any address.
+type inside struct {
+	foreign4, foreign6 bool // such sockets get answers
+}
+
+// serve returns nil when the proxy is gone.
+func (i *inside) serve() error {
+	var request [3]byte
 	for {
 		n, err := unix.Read(helperConn, request[:])
 		switch {
 		case err == unix.EINTR:
-		case err != nil:
-			fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
-			return 1
-		case n == 0:
-			return 0
-		default:
-			reply := answer
-			if request[0] == askAddresses {
-				reply = answerAddresses
-			}
-			if err := reply(int(request[0]), int(request[1])); err != nil {
-				return 1
-			}
+			continue
+		case err == nil && n == 0:
+			return nil
+		case err == nil:
+			err = i.answer(request[:n])
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// answer makes a batch of sockets, or as many as can be had, and passes them.
-func answer(family, kind int) error {
-	var fds []int
-	var errno unix.Errno
-	for range batch {
-		fd, err := ownNamespace{}.socket(family, kind)
-		if err != nil {
-			errors.As(err, &errno)
-			break
-		}
-		defer unix.Close(fd)
-		fds = append(fds, fd)
+// answer fails if the proxy cannot be told, or asks for what there is not.
+func (i *inside) answer(request []byte) error {
+	switch {
+	case request[0] == askAdmit:
+		return reply(nil, i.admit(), nil)
+	case request[0] == askSocket && len(request) == 3:
+		fds, err := i.sockets(int(request[1]), int(request[2]))
+		defer closeFDs(fds)
+		return reply(err, nil, fds)
 	}
+	return fmt.Errorf("the request %v is unknown", request)
+}
+
+// reply sends an answer.
+func reply(err error, body []byte, fds []int) error {
 	var rights []byte
 	if len(fds) > 0 {
-		errno, rights = 0, unix.UnixRights(fds...)
+		rights = unix.UnixRights(fds...)
 	}
-	return unix.Sendmsg(helperConn, binary.NativeEndian.AppendUint32(nil, uint32(errno)), rights, nil, 0)
+	return os.NewSyscallError("sendmsg", unix.Sendmsg(helperConn, append(encodeErrno(err), body...), rights, nil, 0))
 }
 
-// answerAddresses passes the addresses on which an app may listen. Those of
-// IPv6 that need a zone are left out.
-func answerAddresses(int, int) error {
-	addrs, err := net.InterfaceAddrs()
+func encodeErrno(err error) []byte {
 	var errno unix.Errno
-	errors.As(err, &errno)
-	reply := binary.NativeEndian.AppendUint32(nil, uint32(errno))
-	for _, a := range addrs[:min(len(addrs), most)] {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil || !prefix.Addr().IsGlobalUnicast() {
-			continue
-		}
-		ip := prefix.Addr().As16()
-		reply = append(reply, ip[:]...)
+	if err != nil && !errors.As(err, &errno) {
+		errno = unix.EPROTO
 	}
-	return unix.Sendmsg(helperConn, reply, nil, nil, 0)
+	return binary.NativeEndian.AppendUint32(nil, uint32(errno))
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// admit makes the rules that let a client keep its address. What was done once
+// stays so: a namespace may be entered before it has a network, and whoever has
+// made the rules may have given its capabilities up since.
+func (i *inside) admit() []byte {
+	err4, err6 := admit(unix.AF_INET), admit(unix.AF_INET6)
+	i.foreign4, i.foreign6 = i.foreign4 || err4 == nil, i.foreign6 || err6 == nil
+	if i.foreign4 {
+		err4 = nil
+	}
+	if i.foreign6 {
+		err6 = nil
+	}
+	body := append(encodeErrno(err4), encodeErrno(err6)...)
+	for _, ip := range ownAddresses() {
+		as16 := ip.As16()
+		body = append(body, as16[:]...)
+	}
+	return body
+}
+
+// ownAddresses are those on which an app may listen, but for loopback. Those of
+// IPv6 that need a zone are left out.
+func ownAddresses() (own []netip.Addr) {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().IsGlobalUnicast() && len(own) < most {
+			own = append(own, prefix.Addr())
+		}
+	}
+	return own
+}
+
+// sockets makes a batch of sockets, or as many as can be had.
+func (i *inside) sockets(family, kind int) (fds []int, err error) {
+	for range batch {
+		fd, err := i.socket(family, kind)
+		if err != nil && len(fds) > 0 {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func (i *inside) socket(family, kind int) (int, error) {
+	fd, err := ownNamespace{}.socket(family, kind)
+	if err != nil {
+		return -1, err
+	}
+	if family == unix.AF_INET && i.foreign4 || family == unix.AF_INET6 && i.foreign6 {
+		err = allowForeign(fd, family)
+	}
+	if err == nil && kind == unix.SOCK_STREAM {
+		// A port is found when it is known where it leads: others may have it, too.
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("setsockopt", err)
+	}
+	return fd, nil
+}
+
+// allowForeign lets a socket have any address, and a port that others have
+// there, too. It is here that a capability is asked for (do_ipv6_setsockopt() in
+// net/ipv6/ipv6_sockglue.c), not when the address is bound.
+func allowForeign(fd, family int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err != nil {
+		return err
+	}
+	if family == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 }

@@ -61,33 +61,57 @@ func newContainerNamespace(pidfile, unit string) *containerNamespace {
 	}
 }
 
-func (n *containerNamespace) socket(family, kind int) (int, error) {
+func (n *containerNamespace) socket(family, kind int) (fd int, err error) {
+	err = n.ask(func(h *helper) (err error) {
+		fd, err = h.socket(socketKind{byte(family), byte(kind)})
+		return err
+	})
+	return fd, err
+}
+
+// ask has the helper do something, and starts one for it if need be.
+func (n *containerNamespace) ask(f func(*helper) error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper == nil {
 		if err := n.start(); err != nil {
-			return -1, err
+			return err
 		}
 	}
-	fd, err := n.helper.socket(socketKind{byte(family), byte(kind)})
+	err := f(n.helper)
 	if errors.Is(err, errHelper) {
 		err = n.broken(err)
 	}
-	return fd, err
+	return err
 }
 
-// own asks the helper once: a container has its addresses before it starts.
+func (n *containerNamespace) admit() (a *admission, err error) {
+	err = n.ask(func(h *helper) (err error) {
+		a, err = h.admit()
+		return err
+	})
+	return a, err
+}
+
 func (n *containerNamespace) own() []netip.Addr {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.helper == nil {
-		return nil
-	}
-	addrs, err := n.helper.addresses()
+	a, err := n.admit()
 	if err != nil {
-		_ = n.broken(err) // the next dial says so
+		return nil // the next dial says so
 	}
-	return addrs
+	return a.own
+}
+
+// sources leaves who is dialled at an address of the container's own to come
+// from the same one, as everybody does inside.
+func (n *containerNamespace) sources(to Address) ([]netip.AddrPort, error) {
+	if to.Network == UDP || !to.IP.Addr().IsLoopback() {
+		return anySource, nil
+	}
+	a, err := n.admit()
+	if err != nil {
+		return nil, err
+	}
+	return a.sources(to)
 }
 
 // verify has nothing to find but an address that a container had and the next
@@ -112,11 +136,16 @@ func (n *containerNamespace) verify(fd int) error {
 }
 
 // refused gives the helper up if its container has died: its namespace lives
-// on as long as the helper does, and refuses every connection.
+// on as long as the helper does, and refuses every connection. If not, the
+// container may not have had its network yet.
 func (n *containerNamespace) refused() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.helper != nil && !n.helper.container.isAlive() {
+	switch {
+	case n.helper == nil:
+	case n.helper.container.isAlive():
+		n.helper.admission = nil
+	default:
 		n.drop()
 	}
 }

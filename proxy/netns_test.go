@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +19,7 @@ import (
 )
 
 // namespaceApp brings loopback up, listens and answers each connection with
-// its own pid, until its stdin ends. Without an address it only does the
-// first and lets the test go on.
+// its own pid, and whom it takes its client for, until its stdin ends.
 func namespaceApp(addr string) int {
 	if err := loopbackUp(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -38,7 +38,7 @@ func namespaceApp(addr string) int {
 				return
 			}
 			go func() {
-				fmt.Fprintf(c, "%d\n", os.Getpid())
+				fmt.Fprintf(c, "%d %s\n", os.Getpid(), c.RemoteAddr())
 				io.Copy(io.Discard, c)
 				c.Close()
 			}()
@@ -191,14 +191,26 @@ func (b *box) config(front net.Listener) Config {
 // expectPID reads which process answers.
 func expectPID(t *testing.T, c net.Conn, want *contained) {
 	t.Helper()
-	line := make([]byte, 32)
-	n, err := c.Read(line)
-	if err != nil {
+	expectPeer(t, c, want)
+}
+
+// expectPeer also returns whom that takes its client for. That is never one on
+// loopback.
+func expectPeer(t *testing.T, c net.Conn, want *contained) netip.AddrPort {
+	t.Helper()
+	var pid int
+	var text string
+	if _, err := fmt.Fscanln(c, &pid, &text); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.TrimSpace(string(line[:n])); got != strconv.Itoa(want.Process.Pid) {
-		t.Fatalf("%s answers, want %d", got, want.Process.Pid)
+	if pid != want.Process.Pid {
+		t.Fatalf("%d answers, want %d", pid, want.Process.Pid)
 	}
+	peer := must(netip.ParseAddrPort(text))(t)
+	if peer.Addr().Unmap().IsLoopback() {
+		t.Errorf("the app takes its client for %s", peer)
+	}
+	return peer
 }
 
 // The app is reached wherever it listens on loopback, in a user namespace, in
@@ -364,15 +376,16 @@ func TestHelperDies(t *testing.T) {
 	c := b.run("127.0.0.1:80", "web.service", "-Urn")
 	b.writePID(c.Process.Pid)
 	front := listenTCP(t, "127.0.0.1:0")
-	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/a/web.service\n") })
+	p := b.start(front, b.config(front))
 	for range 3 {
 		for range batch + 1 {
-			expectPID(t, connect(t, r.addr), c)
+			expectPID(t, connect(t, front.Addr().String()), c)
 		}
-		n := r.source.(*containerNamespace)
-		n.mu.Lock()
-		n.helper.cmd.Process.Kill()
-		n.mu.Unlock()
+		children := childrenOf(t, p.Process.Pid)
+		if len(children) != 1 {
+			t.Fatalf("children %v, want the helper", children)
+		}
+		syscall.Kill(must(strconv.Atoi(children[0]))(t), syscall.SIGKILL)
 	}
 }
 
