@@ -323,6 +323,7 @@ func duration(s quadlet.Span) string {
 // service is the container's unit: Quadlet's, but for what sleeping needs.
 func (e *Endpoint) service() Unit {
 	u := e.unit(e.name(".service"), Early, sections(e.Service)...)
+	settle(&u, "Unit", "Documentation", Documentation)
 	settle(&u, "Unit", "StopWhenUnneeded", "yes")
 	// The proxy's Upholds= brings the container back while it is needed. With
 	// Restart= one that cannot start would go on for ever, clients or none:

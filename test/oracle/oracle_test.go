@@ -275,7 +275,7 @@ func setting(e quadlet.Entry) (text string, shared bool) {
 		return "", false // [Install] is the socket's; systemd reads no X- section
 	}
 	switch e.Section + " " + e.Key + "=" + e.Value {
-	case "Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
+	case "Unit Documentation=man:zerolet.container(5)", "Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
 		"Service SuccessExitStatus=143", "Service TimeoutStartSec=5min",
 		"Unit Wants=network-online.target", "Unit After=network-online.target",
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
