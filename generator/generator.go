@@ -25,16 +25,13 @@ type Generator struct {
 func (g Generator) Plan(ctx context.Context) *Plan {
 	dirs, search := g.Search.Dirs()
 	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
-	var files, networks []*quadlet.File
+	var files []*quadlet.File
 	var others quadlet.Diagnostics
 	read := make(map[*quadlet.File]quadlet.Diagnostics)
 	for _, path := range sources.Units() {
 		f, fds := sources.Load(path)
 		if filepath.Ext(path) != ".container" {
 			others = append(others, f.NotScaled()...)
-			if filepath.Ext(path) == ".network" {
-				networks = append(networks, f)
-			}
 			continue
 		}
 		files = append(files, f)
@@ -43,7 +40,6 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 	p := NewPlan(g.Search, files)
 	p.Search = append(search, scan...)
 	p.Diagnostics = others
-	p.checkNetworks(networks)
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}

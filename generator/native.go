@@ -19,6 +19,9 @@ func (e *Endpoint) reserved() []string {
 	if e.Spec.Native {
 		suffixes = append(suffixes, "-open.service")
 	}
+	if e.entered() {
+		suffixes = append(suffixes, "-entry.service", "-entry.socket")
+	}
 	return suffixes
 }
 

@@ -40,7 +40,7 @@ type Plan struct {
 }
 
 // NewPlan makes an endpoint of every scaled file and settles what concerns
-// several files: names, ports that two of them claim, private ports.
+// several files: names, and ports that two of them claim.
 func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p := &Plan{Manager: s.Manager}
 	for _, f := range files {
@@ -53,7 +53,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkNames(files)
 	p.checkListeners()
 	p.checkPublished(files)
-	p.forward(files)
+	p.forward()
 	p.findNeeds(files)
 	return p
 }
@@ -61,15 +61,10 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 // Refused tells whether the endpoint has an error.
 func (e *Endpoint) Refused() bool { return e.Diagnostics.HasErrors() }
 
-// namespaced tells whether the proxy dials inside the container's network
-// namespace. Only a user's proxy can enter it, and only where it is its own.
+// namespaced reports whether the app is dialled inside the container's network
+// namespace, which it is wherever that is its own.
 func (e *Endpoint) namespaced() bool {
-	return e.manager == quadlet.User && e.Spec.Network == quadlet.Namespace && e.dialsPorts()
-}
-
-// published tells whether Podman publishes a private port for the proxy.
-func (e *Endpoint) published() bool {
-	return e.manager == quadlet.System && e.Spec.Network == quadlet.Namespace && e.dialsPorts()
+	return e.Spec.Network == quadlet.Namespace && e.dialsPorts()
 }
 
 // dialsPorts tells whether the app has to be reached through the network.
@@ -221,27 +216,6 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 	}
 }
 
-// checkNetworks refuses rootful containers that have no IPv4 address: Podman
-// publishes for the proxy on 127.0.0.1, and the kernel routes no packet from
-// [::1] to a bridge.
-func (p *Plan) checkNetworks(networks []*quadlet.File) {
-	ipv6Only := make(map[string]bool)
-	for _, f := range networks {
-		ipv6Only[f.Name()] = f.IPv6Only()
-	}
-	for _, e := range p.Endpoints {
-		named := e.Spec.File.All("Container", "Network")
-		with4 := slices.ContainsFunc(named, func(n quadlet.Entry) bool {
-			name, _, _ := strings.Cut(n.Value, ":")
-			return !ipv6Only[name]
-		})
-		if e.published() && len(named) > 0 && !with4 {
-			e.Diagnostics.Errorf(named[0].Pos, "give the network an IPv4 subnet, too, or run the container in a user manager",
-				"a rootful container with IPv6 alone has no port that the proxy can reach")
-		}
-	}
-}
-
 func publishPorts(f *quadlet.File) []quadlet.Published {
 	var out []quadlet.Published
 	for _, e := range f.All("Container", "PublishPort") {
@@ -268,24 +242,15 @@ func published(values []quadlet.Published) []quadlet.Listener {
 	return out
 }
 
-// forward decides how the proxy reaches each port.
-func (p *Plan) forward(files []*quadlet.File) {
-	private := newPrivatePorts(files)
+// forward leads each public socket to the app.
+func (p *Plan) forward() {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	for _, e := range p.Endpoints {
 		if e.Refused() {
 			continue
 		}
 		for _, l := range e.Spec.Listen {
-			port := l.ContainerPort
-			if e.published() && l.ContainerPath == "" {
-				var ok bool
-				if port, ok = private.take(e.Spec.Unit, l.Publish); !ok {
-					e.Diagnostics.Errorf(l.Pos, "scale fewer ports", "no private port from %d to %d is left", firstPrivate, lastPrivate)
-					break
-				}
-			}
-			e.Forwards = append(e.Forwards, Forward{Listen: l, Target: netip.AddrPortFrom(loopback, port)})
+			e.Forwards = append(e.Forwards, Forward{Listen: l, Target: netip.AddrPortFrom(loopback, l.ContainerPort)})
 		}
 	}
 }
@@ -340,31 +305,7 @@ func (e *Endpoint) override() quadlet.Override {
 	if e.asksPID() {
 		o.PodmanArgs = append(o.PodmanArgs, word("--pidfile="+e.pidFile()))
 	}
-	if e.published() {
-		for _, f := range e.Forwards {
-			value := fmt.Sprintf("%s:%d", f.Target, f.Listen.ContainerPort)
-			if f.Listen.Protocol != "tcp" {
-				value += "/" + f.Listen.Protocol
-			}
-			if f.Listen.ContainerPath == "" && !slices.Contains(o.Published, value) {
-				o.Published = append(o.Published, value)
-			}
-		}
-	}
-	if e.published() && e.datagrams() {
-		o.PodmanArgs = append(o.PodmanArgs, "--sysctl="+unlimitedICMP)
-	}
 	return o
-}
-
-// unlimitedICMP has the container's kernel answer every datagram for a port
-// where nobody listens yet. By default it does so once a second (icmp(7)), and
-// the proxy would take the others for delivered. On loopback, by which a
-// rootless container is reached, there is no limit.
-const unlimitedICMP = "net.ipv4.icmp_ratelimit=0"
-
-func (e *Endpoint) datagrams() bool {
-	return slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.Protocol == "udp" })
 }
 
 // All are the diagnostics of the plan and of every endpoint, in a stable order.

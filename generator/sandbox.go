@@ -23,6 +23,9 @@ func (e *Endpoint) sandbox(s *unit.UnitSection) {
 		return
 	}
 	for _, pair := range systemSandbox() {
+		if pair[0] == "RestrictAddressFamilies" && e.entered() {
+			pair[1] = "AF_UNIX" // the entry makes the others
+		}
 		add(s, pair[0], pair[1])
 	}
 	e.forSockets(s)

@@ -70,6 +70,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 	} else {
 		units = append(units, e.proxy(l))
 	}
+	if e.entered() {
+		units = append(units, e.entrySocket(), e.entry(l))
+	}
 	return append(units, e.installLinks()...)
 }
 
@@ -258,17 +261,20 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		// socket (systemd#15633).
 		add(u, "Upholds", e.name(".service"))
 	}
+	if e.entered() {
+		e.reachThrough(u, service)
+	}
 	add(u, "StartLimitIntervalSec", "0")
 	return e.unit(e.name("-proxy.service"), Normal, u, service)
 }
 
 func (e *Endpoint) proxyCommand(proxy string) string {
 	args := []string{":" + word(literal(proxy)), word("--container=" + e.name(".service"))}
-	if e.namespaced() {
+	switch {
+	case e.entered():
+		args = append(args, word("--entry="+e.entryPath()))
+	case e.namespaced():
 		args = append(args, word("--pidfile="+e.pidFile()))
-	}
-	if e.published() {
-		args = append(args, "--published")
 	}
 	args = append(args,
 		"--idle-timeout="+duration(e.Spec.IdleTimeout),

@@ -16,7 +16,7 @@ import (
 const Infinity = time.Duration(math.MaxInt64)
 
 // Usage is what --help prints.
-const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --published]
+const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH]
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
        [--max-connections=N] [--allow-from=PREFIX]... [--connection-idle-timeout=TIME]
        [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
@@ -24,18 +24,21 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --publish
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
+       zerolet-proxy --enter --container=UNIT --pidfile=PATH --client=UNIT
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
 until the app of the container takes it, and exits when idle. With --native
 the app takes them from the sockets itself, and zerolet-proxy only looks
 whether there are any. It leaves the sockets shut to newcomers; --open opens
-them when the container is gone.
+them when the container is gone. With --enter it is what makes sockets
+inside a rootful container for its proxy, which connects to the passed socket.
 
   --container=UNIT      the container's service unit, for example httpd.service
   --pidfile=PATH        file with the container's pid (podman run --pidfile=);
                         targets are then inside its network namespace
-  --published           targets are ports that Podman publishes: what listens
-                        there on the host itself is not the container
+  --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
+                        the sockets inside in place of this process
+  --client=UNIT         the proxy's service unit, whom the entry serves
   --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
                         a GET of it on the first target has a status 2xx or 3xx;
                         without it, once it accepts and does not reset at once
@@ -73,9 +76,12 @@ type Config struct {
 	// PIDFile, if not empty, holds the pid of a process in the container, and
 	// the targets are inside that process's network namespace.
 	PIDFile string
-	// Published says that Podman publishes the targets on the host. What
-	// listens there on the host itself is then not taken for the app.
-	Published bool
+	// Entry, if not empty, is the socket of a process that enters the network
+	// namespace, and the targets are inside.
+	Entry string
+	// Enter says that this is that process, and Client is the unit it serves.
+	Enter  bool
+	Client string
 	// Native says that the app accepts from the passed sockets itself.
 	Native bool
 	// IdleTimeout is how long the proxy stays without a connection.
@@ -124,7 +130,9 @@ func ParseArgs(args []string) (Config, error) {
 	set.Usage = func() {}
 	set.StringVar(&cfg.Container, "container", "", "")
 	set.StringVar(&cfg.PIDFile, "pidfile", "", "")
-	set.BoolVar(&cfg.Published, "published", false, "")
+	set.StringVar(&cfg.Entry, "entry", "", "")
+	set.BoolVar(&cfg.Enter, "enter", false, "")
+	set.StringVar(&cfg.Client, "client", "", "")
 	set.Func("ready-check", "", cfg.setReadyCheck)
 	set.StringVar(&cfg.Started, "started", "", "")
 	set.Func("proxy-protocol", "", cfg.setProxyProtocol)
@@ -159,15 +167,26 @@ func (c *Config) check() error {
 		return fmt.Errorf("--container=%s is not the name of a service unit", c.Container)
 	case c.PIDFile != "" && !filepath.IsAbs(c.PIDFile):
 		return fmt.Errorf("--pidfile=%s is not an absolute path", c.PIDFile)
-	case c.PIDFile != "" && c.Published:
-		return errors.New("--pidfile= and --published exclude each other")
-	case c.Native && (c.PIDFile != "" || c.Published || len(c.Forwards) > 0):
-		return errors.New("--native excludes --pidfile=, --published and --forward=")
+	case c.Entry != "" && !filepath.IsAbs(c.Entry):
+		return fmt.Errorf("--entry=%s is not an absolute path", c.Entry)
+	case c.Enter != (c.Client != ""):
+		return errors.New("--enter and --client= go together")
+	case c.Enter && (c.PIDFile == "" || c.Native || c.Entry != "" || len(c.Forwards) > 0):
+		return errors.New("--enter wants --pidfile=, and excludes --entry=, --native and --forward=")
+	case c.Enter:
+		return nil
+	case c.PIDFile != "" && c.Entry != "":
+		return errors.New("--pidfile= and --entry= exclude each other")
+	case c.Native && (c.inside() || len(c.Forwards) > 0):
+		return errors.New("--native excludes --pidfile=, --entry= and --forward=")
 	case len(c.Forwards) == 0 && !c.Native:
 		return errors.New("--forward= is missing")
 	}
 	return nil
 }
+
+// inside reports whether the targets are in the container's network namespace.
+func (c *Config) inside() bool { return c.PIDFile != "" || c.Entry != "" }
 
 func (c *Config) setReadyCheck(s string) error {
 	path, http := strings.CutPrefix(s, "http:")

@@ -15,9 +15,19 @@ import (
 
 // container is a live process of a container, and its namespaces.
 type container struct {
-	pidfd     int
-	net, user *os.File // user, the one to be root in, is nil if it is the proxy's own
+	pidfd int
+	// net is nil to who has been let in by another process; user, the one to be
+	// root in, is nil, too, if it is the process's own.
+	net, user *os.File
 }
+
+// errHostNetwork says that to enter would lead nowhere: what listens on the
+// host's loopback is not the container.
+var errHostNetwork = errors.New("the container is in the network of the host, which its file does not say: " +
+	"is it in containers.conf(5), netns=? Write Network= in the file")
+
+// procCgroup is where the kernel writes the cgroup of a process (proc(5)).
+func procCgroup(pid int) string { return fmt.Sprintf("/proc/%d/cgroup", pid) }
 
 // openContainer finds the container. Pids are used again, and a pidfile may be
 // old, so the process must be in the cgroup of the container's unit. The pidfd
@@ -48,8 +58,11 @@ func (c *container) open(pid int, unit, cgroupFile string) error {
 		return err
 	}
 	var err error
-	if c.net, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
+	if c.net, err = openForeign(fmt.Sprintf("/proc/%d/ns/net", pid), "/proc/self/ns/net"); err != nil {
 		return err
+	}
+	if c.net == nil {
+		return errHostNetwork
 	}
 	if c.user, err = outermostUser(c.net); err != nil {
 		return err
@@ -58,6 +71,25 @@ func (c *container) open(pid int, unit, cgroupFile string) error {
 		return errNoContainer
 	}
 	return nil
+}
+
+// openForeign opens a namespace, or returns nil if it is the process's own.
+func openForeign(path, own string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	ours, err := os.Stat(own)
+	if err == nil && os.SameFile(theirs, ours) {
+		f.Close()
+		return nil, nil
+	}
+	return f, err
 }
 
 // outermostUser opens the user namespace below the proxy's own in which the
@@ -104,6 +136,10 @@ func (c *container) isAlive() bool { return !has(c.pidfd, unix.POLLIN) }
 
 func (c *container) close() {
 	unix.Close(c.pidfd)
+	c.closeNamespaces()
+}
+
+func (c *container) closeNamespaces() {
 	for _, f := range []*os.File{c.net, c.user} {
 		if f != nil {
 			f.Close()

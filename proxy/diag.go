@@ -43,9 +43,8 @@ type endpoints struct {
 // found is what the kernel tells of a socket: struct inet_diag_msg.
 type found struct {
 	state  uint8
-	uid    uint32
 	remote netip.AddrPort
-	leaving
+	inode  uint32
 }
 
 // owned tells whether a process has the socket. None has one that waits to be
@@ -201,7 +200,7 @@ func parseDiag(b []byte, f func(found)) (done bool, err error) {
 
 // parseSocket reads a struct inet_diag_msg.
 func parseSocket(b []byte) (found, error) {
-	const size, rqueue, uid, inode = 72, 56, 64, 68
+	const size, inode = 72, 68
 	if len(b) < size {
 		return found{}, fmt.Errorf("sock_diag: a socket of %d bytes", len(b))
 	}
@@ -210,9 +209,8 @@ func parseSocket(b []byte) (found, error) {
 		ip, _ = netip.AddrFromSlice(b[24:40])
 	}
 	return found{
-		state:   b[1],
-		uid:     binary.NativeEndian.Uint32(b[uid:]),
-		remote:  netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[6:])),
-		leaving: leaving{inode: binary.NativeEndian.Uint32(b[inode:]), bytes: binary.NativeEndian.Uint32(b[rqueue:])},
+		state:  b[1],
+		remote: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[6:])),
+		inode:  binary.NativeEndian.Uint32(b[inode:]),
 	}, nil
 }

@@ -200,14 +200,13 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 }
 
 // isStarting tells whether an error is what one meets on the way to a running
-// app: not listening yet, backlog full (EAGAIN for a unix socket), no container, no network in it yet,
-// its port not published yet.
+// app: not listening yet, backlog full (EAGAIN for a unix socket), no container, no network in it yet.
 // Anything else is tried again too, since a failed start may be mended at any
 // time, but somebody should know.
 func isStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN,
-		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotContainer, errNotReady,
+		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotReady,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -5,9 +5,9 @@
 //
 //	fd → listen → ready/dial → forward → idle → exit
 //
-// Each arrow is a file. netns.go makes the sockets that reach into a rootless
-// container's network namespace, serve.go ties the stages together, record.go
-// tells systemd and the journal.
+// Each arrow is a file. netns.go has sockets made inside the container's network
+// namespace, by a helper that nsenter.go or entry.go get in there; serve.go ties
+// the stages together, record.go tells systemd and the journal.
 //
 // It does not start or stop the container (systemd does, by Upholds= and
 // StopWhenUnneeded=), does not read Quadlet files or write units (packages

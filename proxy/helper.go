@@ -1,95 +1,48 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+const (
+	// batch is how many sockets the helper makes for one request.
+	batch = 16
+	// most is how many addresses of a container are tried.
+	most = 16
+	// helperTimeout bounds the start of a helper and each answer.
+	helperTimeout = 5 * time.Second
+	// helperGrace is how long a helper may take to end.
+	helperGrace = time.Second
+	// helperPause is the least time between two starts when they fail.
+	helperPause = 100 * time.Millisecond
+)
+
 // errHelper says that the helper does not work, and a new one might.
 var errHelper = errors.New("namespace helper")
 
-// helper is a running helper process. Only one goroutine at a time may use it.
+// helper is a process inside a container's network namespace that makes
+// sockets there. Only one goroutine at a time may use it.
 type helper struct {
 	container *container
-	cmd       *exec.Cmd
-	stderr    bytes.Buffer
 	conn      *net.UnixConn
+	end       func() (said string) // waits for the process, if it is the proxy's own
 	spare     map[socketKind][]int // sockets not used yet
 	admission *admission           // nil if it is to be asked for
+}
+
+func newHelper(conn *net.UnixConn) *helper {
+	return &helper{conn: conn, spare: make(map[socketKind][]int)}
 }
 
 // socketKind is what the helper is asked for: AF_INET and SOCK_STREAM for
 // instance.
 type socketKind struct{ family, kind byte }
-
-// startHelper starts one in the container's namespaces. It takes over c unless
-// it fails. Whether nsenter could enter shows with the first request.
-func startHelper(c *container) (*helper, error) {
-	exe, err := os.Open("/proc/self/exe") // the path may be another program by now
-	if err != nil {
-		return nil, err
-	}
-	defer exe.Close()
-	ours, theirs, err := connPair()
-	if err != nil {
-		return nil, err
-	}
-	defer theirs.Close()
-	h := &helper{container: c, conn: ours, spare: make(map[socketKind][]int)}
-	h.cmd = nsenter(c, theirs, exe)
-	h.cmd.Stderr = &h.stderr
-	if err := h.cmd.Start(); err != nil {
-		_ = ours.Close()
-		return nil, err
-	}
-	return h, nil
-}
-
-// nsenter is the command that enters the container's namespaces and becomes
-// the helper. It keeps its uid and gids: root of the namespace is not needed,
-// and some mappings have none.
-func nsenter(c *container, conn, exe *os.File) *exec.Cmd {
-	args := []string{fdArg("--net=", helperNet)}
-	files := []*os.File{conn, exe, c.net}
-	if c.user != nil {
-		args = append(args, fdArg("--user=", helperUser), "--preserve-credentials")
-		files = append(files, c.user)
-	}
-	cmd := exec.Command("nsenter", append(args, "--", fdArg("", helperExe), HelperArg)...)
-	cmd.Env = []string{"GOMAXPROCS=1"} // not NOTIFY_SOCKET, not LISTEN_FDS
-	cmd.ExtraFiles = files
-	cmd.WaitDelay = helperGrace
-	return cmd
-}
-
-func fdArg(prefix string, fd int) string { return prefix + "/proc/self/fd/" + strconv.Itoa(fd) }
-
-// connPair makes the connection of proxy and helper; SOCK_SEQPACKET keeps
-// requests apart and tells when the other end is gone.
-func connPair() (ours *net.UnixConn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	theirs = os.NewFile(uintptr(fds[1]), "helper")
-	file := os.NewFile(uintptr(fds[0]), "proxy")
-	defer file.Close()
-	conn, err := net.FileConn(file)
-	if err != nil {
-		theirs.Close()
-		return nil, nil, err
-	}
-	return conn.(*net.UnixConn), theirs, nil
-}
 
 // socket returns a socket of the kind, asking for a batch if none is left.
 // The error wraps errHelper if the helper itself failed.
@@ -139,7 +92,8 @@ func (h *helper) admit() (*admission, error) {
 	return h.admission, nil
 }
 
-// exchange is one request and its answer: an errno, and what was asked for.
+// exchange is one request and its answer: an errno, and what was asked for, or
+// why there is none.
 func (h *helper) exchange(request, body, rights []byte) (n, oobn, flags int, err error) {
 	err = h.conn.SetDeadline(time.Now().Add(helperTimeout))
 	if err == nil {
@@ -157,10 +111,10 @@ func (h *helper) exchange(request, body, rights []byte) (n, oobn, flags int, err
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("%w: %w", errHelper, err)
 	}
-	if err := decodeErrno(answer); err != nil {
-		return 0, 0, 0, fmt.Errorf("in the container's network: %w", err)
+	if err = decodeErrno(answer); err != nil {
+		err = fmt.Errorf("in the container's network: %w", err)
 	}
-	return copy(body, answer[head:n]), oobn, flags, nil
+	return copy(body, answer[head:n]), oobn, flags, err
 }
 
 func parseRights(oob []byte) ([]int, error) {
@@ -171,7 +125,7 @@ func parseRights(oob []byte) ([]int, error) {
 	return unix.ParseUnixRights(&messages[0])
 }
 
-// close ends the helper, waits for it, and returns the last thing it said.
+// close ends the helper and returns the last thing it said.
 func (h *helper) close() (said string) {
 	for _, fds := range h.spare {
 		for _, fd := range fds {
@@ -179,9 +133,9 @@ func (h *helper) close() (said string) {
 		}
 	}
 	_ = h.conn.Close()
-	kill := time.AfterFunc(helperGrace, func() { _ = h.cmd.Process.Kill() })
-	_ = h.cmd.Wait() // how it ended matters less than what it said
-	kill.Stop()
+	if h.end != nil {
+		said = h.end()
+	}
 	h.container.close()
-	return strings.TrimSpace(h.stderr.String())
+	return said
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -18,6 +19,7 @@ import (
 const (
 	askAdmit  = iota // nothing more; the answer is an admission
 	askSocket        // family, kind; the answer carries sockets
+	askEnter         // nothing more, before all else; the answer carries a pidfd, or says why not
 )
 
 // RunHelper is the helper process. It serves requests on descriptor 3 until
@@ -45,6 +47,9 @@ func RunHelper() int {
 // CAP_NET_ADMIN there for rules, and that or CAP_NET_RAW for sockets that may
 // have any address.
 type inside struct {
+	// enter gets there, if that is left to be done.
+	enter func() (pidfd int, err error)
+
 	foreign4, foreign6 bool // such sockets get answers
 }
 
@@ -70,6 +75,10 @@ func (i *inside) serve() error {
 // answer fails if the proxy cannot be told, or asks for what there is not.
 func (i *inside) answer(request []byte) error {
 	switch {
+	case request[0] == askEnter && i.enter != nil:
+		return i.goIn()
+	case i.enter != nil:
+		return errors.New("it is not inside yet")
 	case request[0] == askAdmit:
 		return reply(nil, i.admit(), nil)
 	case request[0] == askSocket && len(request) == 3:
@@ -78,6 +87,20 @@ func (i *inside) answer(request []byte) error {
 		return reply(err, nil, fds)
 	}
 	return fmt.Errorf("the request %v is unknown", request)
+}
+
+// goIn enters, once.
+func (i *inside) goIn() error {
+	pidfd, err := i.enter()
+	switch {
+	case errors.Is(err, errNoContainer) || errors.Is(err, fs.ErrNotExist): // no pidfile yet
+		return reply(unix.ESRCH, nil, nil)
+	case err != nil:
+		return reply(unix.EPERM, []byte(err.Error()), nil)
+	}
+	i.enter = nil
+	defer unix.Close(pidfd)
+	return reply(nil, nil, []int{pidfd})
 }
 
 // reply sends an answer.

@@ -11,54 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HelperArg as the only argument makes the program the helper that makes
-// sockets in the network namespace it is started in.
-const HelperArg = "--netns-helper"
-
-const (
-	// batch is how many sockets the helper makes for one request.
-	batch = 16
-	// most is how many addresses of a container are tried.
-	most = 16
-	// helperTimeout bounds the start of a helper and each answer.
-	helperTimeout = 5 * time.Second
-	// helperGrace is how long a helper may take to end.
-	helperGrace = time.Second
-	// helperPause is the least time between two starts when they fail.
-	helperPause = 100 * time.Millisecond
-)
-
-// The descriptors of a helper and of the nsenter(1) that becomes it.
-const (
-	helperConn = 3 + iota
-	helperExe
-	helperNet
-	helperUser
-)
-
 // errNoContainer says that the pidfile does not lead to a live container now.
 var errNoContainer = errors.New("no container")
 
-// containerNamespace makes sockets in a container's network namespace. A
-// helper process does that: entering the user namespace that owns it is
-// refused to a process with several threads (setns(2)), and a Go program has
-// several. So nsenter(1) enters and then becomes this program again.
+// containerNamespace makes sockets in a container's network namespace, by a
+// helper that is inside.
 type containerNamespace struct {
-	pidfile, unit string
-	// cgroup tells where the kernel writes the cgroup of a process.
-	cgroup func(pid int) string
+	way entrance
 
 	mu       sync.Mutex
 	helper   *helper
-	notUntil time.Time // of the next start
+	notUntil time.Time // of the next try to get in
 	startErr error
 }
 
-func newContainerNamespace(pidfile, unit string) *containerNamespace {
-	return &containerNamespace{
-		pidfile: pidfile, unit: unit,
-		cgroup: func(pid int) string { return fmt.Sprintf("/proc/%d/cgroup", pid) },
-	}
+// entrance is a way into the network namespace of a container.
+type entrance interface {
+	// enter returns a helper inside the container that runs now. The error is
+	// errNoContainer if there is none, and wraps errHelper if the next try has
+	// to wait a little, because it costs a process.
+	enter() (*helper, error)
+	// close gives up what enter keeps for the next try.
+	close()
 }
 
 func (n *containerNamespace) socket(family, kind int) (fd int, err error) {
@@ -156,25 +130,23 @@ func (n *containerNamespace) close() {
 	if n.helper != nil {
 		n.drop()
 	}
+	n.way.close()
 }
 
-// start gets a helper for the container that the pidfile tells of. If that is
-// there and yet cannot be entered, the next try has to wait: it costs a
-// process.
-func (n *containerNamespace) start() error {
+// start gets a helper into the container that runs now.
+func (n *containerNamespace) start() (err error) {
 	if time.Now().Before(n.notUntil) {
 		return n.startErr
 	}
-	c, err := openContainer(n.pidfile, n.unit, n.cgroup)
-	if err != nil {
-		return err
-	}
-	n.helper, err = startHelper(c)
-	if err != nil {
-		c.close()
-		n.startErr, n.notUntil = err, time.Now().Add(helperPause)
+	n.helper, err = n.way.enter()
+	if errors.Is(err, errHelper) {
+		n.pause(err)
 	}
 	return err
+}
+
+func (n *containerNamespace) pause(why error) {
+	n.startErr, n.notUntil = why, time.Now().Add(helperPause)
 }
 
 // drop ends the helper and returns the last thing it said.
@@ -195,6 +167,6 @@ func (n *containerNamespace) broken(err error) error {
 	if said != "" {
 		err = fmt.Errorf("%w: %s", err, said)
 	}
-	n.startErr, n.notUntil = err, time.Now().Add(helperPause)
+	n.pause(err)
 	return err
 }

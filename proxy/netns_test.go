@@ -280,7 +280,7 @@ func pretendCgroup(t *testing.T, s *server, line string) {
 	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.source.(*containerNamespace).cgroup = func(int) string { return file }
+	s.source.(*containerNamespace).way.(*nsenter).cgroup = func(int) string { return file }
 }
 
 // A pid from before, which now is another process, is not trusted. The
@@ -389,6 +389,28 @@ func TestHelperDies(t *testing.T) {
 	}
 }
 
+func killHelper(t *testing.T) {
+	t.Helper()
+	for _, child := range childrenOf(t, os.Getpid()) {
+		if cmdline, _ := os.ReadFile("/proc/" + child + "/cmdline"); strings.Contains(string(cmdline), HelperArg) {
+			syscall.Kill(must(strconv.Atoi(child))(t), syscall.SIGKILL)
+			return
+		}
+	}
+	t.Fatal("there is no helper")
+}
+
+// A container that is in the host's network is not dialled: who listens on the
+// host's loopback is somebody else.
+func TestHostNetworkRefused(t *testing.T) {
+	front := listenTCP(t, "127.0.0.1:0")
+	b := &box{t: t, dir: t.TempDir()}
+	b.writePID(os.Getpid())
+	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
+	connect(t, r.addr)
+	eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), errHostNetwork.Error()) })
+}
+
 // A namespace that cannot be entered is said to be so, and tried again no more
 // than ten times a second.
 func TestNamespaceRefused(t *testing.T) {
@@ -396,7 +418,18 @@ func TestNamespaceRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			front := listenTCP(t, "127.0.0.1:0")
 			b := &box{t: t, dir: t.TempDir()}
-			b.writePID(os.Getpid())
+			stranger := exec.Command("unshare", "-Urn", "cat")
+			stdin := must(stranger.StdinPipe())(t)
+			if err := stranger.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { stdin.Close(); stranger.Wait() }()
+			eventually(t, "it has a network of its own", func() bool {
+				theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", stranger.Process.Pid))
+				ours, _ := os.Readlink("/proc/self/ns/net")
+				return theirs != ours
+			})
+			b.writePID(stranger.Process.Pid)
 			t.Setenv("PATH", b.dir)
 			calls := filepath.Join(b.dir, "calls")
 			if name == "nsenter fails" {

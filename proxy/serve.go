@@ -146,7 +146,7 @@ func (s *server) newTarget(addr Address) *target {
 	if addr.Network == Unix {
 		return newTarget(addr, false, ownNamespace{}, s.record.retrying)
 	}
-	return newTarget(addr, s.cfg.PIDFile != "", s.source, s.record.retrying)
+	return newTarget(addr, s.cfg.inside(), s.source, s.record.retrying)
 }
 
 // checkReadiness has all targets wait for what the first one answers.
@@ -200,13 +200,9 @@ func (s *server) makeRoom(n int64) {
 func (s *server) newSource() socketSource {
 	switch {
 	case s.cfg.PIDFile != "":
-		return newContainerNamespace(s.cfg.PIDFile, s.cfg.Container)
-	case s.cfg.Published:
-		p, err := newPublished(s.listeners)
-		if err == nil {
-			return p
-		}
-		s.record.warn(fmt.Sprintf("cannot tell the container from others on its published port: %v", err))
+		return &containerNamespace{way: newNsenter(s.cfg.PIDFile, s.cfg.Container)}
+	case s.cfg.Entry != "":
+		return &containerNamespace{way: &entry{path: s.cfg.Entry}}
 	}
 	return ownNamespace{}
 }

@@ -480,46 +480,6 @@ func TestDatagramEdgeByForce(t *testing.T) {
 	}
 }
 
-// A published port is a NAT rule. What a process of the host's has bound is
-// not sent to, unless it is root's, which Podman keeps the port with; and what
-// that got instead of the container is sent again.
-func TestPublishedDatagrams(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to have a socket of somebody else's")
-	}
-	front, squatter := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
-	cfg := udpConfig(front, udpAddr(squatter))
-	cfg.Published = true
-	thief := filesOf(t, squatter)[0]
-	const nobody = 65534
-	if err := thief.Chown(nobody, nobody); err != nil {
-		t.Fatal(err)
-	}
-	r := serveUDP(t, cfg, front)
-	c := dialUDP(t, front.LocalAddr().String())
-	say(t, c, "secret")
-	r.waitHeldOn(t, udpAddr(squatter))
-	if readable(t, squatter) {
-		t.Error("the squatter was told a secret")
-	}
-	if err := thief.Chown(0, 0); err != nil {
-		t.Fatal(err)
-	}
-	left := func() uint32 {
-		s, known, err := r.source.(*published).diag.find(endpoints{UDP, false, udpAddr(squatter).IP, udpAddr(c).IP})
-		if err != nil || !known {
-			t.Fatal(known, err)
-		}
-		return s.bytes
-	}
-	eventually(t, "it is sent", func() bool { return left() > 0 })
-	once := left()
-	eventually(t, "it is sent again", func() bool { return left() > 3*once })
-	if r.activity.held.Load() != 1 || !readable(t, front) {
-		t.Error("the datagram is taken for delivered")
-	}
-}
-
 // A datagram there and back takes no memory of Go's, so that there is nothing
 // to collect however many come.
 func TestDatagramsAllocateNothing(t *testing.T) {

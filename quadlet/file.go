@@ -2,7 +2,6 @@ package quadlet
 
 import (
 	"path/filepath"
-	"slices"
 	"strings"
 
 	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
@@ -91,18 +90,6 @@ func (e Entry) Arguments() []string {
 	u := podmanfile.NewUnitFile()
 	u.Add(e.Section, e.Key, e.Value)
 	return u.LookupAllArgs(e.Section, e.Key)
-}
-
-// IPv6Only tells whether a .network file makes a network without IPv4: Podman
-// adds a subnet of IPv4 where there is none, or where IPv6=true asks for both.
-func (f *File) IPv6Only() bool {
-	subnets := f.All("Network", "Subnet")
-	if e, ok := f.Last("Network", "IPv6"); ok {
-		if both, err := parseBool(e.Value); err == nil && both {
-			return false
-		}
-	}
-	return len(subnets) > 0 && !slices.ContainsFunc(subnets, func(e Entry) bool { return !strings.Contains(e.Value, ":") })
 }
 
 // Merge appends what a drop-in says.

@@ -308,17 +308,10 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
 			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
-		case m == System && !s.Native && s.dialsPorts() && slices.Contains([]string{"none", "pasta", "slirp4netns", "macvlan", "ipvlan"}, mode):
-			ds.Errorf(e.Pos, "use a bridge network (Podman's default), let the app make a unix socket or take the sockets (Mode=native), or run the container in a user manager",
-				"a rootful container with Network=%s has no port that the proxy can reach", mode)
+		case m == System && (mode == "pasta" || mode == "slirp4netns"):
+			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager", "Network=%s is for rootless containers", mode)
 		}
 	}
-}
-
-// dialsPorts tells whether the app is reached on any port, before the ports of
-// PublishPort= have been read.
-func (s *Spec) dialsPorts() bool {
-	return len(s.Listen) == 0 || slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.ContainerPath == "" })
 }
 
 // setting is the assignment of a key of the section that is in effect. It is

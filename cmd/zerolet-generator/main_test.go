@@ -51,13 +51,17 @@ func TestCommandLine(t *testing.T) {
 		if !ok || !strings.HasPrefix(line.Value, ":") {
 			t.Fatalf("%s: ExecStart=%s", manager, line.Value)
 		}
-		words := strings.Fields(strings.NewReplacer("%t", "/run/user/1000", "%%", "%").Replace(line.Value))
+		words := strings.Fields(strings.NewReplacer("%t/zerolet-entry", "/run/zerolet-entry", "%t", "/run/user/1000", "%%", "%").Replace(line.Value))
 		got, err := proxy.ParseArgs(words[1:])
 		if err != nil {
 			t.Fatal(err)
 		}
+		entry := ""
+		if manager == "system" {
+			entry = "/run/zerolet-entry/web"
+		}
 		want := proxy.Config{
-			Container: "web.service", PIDFile: pidFile, Published: pidFile == "",
+			Container: "web.service", PIDFile: pidFile, Entry: entry,
 			IdleTimeout: 90 * time.Second, StartTimeout: proxy.Infinity, DrainTimeout: 10 * time.Second,
 			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
 			AllowFrom: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.0/24")},
@@ -71,7 +75,7 @@ func TestCommandLine(t *testing.T) {
 		var listen []netip.AddrPort
 		for _, f := range got.Forwards {
 			listen = append(listen, f.Listen.IP)
-			if pidFile != "" && f.Target.IP.Port() != 80 && f.Target.IP.Port() != 443 || !f.Target.IP.Addr().IsLoopback() {
+			if f.Target.IP.Port() != 80 && f.Target.IP.Port() != 443 || !f.Target.IP.Addr().IsLoopback() {
 				t.Errorf("%s: %s leads to %s", manager, f.Listen, f.Target)
 			}
 		}

@@ -37,10 +37,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == openArg {
 		return status(proxy.Open(activation.Files(true)), stderr)
 	}
-	// Before the sockets are taken: from here on a stop is a drain.
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-
 	cfg, err := proxy.ParseArgs(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, proxy.Usage)
@@ -50,6 +46,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\nhint: --help shows the usage\n", err)
 		return exitUsage
 	}
+	if cfg.Enter {
+		return status(proxy.Enter(cfg, activation.Files(true)), stderr)
+	}
+	// Before the sockets are taken: from here on a stop is a drain.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	serve := proxy.Serve
 	if cfg.Native {
 		serve = proxy.Watch

@@ -134,6 +134,10 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "listens while nothing runs"
 	case u.Name == name+"-proxy.service":
 		return map[bool]string{false: "zerolet-proxy: holds clients and forwards them", true: "zerolet-proxy: watches who is connected to the app"}[e.Spec.Native]
+	case u.Name == name+"-entry.socket":
+		return "where the proxy asks for sockets inside the container"
+	case u.Name == name+"-entry.service":
+		return "enters the container's network for the proxy, and makes them"
 	case u.Name == name+"-wake.target":
 		return "starts the container for the first client who may connect"
 	case u.Name == name+"-open.service":
@@ -152,8 +156,6 @@ func leadsTo(e *generator.Endpoint, f generator.Forward) string {
 		return "the app takes over itself"
 	case f.Listen.ContainerPath != "":
 		return "leads to " + f.Listen.ContainerPath
-	case f.Listen.ContainerPort != f.Target.Port():
-		return fmt.Sprintf("leads to the container's port %d through %s", f.Listen.ContainerPort, f.Target)
 	}
 	return fmt.Sprintf("leads to the container's port %d", f.Listen.ContainerPort)
 }

@@ -35,6 +35,8 @@ type service struct {
 	container systemd.Unit
 	target    systemd.Unit // starts the container for who may come, in a user's manager with AllowFrom=
 	opener    systemd.Unit // opens the sockets again with Mode=native
+	// the system's way into the container
+	entrySocket, entry systemd.Unit
 
 	deaf   []string // addresses of the socket on which nothing listens
 	wake   record   // the last one
@@ -138,7 +140,8 @@ func (c *call) declaredOrLeft(ctx context.Context) ([]*service, error) {
 	var all []*service
 	for i, name := range names {
 		at := len(suffixes()) * i
-		s := &service{name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4]}
+		s := &service{name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4],
+			entrySocket: shown[at+5], entry: shown[at+6]}
 		if s.ours() {
 			all = append(all, s)
 		}
@@ -148,13 +151,13 @@ func (c *call) declaredOrLeft(ctx context.Context) ([]*service, error) {
 
 // suffixes are those of the units of a service.
 func suffixes() []string {
-	return []string{"-proxy.socket", "-proxy.service", ".service", "-wake.target", "-open.service"}
+	return []string{"-proxy.socket", "-proxy.service", ".service", "-wake.target", "-open.service", "-entry.socket", "-entry.service"}
 }
 
 // units are the units of the service by their names.
 func (s *service) units() map[string]systemd.Unit {
 	units := make(map[string]systemd.Unit)
-	for i, u := range []systemd.Unit{s.socket, s.proxy, s.container, s.target, s.opener} {
+	for i, u := range []systemd.Unit{s.socket, s.proxy, s.container, s.target, s.opener, s.entrySocket, s.entry} {
 		units[s.name+suffixes()[i]] = u
 	}
 	return units

@@ -3,8 +3,6 @@ package reliability
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -65,57 +63,4 @@ func TestContainerKilledUnderDatagrams(t *testing.T) {
 		h.Must(t, "podman", "kill", "neighbour")
 		h.Asleep()
 	})
-}
-
-// Another local user has the private port of a sleeping rootful container. It
-// is told nothing, and once it is gone the client who waits is answered.
-func TestPrivateDatagramsStolen(t *testing.T) {
-	each(t, func(t *testing.T, h *harness.Host) {
-		if h.UserManager {
-			t.Skip("the user's containers have no port on the host")
-		}
-		h.App("app", "-udp :80", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s")
-		private := regexp.MustCompile(`=udp:(127\.0\.0\.1:\d+) `).FindStringSubmatch(h.Property("app-proxy.service", "ExecStart") + " ")
-		if private == nil {
-			t.Fatal("no private port")
-		}
-		thief := thiefOf(h, private[1])
-		c := h.DialUDP("127.0.0.1", h.Port)
-		c.Say("secret")
-		h.Wait("the container cannot start", func() bool { return contains(h, "app.service", "Failed to start") })
-		h.WaitState("app-proxy.service", "active")
-		h.Wait("the proxy has asked", func() bool {
-			return strings.Contains(h.Property("app-proxy.service", "StatusText"), "1 session open")
-		})
-		_ = thief.SetReadDeadline(time.Now().Add(time.Second)) // of what must not happen
-		buf := make([]byte, 100)
-		if n, _, err := thief.ReadFrom(buf); err == nil {
-			t.Errorf("the thief was told %q", buf[:n])
-		}
-		_ = thief.Close()
-		c.Tallied("secret")
-		h.Asleep()
-	})
-}
-
-// thiefOf is a UDP socket of the machine's user.
-func thiefOf(h *harness.Host, address string) *net.UDPConn {
-	h.Helper()
-	var c net.PacketConn
-	err := h.M.Network(func() (err error) {
-		c, err = net.ListenPacket("udp", address)
-		return err
-	})
-	if err != nil {
-		h.Fatal(err)
-	}
-	file, err := c.(*net.UDPConn).File()
-	if err == nil {
-		err = file.Chown(1000, 1000)
-		_ = file.Close()
-	}
-	if err != nil {
-		h.Fatal(err)
-	}
-	return c.(*net.UDPConn)
 }

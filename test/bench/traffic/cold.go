@@ -213,7 +213,8 @@ func (p *peer) answersTo(ctx context.Context, start, stop []string) (time.Durati
 }
 
 // answersSoon asks once. Until the port leads to the container Podman itself
-// may have it, and never answers (see published.go of the proxy).
+// may have it, so that nobody else takes it, and never answers (containers.conf(5),
+// enable_port_reservation).
 func (p *peer) answersSoon() bool {
 	cs, err := p.dial(1, webPort)
 	defer cs.close()

@@ -1,0 +1,100 @@
+package generator
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// A rootful container's proxy is a user without a name and cannot enter the
+// container's network. A second service, the entry, does that for it: it starts
+// beside the container, enters, drops what it needed for that, and makes the
+// proxy's sockets inside (proxy/entry.go). Nothing is published.
+
+// entered reports whether the proxy needs an entry.
+func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.namespaced() }
+
+// entryDir is root's alone. The proxy is shown its own socket in it.
+const entryDir = "%t/zerolet-entry"
+
+// entryPath is the socket of the entry, as a value of a unit. The path of one
+// has at most 107 bytes (unix(7)), a unit's name 255; and ":" would part the
+// words of BindReadOnlyPaths=.
+func (e *Endpoint) entryPath() string {
+	name := e.Spec.Unit
+	if len(name) > 64 || strings.ContainsAny(name, `:\`) {
+		sum := sha256.Sum256([]byte(name))
+		name = hex.EncodeToString(sum[:16])
+	}
+	return entryDir + "/" + name
+}
+
+// entrySocket is there from the first wake on, for as long as the public one.
+func (e *Endpoint) entrySocket() Unit {
+	return e.unit(e.name("-entry.socket"), Normal,
+		e.about("Entry to ",
+			"PartOf", e.name("-proxy.socket")),
+		section("Socket",
+			"ListenSequentialPacket", e.entryPath(),
+			"DirectoryMode", "0700",
+			"SocketMode", "0666", // the proxy is nobody in particular
+			"RemoveOnStop", "yes",
+			"Service", e.name("-entry.service"),
+			"TriggerLimitIntervalSec", "0"))
+}
+
+// entry serves one proxy and one container, and starts anew for the next.
+func (e *Endpoint) entry(l Layout) Unit {
+	service := section("Service",
+		"ExecStart", strings.Join([]string{
+			":" + word(literal(l.Proxy)), "--enter",
+			word("--container=" + e.name(".service")),
+			word("--client=" + e.name("-proxy.service")),
+			word("--pidfile=" + e.pidFile()),
+		}, " "))
+	for _, pairs := range [][][2]string{everySandbox(), entrySandbox()} {
+		for _, pair := range pairs {
+			add(service, pair[0], pair[1])
+		}
+	}
+	return e.unit(e.name("-entry.service"), Normal,
+		e.about("Entry to ",
+			"Requires", e.name("-entry.socket"),
+			"After", e.name("-entry.socket"),
+			"StopWhenUnneeded", "yes",
+			"StartLimitIntervalSec", "0"),
+		service)
+}
+
+// entrySandbox leaves what entering takes: to look at a process of another
+// user's (ptrace(2), PTRACE_MODE_READ_FSCREDS), to enter its network
+// namespace (setns(2)), and inside to send from an address that is not there
+// (ip(7), IP_TRANSPARENT) and to route the answers back (rtnetlink(7)); capset
+// gives up the first two. It has no mount namespace, which would take 15 ms of
+// a wake.
+func entrySandbox() [][2]string {
+	return [][2]string{
+		{"CapabilityBoundingSet", "CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN"},
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"},
+		{"SystemCallFilter", "@system-service setns"},
+		{"SystemCallFilter", noListen},
+		{"SystemCallFilter", "capset"},
+		{"RestrictNamespaces", "net"},
+		{"ProtectClock", "yes"},
+		{"ProtectHostname", "yes"},
+		{"DevicePolicy", "closed"},
+	}
+}
+
+// reachThrough has the proxy find the entry, and nothing else of the network.
+func (e *Endpoint) reachThrough(u, service *unit.UnitSection) {
+	add(u, "Wants", e.name("-entry.service")+" "+e.name("-entry.socket"))
+	add(u, "After", e.name("-entry.service")+" "+e.name("-entry.socket"))
+	add(u, "PartOf", e.name("-entry.socket")) // the socket that it is shown is that one
+	add(service, "TemporaryFileSystem", entryDir)
+	add(service, "BindReadOnlyPaths", e.entryPath())
+}
