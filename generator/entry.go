@@ -33,11 +33,14 @@ func (e *Endpoint) entryPath() string {
 	return entryDir + "/" + name
 }
 
-// entrySocket is there from the first wake on, for as long as the public one.
+// entrySocket is there while the proxy is. Left to itself it would be deaf after
+// two reloads, the first of which has read a file that wants no entry: systemd
+// closes the socket of a unit that is gone and goes on calling it active.
 func (e *Endpoint) entrySocket() Unit {
 	return e.unit(e.name("-entry.socket"), Normal,
 		e.about("Entry to ",
-			"PartOf", e.name("-proxy.socket")),
+			"PartOf", e.name("-proxy.socket"),
+			"StopWhenUnneeded", "yes"),
 		section("Socket",
 			"ListenSequentialPacket", e.entryPath(),
 			"DirectoryMode", "0700",
