@@ -61,16 +61,78 @@ func (a *admission) foreign(v4 bool) error {
 	return a.err6
 }
 
-// sources are the addresses from which to connect to loopback, the best first.
-func (a *admission) sources(to Address) ([]netip.AddrPort, error) {
+// sources are the addresses from which to connect to loopback for a client, the
+// best first.
+func (a *admission) sources(to Address, client netip.AddrPort) (all []netip.AddrPort, err error) {
 	v4 := to.IP.Addr().Is4()
-	for _, own := range a.own {
-		if own.Is4() == v4 {
-			return []netip.AddrPort{netip.AddrPortFrom(own, 0)}, nil
+	foreign := a.foreign(v4)
+	if foreign == nil && shows(to, client.Addr()) {
+		all = append(all, client, netip.AddrPortFrom(client.Addr(), 0))
+	}
+	// An app that listens everywhere answers the container's own address from
+	// there, and not from loopback. For TCP that is settled by the connection.
+	own := slices.IndexFunc(a.own, func(ip netip.Addr) bool { return ip.Is4() == v4 })
+	switch {
+	case own >= 0 && to.Network == TCP:
+		return append(all, netip.AddrPortFrom(a.own[own], 0)), nil
+	case foreign == nil:
+		return append(all, netip.AddrPortFrom(standIn[v4], 0)), nil
+	}
+	return nil, fmt.Errorf("%w: %w", errLocal, foreign)
+}
+
+// shows reports whether a client can have its own address in there. Loopback
+// means something else there, and so does what is known on one link only.
+func shows(to Address, client netip.Addr) bool {
+	return client.IsGlobalUnicast() && client.Is4() == to.IP.Addr().Is4()
+}
+
+// hides is why a client has not its own address.
+func (a *admission) hides(to Address, client netip.Addr, failed error) error {
+	switch v4 := client.Is4(); {
+	case !to.IP.Addr().IsLoopback():
+		return fmt.Errorf("it listens on %s alone", to.IP.Addr())
+	case v4 != to.IP.Addr().Is4():
+		return fmt.Errorf("it does not listen on %s", loopbackOf(v4))
+	case a.foreign(v4) != nil:
+		return a.foreign(v4)
+	case failed != nil && !errors.Is(failed, errLocal):
+		return failed
+	}
+	return errors.New("that means something else there")
+}
+
+func loopbackOf(v4 bool) netip.Addr {
+	if v4 {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
+// rows are ports in order, those next to each other as one row.
+func rows(all []uint16) (rows []ports) {
+	slices.Sort(all)
+	for _, port := range all {
+		if last := len(rows) - 1; last >= 0 && int(port) <= int(rows[last].last)+1 {
+			rows[last].last = port
+		} else {
+			rows = append(rows, ports{port, port})
 		}
 	}
-	if err := a.foreign(v4); err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocal, err)
+	return rows
+}
+
+func appendPorts(b []byte, all []ports) []byte {
+	for _, p := range all {
+		b = binary.BigEndian.AppendUint16(b, p.first)
+		b = binary.BigEndian.AppendUint16(b, p.last)
 	}
-	return []netip.AddrPort{netip.AddrPortFrom(standIn[v4], 0)}, nil
+	return b
+}
+
+func parsePorts(b []byte) (all []ports) {
+	for ; len(b) >= 4; b = b[4:] {
+		all = append(all, ports{binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])})
+	}
+	return all
 }

@@ -18,9 +18,9 @@ const Infinity = time.Duration(math.MaxInt64)
 // Usage is what --help prints.
 const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH]
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
-       [--max-connections=N] [--allow-from=PREFIX]... [--connection-idle-timeout=TIME]
-       [--idle-timeout=TIME] [--start-timeout=TIME] [--drain-timeout=TIME]
-       --forward=LISTEN=TARGET ...
+       [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
+       [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
+       [--start-timeout=TIME] [--drain-timeout=TIME] --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
@@ -44,6 +44,10 @@ inside a rootful container for its proxy, which connects to the passed socket.
                         without it, once it accepts and does not reset at once
   --started=PATH        a file that is new when the container is, for http
   --proxy-protocol=V    v1 or v2: tell the app who each client is
+  --client-address=WHOSE
+                        client: the app sees each client's own address where
+                        it has a network namespace of its own; proxy: it sees
+                        the container's (client, or proxy with --proxy-protocol)
   --max-connections=N   accept no more than that at a time; 0: no limit
   --allow-from=PREFIX   whom to serve, 192.0.2.0/24 for instance; repeatable
   --start=UNIT          has the user's manager start this for the first client,
@@ -97,6 +101,9 @@ type Config struct {
 	Started string
 	// ProxyProtocol is the version, 0 for none.
 	ProxyProtocol int
+	// HideClient has the app see the container's own address as that of each
+	// client. So it is, too, if the PROXY protocol tells it.
+	HideClient bool
 	// MaxConnections is how many may be open; 0 is no limit.
 	MaxConnections int64
 	// AllowFrom are the clients that are served; none means all.
@@ -136,6 +143,7 @@ func ParseArgs(args []string) (Config, error) {
 	set.Func("ready-check", "", cfg.setReadyCheck)
 	set.StringVar(&cfg.Started, "started", "", "")
 	set.Func("proxy-protocol", "", cfg.setProxyProtocol)
+	set.Func("client-address", "", cfg.setClientAddress)
 	set.Int64Var(&cfg.MaxConnections, "max-connections", 0, "")
 	set.Func("allow-from", "", cfg.addAllowed)
 	set.StringVar(&cfg.Start, "start", "", "")
@@ -203,6 +211,14 @@ func (c *Config) setProxyProtocol(s string) error {
 		return errors.New("want v1 or v2")
 	}
 	c.ProxyProtocol = versions[s]
+	return nil
+}
+
+func (c *Config) setClientAddress(s string) error {
+	if s != "client" && s != "proxy" {
+		return errors.New("want client or proxy")
+	}
+	c.HideClient = s == "proxy"
 	return nil
 }
 

@@ -18,7 +18,7 @@ func parseAddress(t testing.TB, s string) Address {
 func TestParseArgs(t *testing.T) {
 	got, err := ParseArgs(strings.Fields("--container=httpd.service --pidfile=/run/user/1000/httpd.pid --idle-timeout=30s" +
 		" --start-timeout=5m0s --drain-timeout=infinity --forward=[::]:8080=127.0.0.1:80 --forward=192.0.2.7:443=[::1]:8443" +
-		" --ready-check=http:/healthz --started=/run/x.pid --proxy-protocol=v2 --max-connections=7" +
+		" --ready-check=http:/healthz --started=/run/x.pid --proxy-protocol=v2 --max-connections=7 --client-address=proxy" +
 		" --allow-from=192.0.2.0/24 --allow-from=::1/128 --connection-idle-timeout=1m30s" +
 		" --forward=unix:/run/web.sock=127.0.0.1:80 --forward=udp:[::]:53=udp:127.0.0.1:53"))
 	if err != nil {
@@ -27,7 +27,7 @@ func TestParseArgs(t *testing.T) {
 	want := Config{
 		Container: "httpd.service", PIDFile: "/run/user/1000/httpd.pid",
 		IdleTimeout: 30 * time.Second, StartTimeout: 5 * time.Minute, DrainTimeout: Infinity,
-		ReadyCheck: "/healthz", Started: "/run/x.pid", ProxyProtocol: 2, MaxConnections: 7, ConnectionIdleTimeout: 90 * time.Second,
+		ReadyCheck: "/healthz", Started: "/run/x.pid", ProxyProtocol: 2, MaxConnections: 7, HideClient: true, ConnectionIdleTimeout: 90 * time.Second,
 		AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")},
 		Forwards: []Forward{
 			{parseAddress(t, "[::]:8080"), parseAddress(t, "127.0.0.1:80")},
@@ -53,6 +53,7 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --entry=e":                              "not an absolute path",
 		ok + " --client=a-proxy.service":               "go together",
 		ok + " --enter --client=a-proxy.service":       "wants --pidfile=",
+		ok + " --client-address=host":                  "want client or proxy",
 		ok + " --idle-timeout=0s":                      "more than zero",
 		ok + " --idle-timeout=-1s":                     "more than zero",
 		ok + " --start-timeout=1minute":                "want a time",

@@ -30,7 +30,7 @@ func (s *server) admit(l *listener, fd int, peer Address) {
 	}
 	s.connections.Add(1)
 	if c.target.proven.Load() {
-		if backend, err := c.target.dial(); err == nil {
+		if backend, err := c.target.dial(peer.IP); err == nil {
 			c.carry(backend)
 			return
 		}
@@ -50,7 +50,7 @@ func (c *connection) hold() {
 	err := c.starter.start(c.hard)
 	var backend *socket
 	if err == nil {
-		backend, err = c.target.reach(c.hard, c.client, c.deadline)
+		backend, err = c.target.reach(c.hard, c.client, c.peer.IP, c.deadline)
 	}
 	if err != nil {
 		c.explain(err)

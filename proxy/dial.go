@@ -25,9 +25,16 @@ type socketSource interface {
 	// own are the container's addresses but for loopback, where only the
 	// container can be reached.
 	own() []netip.Addr
-	// sources are the addresses from which to connect, in the order to try
-	// them. Without an address the kernel chooses.
-	sources(to Address) ([]netip.AddrPort, error)
+	// sources are the addresses from which to connect for a client, in the order
+	// to try them. Without an address the kernel chooses. The proxy's own
+	// connections have no client.
+	sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error)
+	// claim is called before a connection is made from a source, and what it
+	// returns, if not nil, when the socket has been closed.
+	claim(to Address, from netip.AddrPort) (release func(), err error)
+	// seen is told as whom the app sees a client that it has taken, and why a
+	// better source failed.
+	seen(to Address, client, as netip.AddrPort, failed error)
 	// verify looks whether a connected socket reaches the container.
 	verify(fd int) error
 	// refused is told that a dial failed, and may look for a newer container.
@@ -44,11 +51,14 @@ func (ownNamespace) socket(family, kind int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) own() []netip.Addr                         { return nil }
-func (ownNamespace) sources(Address) ([]netip.AddrPort, error) { return anySource, nil }
-func (ownNamespace) verify(int) error                          { return nil }
-func (ownNamespace) refused()                                  {}
-func (ownNamespace) close()                                    {}
+func (ownNamespace) own() []netip.Addr { return nil }
+func (ownNamespace) verify(int) error  { return nil }
+func (ownNamespace) refused()          {}
+func (ownNamespace) close()            {}
+
+func (ownNamespace) sources(Address, netip.AddrPort) ([]netip.AddrPort, error) { return anySource, nil }
+func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)             { return nil, nil }
+func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error)       {}
 
 // anySource leaves it to the kernel.
 var anySource = []netip.AddrPort{{}} //nolint:gochecknoglobals // a constant
@@ -64,11 +74,11 @@ func targetAddrs(target Address, inside bool) []Address {
 	return addrs
 }
 
-// dial tries each way once. The error is the first one: the others may be of a
-// family that is not there.
-func dial(source socketSource, addrs []Address) (_ *socket, first error) {
-	for addr := range ways(source, addrs) {
-		s, err := dialOne(source, addr)
+// dial tries each way once, for a client. The error is the first one: the others
+// may be of a family that is not there.
+func dial(source socketSource, addrs []Address, client netip.AddrPort) (_ *socket, first error) {
+	for addr := range ways(source, addrs, client) {
+		s, err := dialOne(source, addr, client)
 		if err == nil {
 			return s, nil
 		}
@@ -80,12 +90,16 @@ func dial(source socketSource, addrs []Address) (_ *socket, first error) {
 	return nil, first
 }
 
-// ways are the addresses, and then the container's own: an app may listen on
-// one of those alone. They are asked for only when the others have failed.
-func ways(source socketSource, addrs []Address) iter.Seq[Address] {
+// ways are the addresses, those of IPv6 first for its clients, and then the
+// container's own: an app may listen on one of those alone. They are asked for
+// only when the others have failed.
+func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[Address] {
 	return func(yield func(Address) bool) {
-		for _, addr := range addrs {
-			if !yield(addr) {
+		for i := range addrs {
+			if client.Addr().Is6() {
+				i = len(addrs) - 1 - i
+			}
+			if !yield(addrs[i]) {
 				return
 			}
 		}
@@ -100,18 +114,26 @@ func ways(source socketSource, addrs []Address) iter.Seq[Address] {
 }
 
 // dialOne connects from the first source from which that can be done.
-func dialOne(source socketSource, addr Address) (s *socket, err error) {
-	sources, err := source.sources(addr)
+func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket, error) {
+	sources, err := source.sources(addr, client)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
+	var failed error
 	for _, from := range sources {
-		s, err = dialFrom(source, addr, from)
+		s, err := dialFrom(source, addr, from)
+		if err == nil && addr.Network == TCP {
+			source.seen(addr, client, from, failed)
+		}
+		if err == nil {
+			return s, nil
+		}
+		failed = err
 		if !isTaken(err) {
 			break
 		}
 	}
-	return s, err
+	return nil, failed
 }
 
 // isTaken tells whether another source may do: the port is somebody else's or
@@ -133,14 +155,19 @@ func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, 
 		_, _, local := Address{Network: addr.Network, IP: from}.sockaddr()
 		err = os.NewSyscallError("bind", unix.Bind(fd, local))
 	}
+	var release func()
+	if err == nil {
+		release, err = source.claim(addr, from)
+	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
 	// On loopback the handshake is over when connect returns; then there is
 	// no need for the poller.
 	err = unix.Connect(fd, sa)
 	s := newSocket(fd)
+	s.release = release
 	if errors.Is(err, unix.EINPROGRESS) {
 		err = s.finishConnect(sa)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -195,7 +196,7 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 	clients, l := listenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
 	for range 300 {
 		c := connect(t, clients.Addr().String())
-		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l))(t), r.loops.next(), r.activity, func() {})
+		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), r.activity, func() {})
 		done := make(chan struct{})
 		p.start(func() { close(done) })
 		a := next(t, apps)
@@ -272,7 +273,7 @@ func TestSocketOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	backend := must(dialOne(ownNamespace{}, addrOf(l)))(t)
+	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
 	defer backend.close()
 	check := func(fd int) error {
 		for _, option := range [][3]int{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -34,10 +35,11 @@ type helper struct {
 	end       func() (said string) // waits for the process, if it is the proxy's own
 	spare     map[socketKind][]int // sockets not used yet
 	admission *admission           // nil if it is to be asked for
+	clients   clients
 }
 
 func newHelper(conn *net.UnixConn) *helper {
-	return &helper{conn: conn, spare: make(map[socketKind][]int)}
+	return &helper{conn: conn, spare: make(map[socketKind][]int), clients: newClients()}
 }
 
 // socketKind is what the helper is asked for: AF_INET and SOCK_STREAM for
@@ -79,17 +81,23 @@ func (h *helper) request(k socketKind) ([]int, error) {
 }
 
 // admit asks once how clients can appear, until that is out of date.
-func (h *helper) admit() (*admission, error) {
+func (h *helper) admit(udp []ports) (*admission, error) {
 	if h.admission != nil {
 		return h.admission, nil
 	}
 	body := make([]byte, admissionSize)
-	n, _, _, err := h.exchange([]byte{askAdmit}, body, nil)
+	n, _, _, err := h.exchange(appendPorts([]byte{askAdmit}, udp), body, nil)
 	if err != nil {
 		return nil, err
 	}
 	h.admission = parseAdmission(body[:n])
 	return h.admission, nil
+}
+
+// change asks for a client's route, or for its end.
+func (h *helper) change(what byte, client netip.Addr) error {
+	_, _, _, err := h.exchange(append([]byte{what}, client.AsSlice()...), nil, nil)
+	return err
 }
 
 // exchange is one request and its answer: an errno, and what was asked for, or

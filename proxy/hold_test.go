@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -211,7 +212,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	r := serve(t, config(front, addrOf(l)), front, nil)
 	apps := accepted(t, l)
-	backend := must(dialOne(ownNamespace{}, addrOf(l)))(t)
+	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
 	resetConn(next(t, apps))
 	eventually(t, "the backend is reset", func() bool { _, gone := backend.unsent(); return gone })
 	// A client whose request is there already.
@@ -228,7 +229,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
 	client.unwake()
-	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l)))(t), r.loops.next(), r.activity, func() {})
+	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t), r.loops.next(), r.activity, func() {})
 	done = make(chan struct{})
 	p.start(func() { close(done) })
 	a := next(t, apps)
@@ -272,7 +273,7 @@ func TestCleanRefusalIsPassedOn(t *testing.T) {
 // kernel's own second is over.
 func TestFullBacklog(t *testing.T) {
 	l, full := fullBacklog(t)
-	if _, err := dialOne(ownNamespace{}, addrOf(l)); !errors.Is(err, syscall.ETIMEDOUT) {
+	if _, err := dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}); !errors.Is(err, syscall.ETIMEDOUT) {
 		t.Fatalf("a full backlog gives %v", err)
 	}
 	front := listenTCP(t, "127.0.0.1:0")

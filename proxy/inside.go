@@ -17,10 +17,16 @@ import (
 // What the proxy asks who is inside the container's network namespace. The
 // first byte of a request is one of these. An answer begins with an errno.
 const (
-	askAdmit  = iota // nothing more; the answer is an admission
+	askAdmit  = iota // the app's UDP ports; the answer is an admission
 	askSocket        // family, kind; the answer carries sockets
 	askEnter         // nothing more, before all else; the answer carries a pidfd, or says why not
+	askRoute         // the address of a client; also in askUnroute
+	askUnroute
 )
+
+// maxRequest is how long a request can be: half of all ports, no two of them in a
+// row.
+const maxRequest = 1 + 1<<15*4
 
 // RunHelper is the helper process. It serves requests on descriptor 3 until
 // the proxy is gone, and returns the exit status. Signals do not end it:
@@ -55,9 +61,9 @@ type inside struct {
 
 // serve returns nil when the proxy is gone.
 func (i *inside) serve() error {
-	var request [3]byte
+	request := make([]byte, maxRequest)
 	for {
-		n, err := unix.Read(helperConn, request[:])
+		n, err := unix.Read(helperConn, request)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -74,17 +80,23 @@ func (i *inside) serve() error {
 
 // answer fails if the proxy cannot be told, or asks for what there is not.
 func (i *inside) answer(request []byte) error {
-	switch {
-	case request[0] == askEnter && i.enter != nil:
+	body := request[1:]
+	client, isAddress := netip.AddrFromSlice(body)
+	switch what := request[0]; {
+	case what == askEnter && i.enter != nil:
 		return i.goIn()
 	case i.enter != nil:
 		return errors.New("it is not inside yet")
-	case request[0] == askAdmit:
-		return reply(nil, i.admit(), nil)
-	case request[0] == askSocket && len(request) == 3:
-		fds, err := i.sockets(int(request[1]), int(request[2]))
+	case what == askAdmit:
+		return reply(nil, i.admit(parsePorts(body)), nil)
+	case what == askSocket && len(body) == 2:
+		fds, err := i.sockets(int(body[0]), int(body[1]))
 		defer closeFDs(fds)
 		return reply(err, nil, fds)
+	case what == askRoute && isAddress:
+		return reply(route(client), nil, nil)
+	case what == askUnroute && isAddress:
+		return reply(unroute(client), nil, nil)
 	}
 	return fmt.Errorf("the request %v is unknown", request)
 }
@@ -129,8 +141,8 @@ func closeFDs(fds []int) {
 // admit makes the rules that let a client keep its address. What was done once
 // stays so: a namespace may be entered before it has a network, and whoever has
 // made the rules may have given its capabilities up since.
-func (i *inside) admit() []byte {
-	err4, err6 := admit(unix.AF_INET), admit(unix.AF_INET6)
+func (i *inside) admit(udp []ports) []byte {
+	err4, err6 := admit(unix.AF_INET, udp), admit(unix.AF_INET6, udp)
 	i.foreign4, i.foreign6 = i.foreign4 || err4 == nil, i.foreign6 || err6 == nil
 	if i.foreign4 {
 		err4 = nil

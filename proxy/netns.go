@@ -17,12 +17,16 @@ var errNoContainer = errors.New("no container")
 // containerNamespace makes sockets in a container's network namespace, by a
 // helper that is inside.
 type containerNamespace struct {
-	way entrance
+	way  entrance
+	hide bool    // clients' addresses
+	udp  []ports // on which the app listens
+	note func(string)
 
 	mu       sync.Mutex
 	helper   *helper
 	notUntil time.Time // of the next try to get in
 	startErr error
+	noted    map[string]bool // why clients were hidden
 }
 
 // entrance is a way into the network namespace of a container.
@@ -33,6 +37,20 @@ type entrance interface {
 	enter() (*helper, error)
 	// close gives up what enter keeps for the next try.
 	close()
+}
+
+func newContainerNamespace(way entrance, cfg Config, note func(string)) *containerNamespace {
+	n := &containerNamespace{
+		way: way, hide: cfg.HideClient || cfg.ProxyProtocol != 0, note: note, noted: make(map[string]bool),
+	}
+	var udp []uint16
+	for _, f := range cfg.Forwards {
+		if f.Target.Network == UDP {
+			udp = append(udp, f.Target.IP.Port())
+		}
+	}
+	n.udp = rows(udp)
+	return n
 }
 
 func (n *containerNamespace) socket(family, kind int) (fd int, err error) {
@@ -61,7 +79,7 @@ func (n *containerNamespace) ask(f func(*helper) error) error {
 
 func (n *containerNamespace) admit() (a *admission, err error) {
 	err = n.ask(func(h *helper) (err error) {
-		a, err = h.admit()
+		a, err = h.admit(n.udp)
 		return err
 	})
 	return a, err
@@ -77,33 +95,86 @@ func (n *containerNamespace) own() []netip.Addr {
 
 // sources leaves who is dialled at an address of the container's own to come
 // from the same one, as everybody does inside.
-func (n *containerNamespace) sources(to Address) ([]netip.AddrPort, error) {
-	if to.Network == UDP || !to.IP.Addr().IsLoopback() {
+func (n *containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+	if !to.IP.Addr().IsLoopback() {
 		return anySource, nil
+	}
+	if n.hide {
+		client = netip.AddrPort{}
 	}
 	a, err := n.admit()
 	if err != nil {
 		return nil, err
 	}
-	return a.sources(to)
+	return a.sources(to, client)
 }
 
-// verify has nothing to find but an address that a container had and the next
-// one has not: that may be a neighbour's by now. Who talks to an address of its own
-// does so from the same.
+// claim is for UDP, where no connection keeps the two ends.
+func (n *containerNamespace) claim(to Address, from netip.AddrPort) (release func(), err error) {
+	if to.Network != UDP || !from.IsValid() {
+		return nil, nil
+	}
+	e := ends{to.IP, from}
+	err = n.ask(func(h *helper) error {
+		release = func() { n.release(h, e) }
+		return h.admitClient(e)
+	})
+	return release, err
+}
+
+// release has nothing to do for a helper that is gone: so is the container.
+func (n *containerNamespace) release(h *helper, e ends) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h != n.helper {
+		return
+	}
+	if err := h.dismissClient(e); errors.Is(err, errHelper) {
+		_ = n.broken(err) // the next dial says so
+	}
+}
+
+// seen says once for each reason that the app does not see who a client is.
+func (n *containerNamespace) seen(to Address, client, as netip.AddrPort, failed error) {
+	if n.hide || client.Addr() == as.Addr() || !client.IsValid() || client.Addr().IsLoopback() {
+		return
+	}
+	if !as.IsValid() {
+		as = to.IP
+	}
+	a, err := n.admit()
+	if err != nil {
+		return
+	}
+	why := a.hides(to, client.Addr(), failed).Error()
+	n.mu.Lock()
+	known := n.noted[why]
+	n.noted[why] = true
+	n.mu.Unlock()
+	if !known {
+		n.note(fmt.Sprintf("the app sees %s and not %s as its client: %s", as.Addr(), client.Addr(), why))
+	}
+}
+
+// verify looks at both ends. A client must not be on loopback, whatever the
+// kernel made of its address: it takes that of a broadcast for none
+// (__inet_bind() in net/ipv4/af_inet.c). And an address that a container had
+// and the next one has not may be a neighbour's by now; who talks to an address
+// of its own does so from the same.
 func (n *containerNamespace) verify(fd int) error {
 	remote, err := unix.Getpeername(fd)
 	if err != nil {
 		return nil // reset already
 	}
-	if address(TCP, remote).IP.Addr().IsLoopback() {
-		return nil
-	}
 	local, err := unix.Getsockname(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	if address(TCP, local).IP.Addr() != address(TCP, remote).IP.Addr() {
+	from, to := address(TCP, local).IP.Addr(), address(TCP, remote).IP.Addr()
+	switch {
+	case to.IsLoopback() && from.IsLoopback():
+		return errLocal
+	case !to.IsLoopback() && from != to:
 		return errNoContainer
 	}
 	return nil

@@ -19,18 +19,50 @@ import (
 )
 
 // namespaceApp brings loopback up, listens and answers each connection with
-// its own pid, and whom it takes its client for, until its stdin ends.
-func namespaceApp(addr string) int {
-	if err := loopbackUp(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+// its own pid, and whom it takes its client for, until its stdin ends. On
+// udp:ADDRESS it answers each datagram so.
+func namespaceApp(addrs string) int {
+	err := loopbackUp()
+	for addr := range strings.SplitSeq(addrs, ",") {
+		if err == nil {
+			err = serveInNamespace(addr)
+		}
 	}
-	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	fmt.Println("listening")
+	io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+func serveInNamespace(addr string) error {
+	family := "" // both, for a wildcard (net.Listen)
+	if strings.Contains(addr, "0.0.0.0:") {
+		family = "4"
+	}
+	if addr, ok := strings.CutPrefix(addr, "udp:"); ok {
+		l, err := net.ListenPacket("udp"+family, addr)
+		if err != nil {
+			return err
+		}
+		go func() {
+			buf := make([]byte, 1<<16)
+			for {
+				_, from, err := l.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				l.WriteTo(fmt.Appendf(nil, "%d %s\n", os.Getpid(), from), from)
+			}
+		}()
+		return nil
+	}
+	l, err := net.Listen("tcp"+family, addr)
+	if err != nil {
+		return err
+	}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -44,8 +76,7 @@ func namespaceApp(addr string) int {
 			}()
 		}
 	}()
-	io.Copy(io.Discard, os.Stdin)
-	return 0
+	return nil
 }
 
 func loopbackUp() error {
@@ -137,7 +168,18 @@ type contained struct {
 // run starts one with unshare(1), in the cgroup, and waits until it listens.
 func (b *box) run(addr, unit string, how ...string) *contained {
 	b.t.Helper()
-	cmd := b.user(exec.Command("unshare", append(how, b.self)...))
+	c := b.launch(b.user(exec.Command("unshare", append(how, b.self)...)), addr)
+	if b.cgroups != "" && unit != "" {
+		err := os.WriteFile(filepath.Join(b.cgroups, unit, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func (b *box) launch(cmd *exec.Cmd, addr string) *contained {
+	b.t.Helper()
 	cmd.Env = append(os.Environ(), envApp+"="+addr)
 	cmd.Stderr = os.Stderr
 	stdin, stdout := must(cmd.StdinPipe())(b.t), must(cmd.StdoutPipe())(b.t)
@@ -147,12 +189,6 @@ func (b *box) run(addr, unit string, how ...string) *contained {
 	c := &contained{cmd, stdin}
 	b.t.Cleanup(c.kill)
 	expect(b.t, stdout, "listening\n")
-	if b.cgroups != "" && unit != "" {
-		err := os.WriteFile(filepath.Join(b.cgroups, unit, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-	}
 	return c
 }
 
@@ -259,16 +295,8 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 		t.Skip("needs root")
 	}
 	front := listenTCP(t, "127.0.0.1:0")
-	cmd := exec.Command("unshare", "-n", b.self)
-	cmd.Env = append(os.Environ(), envApp+"=127.0.0.1:80")
-	stdin, stdout := must(cmd.StdinPipe())(t), must(cmd.StdoutPipe())(t)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &contained{cmd, stdin}
-	t.Cleanup(c.kill)
-	expect(t, stdout, "listening\n")
-	b.writePID(cmd.Process.Pid)
+	c := b.launch(exec.Command("unshare", "-n", b.self), "127.0.0.1:80")
+	b.writePID(c.Process.Pid)
 	serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service/x\n") })
 	expectPID(t, connect(t, front.Addr().String()), c)
 }
@@ -276,11 +304,16 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 // pretendCgroup lets a server find every process in a cgroup.
 func pretendCgroup(t *testing.T, s *server, line string) {
 	t.Helper()
+	s.source.(*containerNamespace).way.(*nsenter).cgroup = cgroupFile(t, line)
+}
+
+func cgroupFile(t *testing.T, line string) func(int) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "cgroup")
 	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.source.(*containerNamespace).way.(*nsenter).cgroup = func(int) string { return file }
+	return func(int) string { return file }
 }
 
 // A pid from before, which now is another process, is not trusted. The

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -68,7 +69,7 @@ func (p *probe) ask(ctx context.Context) error {
 
 // get makes the request and is content with a status of 2xx or 3xx.
 func (p *probe) get(ctx context.Context) error {
-	backend, err := dial(p.target.source, p.target.addrs)
+	backend, err := dial(p.target.source, p.target.addrs, netip.AddrPort{})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,7 @@ func TestReplacedWhileDialled(t *testing.T) {
 	p.ready = must(p.container())(t)
 	target := newTarget(addrOf(l), false, replacing{replace: replace}, func(error) {})
 	target.probe = p
-	if _, err := target.dial(); !errors.Is(err, errNotReady) {
+	if _, err := target.dial(netip.AddrPort{}); !errors.Is(err, errNotReady) {
 		t.Errorf("got %v, want: %v", err, errNotReady)
 	}
 }

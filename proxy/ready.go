@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,13 +51,13 @@ func newTarget(addr Address, inside bool, source socketSource, failing func(erro
 	}
 }
 
-// dial tries once.
-func (t *target) dial() (*socket, error) {
+// dial tries once, for a client.
+func (t *target) dial(client netip.AddrPort) (*socket, error) {
 	if t.probe != nil && !t.probe.isReady() {
 		t.failed(errNotReady)
 		return nil, errNotReady
 	}
-	backend, err := dial(t.source, t.addrs)
+	backend, err := dial(t.source, t.addrs, client)
 	if err == nil && t.probe != nil && !t.probe.isReady() { // another container by now
 		backend.close()
 		err = errNotReady
@@ -94,9 +95,9 @@ func (t *target) why() error {
 
 // reach returns a connection to the app. It holds the client until then, but
 // not past the deadline (zero: none), ctx, or the client's own end.
-func (t *target) reach(ctx context.Context, client *socket, deadline time.Time) (*socket, error) {
+func (t *target) reach(ctx context.Context, client *socket, peer netip.AddrPort, deadline time.Time) (*socket, error) {
 	if t.open.Load() {
-		if backend, err := t.dial(); err == nil {
+		if backend, err := t.dial(peer); err == nil {
 			return backend, nil
 		}
 	}
@@ -108,7 +109,7 @@ func (t *target) reach(ctx context.Context, client *socket, deadline time.Time) 
 	case t.asking <- struct{}{}:
 	}
 	defer func() { <-t.asking }()
-	return t.ask(ctx)
+	return t.ask(ctx, peer)
 }
 
 // heldContext ends with errTooLate at the deadline and with errClientGone when
@@ -135,11 +136,11 @@ func heldContext(parent context.Context, client *socket, deadline time.Time) (_ 
 }
 
 // ask dials until the app accepts or ctx ends.
-func (t *target) ask(ctx context.Context) (*socket, error) {
+func (t *target) ask(ctx context.Context, peer netip.AddrPort) (*socket, error) {
 	began := time.Now()
 	for {
 		if t.isReady(ctx) {
-			if backend, err := t.dial(); err == nil {
+			if backend, err := t.dial(peer); err == nil {
 				return backend, nil
 			}
 		}

@@ -147,6 +147,11 @@ func (r *recorder) warn(message string) {
 	r.send(journal.PriWarning, message, map[string]string{})
 }
 
+// note says what is not as one may expect it, for a reason.
+func (r *recorder) note(message string) {
+	r.send(journal.PriNotice, message, map[string]string{})
+}
+
 // notify tells systemd (sd_notify(3)). Without systemd nobody listens.
 func (r *recorder) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {

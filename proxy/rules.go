@@ -15,35 +15,99 @@ import (
 // delivered inside the container, to a socket with any address (IP_TRANSPARENT,
 // ip(7)): the rule below is asked after the table "local" and before "main".
 // What the container sends from elsewhere goes its way as before.
+//
+// With UDP an app that listens everywhere has no address yet when it answers: a
+// route gives it that of loopback. So its port has a rule, and in its table each
+// client has a route, as long as it has a session.
 const (
 	rulePriority  = 31000
 	loopbackTable = 31340 // takes every address for a local one
+	clientTable   = 31341 // takes clients' addresses for local ones
 )
 
 // The loopback interface has this number in each network namespace
 // (LOOPBACK_IFINDEX in include/net/flow.h).
 const loopback = 1
 
+// ports are the first and the last of a row.
+type ports struct{ first, last uint16 }
+
 // admit has what the app answers from loopback delivered in this network
-// namespace, whoever it is for, in one address family. To do it twice is no
-// error.
-func admit(family byte) error {
-	from := netip.MustParsePrefix("127.0.0.0/8")
-	if family == unix.AF_INET6 {
-		from = netip.PrefixFrom(netip.IPv6Loopback(), 128)
-	}
+// namespace, whoever it is for, in one address family, and sees to its UDP
+// ports. To do it twice is no error.
+func admit(family byte, udp []ports) error {
 	r, err := openRoutes()
 	if err != nil {
 		return err
 	}
 	defer r.close()
+	from := netip.PrefixFrom(netip.IPv6Loopback(), 128)
+	if family == unix.AF_INET {
+		from = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+	}
 	if err := r.addRule(family, fromPrefix(from), loopbackTable); err != nil {
 		return fmt.Errorf("a routing rule: %w", err)
 	}
-	if err := r.addLocal(family, loopbackTable); err != nil {
+	if err := r.create(unix.RTM_NEWROUTE, local(family, 0, loopbackTable)); err != nil {
 		return fmt.Errorf("a route: %w", err)
 	}
+	// Before there is a client: to an app that answers one and finds no way,
+	// sending has failed.
+	for _, p := range udp {
+		if err := r.addRule(family, fromPorts(p), clientTable); err != nil {
+			return fmt.Errorf("a routing rule: %w", err)
+		}
+	}
 	return nil
+}
+
+// route has what the app's UDP ports answer a client delivered here. It fails
+// with EEXIST if that is so already, and with EADDRNOTAVAIL if the address means
+// something here.
+func route(client netip.Addr) error {
+	if !isForeign(client) {
+		return unix.EADDRNOTAVAIL
+	}
+	return changeRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, client)
+}
+
+// isForeign reports whether an address is neither one of this namespace's, which
+// is found before any rule is asked, nor one for broadcasts: who is bound to such
+// a one sends from the kernel's choice, and getsockname(2) does not tell
+// (__inet_bind() in net/ipv4/af_inet.c, __ip4_datagram_connect() in
+// net/ipv4/datagram.c). To connect to one is refused (ip(7), EACCES), and who
+// connects to an address of its own has the same.
+func isForeign(client netip.Addr) bool {
+	family, kind, sa := Address{Network: UDP, IP: netip.AddrPortFrom(client, 1)}.sockaddr()
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, sa); err != nil {
+		return err != unix.EACCES // there may be no way out
+	}
+	local, err := unix.Getsockname(fd)
+	return err == nil && address(UDP, local).IP.Addr() != client
+}
+
+// unroute ends it.
+func unroute(client netip.Addr) error { return changeRoute(unix.RTM_DELROUTE, 0, client) }
+
+func changeRoute(kind, flags uint16, client netip.Addr) error {
+	r, err := openRoutes()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	family := byte(unix.AF_INET)
+	if client.Is6() {
+		family = unix.AF_INET6
+	}
+	return r.do(kind, flags,
+		local(family, byte(client.BitLen()), clientTable).
+			add(unix.RTA_DST, client.AsSlice()).
+			add(unix.RTA_PREFSRC, loopbackOf(client.Is4()).AsSlice()))
 }
 
 // routes speaks rtnetlink(7).
@@ -87,6 +151,12 @@ func fromPrefix(p netip.Prefix) match {
 	return match{byte(p.Bits()), attributes{}.add(unix.FRA_SRC, p.Addr().AsSlice())}
 }
 
+func fromPorts(p ports) match {
+	row := binary.NativeEndian.AppendUint16(nil, p.first) // struct fib_rule_port_range
+	row = binary.NativeEndian.AppendUint16(row, p.last)
+	return match{0, attributes{}.add(unix.FRA_IP_PROTO, []byte{unix.IPPROTO_UDP}).add(unix.FRA_SPORT_RANGE, row)}
+}
+
 // addRule sends what the namespace's own processes send ("iif lo",
 // ip-rule(8)) and matches to a table.
 func (r *routes) addRule(family byte, m match, table uint32) error {
@@ -98,12 +168,12 @@ func (r *routes) addRule(family byte, m match, table uint32) error {
 	return r.create(unix.RTM_NEWRULE, body)
 }
 
-// addLocal makes every address one of this machine's.
-func (r *routes) addLocal(family byte, table uint32) error {
+// local is a route in a table: addresses that begin with so many bits of one are
+// this machine's.
+func local(family, bits byte, table uint32) attributes {
 	// struct rtmsg
-	header := []byte{family, 0, 0, 0, 0, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0}
-	body := attributes(header).addUint32(unix.RTA_OIF, loopback).addUint32(unix.RTA_TABLE, table)
-	return r.create(unix.RTM_NEWROUTE, body)
+	header := []byte{family, bits, 0, 0, 0, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0}
+	return attributes(header).addUint32(unix.RTA_OIF, loopback).addUint32(unix.RTA_TABLE, table)
 }
 
 // create adds what is not there yet.

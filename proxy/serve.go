@@ -200,9 +200,9 @@ func (s *server) makeRoom(n int64) {
 func (s *server) newSource() socketSource {
 	switch {
 	case s.cfg.PIDFile != "":
-		return &containerNamespace{way: newNsenter(s.cfg.PIDFile, s.cfg.Container)}
+		return newContainerNamespace(newNsenter(s.cfg.PIDFile, s.cfg.Container), s.cfg, s.record.note)
 	case s.cfg.Entry != "":
-		return &containerNamespace{way: &entry{path: s.cfg.Entry}}
+		return newContainerNamespace(&entry{path: s.cfg.Entry}, s.cfg, s.record.note)
 	}
 	return ownNamespace{}
 }

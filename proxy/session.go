@@ -67,8 +67,6 @@ func (t *sessions) find(from origin, now time.Time) *session {
 // keep adds a session. The one that is returned has to go for it.
 func (t *sessions) keep(s *session) (old *session) {
 	switch {
-	case t.all[s.from] != nil:
-		old = t.all[s.from] // silent for too long
 	case len(t.all) < t.most:
 	case t.brief.Len() > 0:
 		old = t.brief.Front().Value.(*session)

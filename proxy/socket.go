@@ -21,7 +21,8 @@ const drainStall = 10 * time.Second
 // be made from a descriptor only by duplicating it (net.FileConn), and the
 // descriptors here come from accept, from a helper process and from systemd.
 type socket struct {
-	fd int
+	fd      int
+	release func() // called when it has been closed, if not nil
 
 	// In Go's poller from the first wait until leavePoller. A connection that
 	// need not be waited for before it is forwarded is never there.
@@ -191,6 +192,9 @@ func (s *socket) close() {
 		s.file.Close()
 	} else {
 		unix.Close(s.fd)
+	}
+	if s.release != nil {
+		s.release()
 	}
 }
 

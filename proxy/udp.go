@@ -58,9 +58,11 @@ type front struct {
 	*listener
 	relay  *relay
 	target *target
-	way    Address // where the app was found
-	open   bool    // the app takes what it is sent
-	held   *held   // what the app has to take first; the socket is not read meanwhile
+	// Where the app was found: by clients of IPv6, if it listens there, and by
+	// others.
+	way6, way Address
+	open      bool  // the app takes what it is sent
+	held      *held // what the app has to take first; the socket is not read meanwhile
 
 	verified time.Time // see front.verify
 }
@@ -250,13 +252,19 @@ func (*session) cut() {}
 // forward gives a datagram to an app that took the last one.
 func (r *relay) forward(f *front, d datagram, now time.Time) {
 	s := r.sessions.find(d.from, now)
+	way := f.wayFor(d.from.client)
+	if s == nil && *way == (Address{}) {
+		r.hold(f, d, false, now)
+		return
+	}
 	var err error
 	if s != nil {
 		err = f.verify(s, now)
 		if err == nil {
 			err = s.backend.sendDatagram(d.data)
 		}
-	} else if s, err = r.begin(f, d, f.way, now); err == nil {
+	} else if s, err = r.begin(f, d, *way, now); err == nil {
+		f.seen(s)
 		r.keep(s)
 	}
 	switch {
@@ -280,9 +288,21 @@ func (f *front) verify(s *session, now time.Time) error {
 	return s.backend.control(f.target.source.verify)
 }
 
-// begin sends the first datagram of a client, from a socket of its own.
+// wayFor is the way for a client's family, empty if it was not found yet.
+func (f *front) wayFor(client netip.AddrPort) *Address {
+	if client.Addr().Is6() && len(f.target.addrs) > 1 {
+		return &f.way6
+	}
+	return &f.way
+}
+
+// begin sends the first datagram of a client, from a socket of its own. A session
+// that has been silent for too long has what the new one needs.
 func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*session, error) {
-	backend, err := dialOne(f.target.source, way)
+	if old := r.sessions.all[d.from]; old != nil {
+		r.end(old)
+	}
+	backend, err := dialOne(f.target.source, way, d.from.client)
 	if err != nil {
 		return nil, err
 	}
@@ -302,6 +322,13 @@ func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*sessio
 		return nil, fmt.Errorf("send to %s: %w", way, err)
 	}
 	return s, nil
+}
+
+// seen tells as whom the app sees the client of a new session.
+func (f *front) seen(s *session) {
+	if local, err := unix.Getsockname(s.backend.fd); err == nil {
+		f.target.source.seen(*f.wayFor(s.from.client), s.from.client, address(UDP, local).IP, nil)
+	}
 }
 
 // keep lets a session into the table, at the expense of another if it is full.
@@ -327,7 +354,7 @@ func (r *relay) missed(f *front, err error) {
 	if !f.open {
 		return
 	}
-	f.open = false
+	f.open, f.way, f.way6 = false, Address{}, Address{}
 	if isStarting(err) {
 		for s := range maps.Values(r.sessions.all) {
 			if s.front == f {
@@ -374,10 +401,10 @@ func (r *relay) attempt(f *front, now time.Time) {
 		return
 	}
 	var first error
-	for way := range ways(f.target.source, f.target.addrs) {
+	for way := range ways(f.target.source, f.target.addrs, h.from.client) {
 		s, err := r.begin(f, h.datagram, way, now)
 		if err == nil {
-			f.way, h.trial, h.due = way, s, now.Add(verdict)
+			*f.wayFor(h.from.client), h.trial, h.due = way, s, now.Add(verdict)
 			return
 		}
 		if first == nil {
@@ -415,6 +442,7 @@ func (r *relay) judge(f *front, now time.Time) {
 func (r *relay) accept(f *front, now time.Time) {
 	s := f.held.trial
 	f.held.trial = nil
+	f.seen(s)
 	s.spoken(now)
 	r.keep(s)
 	r.activity.in.Add(int64(len(f.held.data)))

@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSources(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("10.88.0.3"), netip.MustParseAddr("fd00::3")}
+	for _, test := range []struct {
+		to, client string
+		admission  admission
+		want       string
+	}{
+		{"127.0.0.1:80", "192.0.2.1:7", admission{own: own}, "192.0.2.1:7 192.0.2.1:0 10.88.0.3:0"},
+		{"[::1]:80", "[2001:db8::1]:7", admission{own: own}, "[2001:db8::1]:7 [2001:db8::1]:0 [fd00::3]:0"},
+		{"127.0.0.1:80", "[2001:db8::1]:7", admission{own: own}, "10.88.0.3:0"},
+		{"127.0.0.1:80", "127.0.0.1:7", admission{own: own}, "10.88.0.3:0"},
+		{"127.0.0.1:80", "", admission{own: own}, "10.88.0.3:0"},
+		{"[::1]:80", "[::1]:7", admission{own: own}, "[fd00::3]:0"},
+		{"[::1]:80", "[fe80::1]:7", admission{own: own}, "[fd00::3]:0"},
+		{"127.0.0.1:80", "169.254.0.9:7", admission{own: own}, "10.88.0.3:0"},
+		{"127.0.0.1:80", "255.255.255.255:7", admission{own: own}, "10.88.0.3:0"},
+		{"127.0.0.1:80", "10.88.0.3:7", admission{own: own}, "10.88.0.3:7 10.88.0.3:0 10.88.0.3:0"},
+		{"127.0.0.1:80", "192.0.2.1:7", admission{}, "192.0.2.1:7 192.0.2.1:0 169.254.1.2:0"},
+		{"[::1]:80", "", admission{}, "[fd7a::2]:0"},
+		{"127.0.0.1:80", "192.0.2.1:7", admission{own: own, err4: unix.EOPNOTSUPP}, "10.88.0.3:0"},
+		{"[::1]:80", "[2001:db8::1]:7", admission{err6: unix.EOPNOTSUPP}, "the app would take its client for a local one: operation not supported"},
+		{"udp:127.0.0.1:80", "192.0.2.1:7", admission{own: own}, "192.0.2.1:7 192.0.2.1:0 169.254.1.2:0"},
+		{"udp:127.0.0.1:80", "127.0.0.1:7", admission{own: own}, "169.254.1.2:0"},
+		{"udp:127.0.0.1:80", "192.0.2.1:7", admission{own: own, err4: unix.EPERM}, "the app would take its client for a local one: operation not permitted"},
+	} {
+		client, _ := netip.ParseAddrPort(test.client)
+		all, err := test.admission.sources(parseAddress(t, test.to), client)
+		var words []string
+		for _, from := range all {
+			words = append(words, from.String())
+		}
+		if err != nil {
+			words = []string{err.Error()}
+		}
+		if got := strings.Join(words, " "); got != test.want {
+			t.Errorf("%s for %q: %s, want %s", test.to, test.client, got, test.want)
+		}
+	}
+}
+
+func TestRows(t *testing.T) {
+	for _, test := range []struct {
+		ports []uint16
+		want  []ports
+	}{
+		{nil, nil},
+		{[]uint16{53}, []ports{{53, 53}}},
+		{[]uint16{3, 1, 2, 2, 65535, 7, 65534}, []ports{{1, 3}, {7, 7}, {65534, 65535}}},
+	} {
+		if got := rows(test.ports); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%v: %v, want %v", test.ports, got, test.want)
+		}
+		if got := parsePorts(appendPorts(nil, test.want)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%v become %v on the way", test.want, got)
+		}
+	}
+}
+
+// network is a container's network namespace, with an app in it, and the way
+// there.
+type network struct {
+	*contained
+	*containerNamespace
+	t    *testing.T
+	said *[]string
+}
+
+// inNetwork runs a script in a new network namespace, and the app after it.
+func inNetwork(t *testing.T, script, listen string) *network {
+	t.Helper()
+	b := newBox(t)
+	how := []string{"-n"}
+	if os.Getuid() != 0 {
+		how = []string{"-Urn"}
+	}
+	script = "set -e; ip link set lo up; " + script + "\n" + `exec "$0"`
+	c := b.launch(exec.Command("unshare", append(how, "sh", "-c", script, b.self)...), listen)
+	b.writePID(c.Process.Pid)
+	var cfg Config
+	for addr := range strings.SplitSeq(listen, ",") {
+		if to := parseAddress(t, addr); to.Network == UDP {
+			cfg.Forwards = append(cfg.Forwards, Forward{Target: to})
+		}
+	}
+	n := &network{contained: c, t: t, said: new([]string)}
+	way := &nsenter{b.pidfile(), "web.service", cgroupFile(t, "0::/web.service\n")}
+	n.containerNamespace = newContainerNamespace(way, cfg, func(s string) { *n.said = append(*n.said, s) })
+	t.Cleanup(n.containerNamespace.close)
+	return n
+}
+
+// dial connects for a client, by each way in turn, and tells whom the app sees.
+func (n *network) dial(to, client string) (end func(), seen string) {
+	n.t.Helper()
+	from, _ := netip.ParseAddrPort(client)
+	addr := parseAddress(n.t, to)
+	var err error
+	for way := range ways(n.containerNamespace, targetAddrs(addr, true), from) {
+		var s *socket
+		if s, err = dialOne(n.containerNamespace, way, from); err != nil {
+			continue
+		}
+		end = sync.OnceFunc(s.close)
+		if seen, err = n.peer(s, to); err == nil {
+			n.t.Cleanup(end)
+			return end, seen
+		}
+		end()
+	}
+	n.t.Fatalf("%s for %s: %v", to, client, err)
+	return nil, ""
+}
+
+func (n *network) peer(s *socket, to string) (string, error) {
+	if strings.HasPrefix(to, "udp:") {
+		if err := s.sendDatagram([]byte("x")); err != nil {
+			return "", err
+		}
+	}
+	file, _ := s.poller()
+	file.SetDeadline(time.Now().Add(patience))
+	line, err := bufio.NewReader(file).ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	seen, err := netip.ParseAddrPort(strings.Fields(line)[1])
+	return netip.AddrPortFrom(seen.Addr().Unmap(), seen.Port()).String(), err
+}
+
+// command runs one in the namespace.
+func (n *network) command(args ...string) string {
+	n.t.Helper()
+	how := []string{fmt.Sprintf("--net=/proc/%d/ns/net", n.Process.Pid)}
+	if os.Getuid() != 0 {
+		how = append(how, fmt.Sprintf("--user=/proc/%d/ns/user", n.Process.Pid), "--preserve-credentials")
+	}
+	out, err := exec.Command("nsenter", append(how, args...)...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+const (
+	dual = "ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up; " +
+		"ip address add 10.99.0.3/24 broadcast + dev eth0; ip address add fd99::3/64 nodad dev eth0"
+	everywhere = "[::]:80,udp:[::]:80"
+)
+
+// The app sees the client's own address and port, or what comes next to that.
+func TestClientAddress(t *testing.T) {
+	for _, test := range []struct{ name, script, listen, client, tcp, udp string }{
+		{"IPv4", dual, everywhere, "192.0.2.1:4711", "192.0.2.1:4711", "192.0.2.1:4711"},
+		{"IPv6", dual, everywhere, "[2001:db8::1]:4711", "[2001:db8::1]:4711", "[2001:db8::1]:4711"},
+		{"loopback app", dual, "127.0.0.1:80,[::1]:80,udp:127.0.0.1:80,udp:[::1]:80", "[2001:db8::1]:4711", "[2001:db8::1]:4711", "[2001:db8::1]:4711"},
+		{"no network", "", everywhere, "192.0.2.1:4711", "192.0.2.1:4711", "192.0.2.1:4711"},
+		{"no network, IPv6", "", everywhere, "[2001:db8::1]:4711", "[2001:db8::1]:4711", "[2001:db8::1]:4711"},
+		{"no client", dual, everywhere, "", "10.99.0.3:", "169.254.1.2:"},
+		{"no client and no network", "", everywhere, "", "169.254.1.2:", "169.254.1.2:"},
+		{"loopback", dual, everywhere, "127.0.0.1:4711", "10.99.0.3:", "169.254.1.2:"},
+		{"IPv6 loopback", dual, everywhere, "[::1]:4711", "[fd99::3]:", "[fd7a::2]:"},
+		{"neighbour", dual, everywhere, "10.99.0.4:4711", "10.99.0.4:4711", "10.99.0.4:4711"},
+		{"own address", dual, everywhere, "10.99.0.3:4711", "10.99.0.3:4711", "169.254.1.2:"},
+		{"broadcast there", dual, everywhere, "10.99.0.255:4711", "10.99.0.3:", "169.254.1.2:"},
+		{"IPv4 app", dual, "0.0.0.0:80,udp:0.0.0.0:80", "[2001:db8::1]:4711", "10.99.0.3:", "169.254.1.2:"},
+		{"IPv6 app", dual, "[::1]:80,udp:[::1]:80", "192.0.2.1:4711", "[fd99::3]:", "[fd7a::2]:"},
+		{"own address alone", dual, "10.99.0.3:80,udp:10.99.0.3:80", "192.0.2.1:4711", "10.99.0.3:", "10.99.0.3:"},
+		{"the app's port", dual, everywhere, "192.0.2.1:80", "192.0.2.1:", "192.0.2.1:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := inNetwork(t, test.script, test.listen)
+			_, tcp := n.dial("127.0.0.1:80", test.client)
+			_, udp := n.dial("udp:127.0.0.1:80", test.client)
+			for _, seen := range [][2]string{{tcp, test.tcp}, {udp, test.udp}} {
+				if exact := !strings.HasSuffix(seen[1], ":"); exact && seen[0] != seen[1] || !strings.HasPrefix(seen[0], seen[1]) {
+					t.Errorf("the app sees %s, want %s", seen[0], seen[1])
+				}
+			}
+			t.Log(*n.said)
+		})
+	}
+}
+
+// Two connections or sessions of one client's port can be told apart.
+func TestClientPortTwice(t *testing.T) {
+	n := inNetwork(t, dual, everywhere+",[::]:81,udp:[::]:81")
+	for _, network := range []string{"", "udp:"} {
+		const client = "192.0.2.1:4711"
+		_, first := n.dial(network+"127.0.0.1:80", client)
+		_, other := n.dial(network+"127.0.0.1:80", client)
+		_, elsewhere := n.dial(network+"127.0.0.1:81", client)
+		if first != client || other == client || !strings.HasPrefix(other, "192.0.2.1:") || elsewhere != client {
+			t.Errorf("%q: the app sees %s, then %s, and on another port %s", network, first, other, elsewhere)
+		}
+	}
+}
+
+// A client has a route for as long as it has a session. One that was there before
+// is left alone.
+func TestClientRoutes(t *testing.T) {
+	n := inNetwork(t, dual, everywhere)
+	routes := func() []string {
+		return slices.Sorted(strings.Lines(n.command("ip", "-4", "route", "show", "table", fmt.Sprint(clientTable))))
+	}
+	endA, _ := n.dial("udp:127.0.0.1:80", "192.0.2.1:1")
+	endB, _ := n.dial("udp:127.0.0.1:80", "192.0.2.1:2")
+	endC, _ := n.dial("udp:127.0.0.1:80", "192.0.2.2:1")
+	if got := routes(); len(got) != 2 {
+		t.Errorf("routes %q, want two", got)
+	}
+	endA()
+	endC()
+	if got := routes(); len(got) != 1 || !strings.HasPrefix(got[0], "local 192.0.2.1 ") {
+		t.Errorf("routes %q, want one", got)
+	}
+	endB()
+	if got := routes(); len(got) != 0 {
+		t.Errorf("routes %q, want none", got)
+	}
+	n.command("ip", "route", "add", "local", "192.0.2.9", "dev", "lo", "src", "127.0.0.1", "table", fmt.Sprint(clientTable))
+	endD, seen := n.dial("udp:127.0.0.1:80", "192.0.2.9:1")
+	endD()
+	if got := routes(); seen != "192.0.2.9:1" || len(got) != 1 {
+		t.Errorf("seen as %s; routes %q, want one", seen, got)
+	}
+}
+
+// Rules that somebody has removed are made anew when the app is not reached.
+func TestRulesAreLost(t *testing.T) {
+	n := inNetwork(t, "", everywhere)
+	n.dial("127.0.0.1:80", "192.0.2.1:1")
+	n.command("ip", "-4", "rule", "del", "pref", fmt.Sprint(rulePriority), "lookup", fmt.Sprint(loopbackTable))
+	eventually(t, "the client is back", func() bool {
+		s, err := dial(n.containerNamespace, []Address{parseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
+		if err == nil {
+			s.close()
+		}
+		return err == nil
+	})
+}
+
+// Why an app does not see its client is said once for each reason.
+func TestHiddenClientsAreSaid(t *testing.T) {
+	n := inNetwork(t, dual, "0.0.0.0:80")
+	for _, client := range []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "127.0.0.1:1", "169.254.7.7:1", ""} {
+		n.dial("127.0.0.1:80", client)
+	}
+	want := []string{
+		"the app sees 10.99.0.3 and not 2001:db8::1 as its client: it does not listen on ::1",
+		"the app sees 10.99.0.3 and not 169.254.7.7 as its client: that means something else there",
+	}
+	if !slices.Equal(*n.said, want) {
+		t.Errorf("said %q, want %q", *n.said, want)
+	}
+	n.hide = true
+	if _, seen := n.dial("127.0.0.1:80", "192.0.2.1:5"); !strings.HasPrefix(seen, "10.99.0.3:") {
+		t.Errorf("hidden, the client is %s", seen)
+	}
+}
