@@ -16,7 +16,7 @@ import (
 // proxy's sockets inside (proxy/entry.go). Nothing is published.
 
 // entered reports whether the proxy needs an entry.
-func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.namespaced() }
+func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.Inside() }
 
 // entryDir is root's alone. The proxy is shown its own socket in it.
 const entryDir = "%t/zerolet-entry"

@@ -61,9 +61,9 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 // Refused tells whether the endpoint has an error.
 func (e *Endpoint) Refused() bool { return e.Diagnostics.HasErrors() }
 
-// namespaced reports whether the app is dialled inside the container's network
+// Inside reports whether the app is dialled inside the container's network
 // namespace, which it is wherever that is its own.
-func (e *Endpoint) namespaced() bool {
+func (e *Endpoint) Inside() bool {
 	return e.Spec.Network == quadlet.Namespace && e.dialsPorts()
 }
 
@@ -75,7 +75,7 @@ func (e *Endpoint) dialsPorts() bool {
 // asksPID tells whether Podman has to say when the container starts: its
 // process is to be found, or each container to be asked whether it is ready.
 func (e *Endpoint) asksPID() bool {
-	return e.namespaced() || strings.HasPrefix(e.Spec.ReadyCheck, "http:")
+	return e.Inside() || strings.HasPrefix(e.Spec.ReadyCheck, "http:")
 }
 
 // startedByProxy tells whether the proxy starts before it is known that the

@@ -273,7 +273,7 @@ func (e *Endpoint) proxyCommand(proxy string) string {
 	switch {
 	case e.entered():
 		args = append(args, word("--entry="+e.entryPath()))
-	case e.namespaced():
+	case e.Inside():
 		args = append(args, word("--pidfile="+e.pidFile()))
 	}
 	args = append(args,
@@ -308,6 +308,9 @@ func (e *Endpoint) options() []string {
 	}
 	if e.Spec.ProxyProtocol != "no" {
 		args = append(args, "--proxy-protocol="+e.Spec.ProxyProtocol)
+	}
+	if e.Spec.ClientAddress == "proxy" && e.Inside() {
+		args = append(args, "--client-address=proxy")
 	}
 	if n := e.Spec.MaxConnections; n > 0 {
 		args = append(args, fmt.Sprintf("--max-connections=%d", n))

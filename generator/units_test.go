@@ -41,7 +41,7 @@ func nasty() []string {
 		"[Service]\nType=oneshot",
 		"[ScaleToZero]\nIdleTimeout=\"1min\"",
 		"[ScaleToZero]\nListen=[::]:9000:90\nListen=0.0.0.0:9000:90\nAutoStart=no",
-		"[ScaleToZero]\nReadyCheck=http:/%\"\\$;'\nProxyProtocol=v2\nMaxConnections=1\nAllowFrom=::/0\nConnectionIdleTimeout=1",
+		"[ScaleToZero]\nReadyCheck=http:/%\"\\$;'\nProxyProtocol=v2\nClientAddress=proxy\nMaxConnections=1\nAllowFrom=::/0\nConnectionIdleTimeout=1",
 		"[ScaleToZero]\nListen=%t/a\\b;c.sock:/tmp/%%x\\/y.sock\nSocketMode=0600\nSocketGroup=0\nDirectoryMode=07777",
 		"[Container]\nImage=\xff\xfe",
 		"[Container]\nMount=type=bind,source=,target=/x",

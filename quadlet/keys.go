@@ -60,6 +60,11 @@ func Keys() []Key {
 			set: func(s *Spec, v string) (err error) { s.ProxyProtocol, err = oneOf(v, "no", "v1", "v2"); return err },
 		},
 		{
+			Name: "ClientAddress", Type: "client or proxy", Default: "client",
+			Doc: "whose address the app sees on a port in the container's own network: each client's, though all of them come in at loopback, or the container's, as with ProxyProtocol=; never 127.0.0.1",
+			set: func(s *Spec, v string) (err error) { s.ClientAddress, err = oneOf(v, "client", "proxy"); return err },
+		},
+		{
 			Name: "MaxConnections", Type: "number", Default: "0",
 			Doc: "how many connections are served at a time, the others wait; 0 is no limit",
 			set: func(s *Spec, v string) (err error) { s.MaxConnections, err = parseCount(v); return err },

@@ -40,7 +40,7 @@ func (s *Spec) checkNative(ds *Diagnostics) {
 			ds.Errorf(l.Pos, hint, "%s cannot be handed over with Mode=native", l.Protocol)
 		}
 	}
-	for _, key := range []string{"ReadyCheck", "ConnectionIdleTimeout", "ProxyProtocol", "MaxConnections", "AllowFrom"} {
+	for _, key := range []string{"ReadyCheck", "ConnectionIdleTimeout", "ProxyProtocol", "ClientAddress", "MaxConnections", "AllowFrom"} {
 		if e, ok := s.setting(key); ok {
 			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, which Mode=native leaves out of the way", key)
 		}

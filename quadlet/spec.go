@@ -35,6 +35,7 @@ type Spec struct {
 	ReadyCheck            string // "tcp", "none" or "http:/path"
 	ConnectionIdleTimeout Span
 	ProxyProtocol         string         // "no", "v1" or "v2"
+	ClientAddress         string         // "client" or "proxy"
 	MaxConnections        int64          // 0 is no limit
 	AllowFrom             []netip.Prefix // none is everybody
 

@@ -37,7 +37,7 @@ const web = "[Container]\nImage=localhost/web\nPublishPort=8080:80\nPublishPort=
 	"[ScaleToZero]\nIdleTimeout=90s\nStartTimeout=infinity\n[Install]\nWantedBy=default.target\n"
 
 // options are all keys that become options of the proxy.
-const options = "[ScaleToZero]\nReadyCheck=http:/a%20b\nProxyProtocol=v1\nMaxConnections=9\nAllowFrom=::1 192.0.2.0/24\nConnectionIdleTimeout=1h\n"
+const options = "[ScaleToZero]\nReadyCheck=http:/a%20b\nProxyProtocol=v1\nClientAddress=proxy\nMaxConnections=9\nAllowFrom=::1 192.0.2.0/24\nConnectionIdleTimeout=1h\n"
 
 // What the generator writes in ExecStart= is what the proxy reads.
 func TestCommandLine(t *testing.T) {
@@ -63,7 +63,7 @@ func TestCommandLine(t *testing.T) {
 		want := proxy.Config{
 			Container: "web.service", PIDFile: pidFile, Entry: entry,
 			IdleTimeout: 90 * time.Second, StartTimeout: proxy.Infinity, DrainTimeout: 10 * time.Second,
-			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
+			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, HideClient: true, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
 			AllowFrom: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.0/24")},
 		}
 		if manager == "user" {

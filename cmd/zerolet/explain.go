@@ -104,6 +104,10 @@ func (c *call) explainPorts(table io.Writer, e *generator.Endpoint) {
 	}
 	fmt.Fprintf(table, "  the first client starts %s.service; each is held until the app accepts, at most %s\t%s\n",
 		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec.File, "StartTimeout"))
+	if e.Inside() {
+		what, key := seesClients(e.Spec)
+		fmt.Fprintf(table, "  the app sees %s\t%s\n", what, origin(e.Spec.File, key))
+	}
 	fmt.Fprintf(table, "  %s\t%s\n", stops(e), origin(e.Spec.File, "IdleTimeout"))
 	for _, p := range e.Spec.Published {
 		fmt.Fprintf(table, "  %s stays published by Podman and is no use\t%s\n", p.Value, line(p.Pos))
@@ -158,6 +162,17 @@ func leadsTo(e *generator.Endpoint, f generator.Forward) string {
 		return "leads to " + f.Listen.ContainerPath
 	}
 	return fmt.Sprintf("leads to the container's port %d", f.Listen.ContainerPort)
+}
+
+// seesClients is what the app knows of who they are, and the key that says so.
+func seesClients(s *quadlet.Spec) (what, key string) {
+	switch {
+	case s.ProxyProtocol != "no":
+		return "the container's own address, and is told each client's by the PROXY protocol", "ProxyProtocol"
+	case s.ClientAddress == "proxy":
+		return "the container's own address as that of each client", "ClientAddress"
+	}
+	return "each client's own address", "ClientAddress"
 }
 
 func joined(prefixes []netip.Prefix) string {

@@ -53,6 +53,7 @@ func TestScaling(t *testing.T) {
 		{"Mode=native", "", "Mode= has no equivalent"},
 		{"AllowFrom=10.0.0.0/8", "", "AllowFrom= has no equivalent"},
 		{"ProxyProtocol=v2", "", "ProxyProtocol= has no equivalent"},
+		{"ClientAddress=proxy", "", "clients in X-Forwarded-For"},
 		{"ConnectionIdleTimeout=1min", "", "ConnectionIdleTimeout= has no equivalent"},
 		{"SocketMode=0600", "", "is about a unix socket"},
 		{"Listen=%t/web.sock:80", "networking.knative.dev/visibility: cluster-local", "listens on this machine only"},

@@ -240,6 +240,8 @@ func (x *exporter) scaling(e quadlet.Entry) {
 		x.lost(e, "a NetworkPolicy or the cluster's ingress refuses addresses", "AllowFrom= has no equivalent in Knative")
 	case "ProxyProtocol":
 		x.lost(e, "let the app read X-Forwarded-For, which Knative sets", "ProxyProtocol= has no equivalent in Knative")
+	case "ClientAddress":
+		x.Diagnostics.Notef(e.Pos, "", "ClientAddress= is not exported: with Knative an app sees the address of a proxy, and clients in X-Forwarded-For")
 	default:
 		x.lost(e, "", "%s= has no equivalent in Knative", e.Key)
 	}
