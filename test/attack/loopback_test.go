@@ -19,11 +19,11 @@ func TestLocalByPassage(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		h.PutFile("two.network", "[Network]\nIPv6=true\n")
-		cases, listens := []string{"Network=bridge", "Network=two.network", "User=1234"}, []string{"[::]"}
+		listens := []string{"[::]", "127.0.0.1", "[::1]"}
+		cases := []string{"Network=bridge", "Network=two.network", "Network=none", "User=1234"}
 		if h.UserManager {
-			cases = append(cases, "Network=pasta", "Network=none", "UserNS=auto", "UserNS=keep-id", "UserNS=nomap",
+			cases = append(cases, "Network=pasta", "UserNS=auto", "UserNS=keep-id", "UserNS=nomap",
 				"Network=none\nUserNS=keep-id", "Network=two.network\nUserNS=keep-id", "Network=none\nUserNS=nomap")
-			listens = append(listens, "127.0.0.1", "[::1]") // a published port leads to none of them
 		}
 		for _, setting := range cases {
 			t.Run(strings.ReplaceAll(setting, "\n", ","), func(t *testing.T) {
@@ -40,21 +40,27 @@ func neverLocal(t *testing.T, h *harness.Host, setting string, listens []string)
 	const inside = 1080 // not every user may bind 80
 	var exec, lines []string
 	for i, address := range listens {
-		exec = append(exec, fmt.Sprintf("-peer %s:%d", address, inside+i))
-		lines = append(lines, fmt.Sprintf("Listen=%d:%d", h.Port+10*i, inside+i), fmt.Sprintf("Listen=%s:%d", publicSocket(h, i), inside+i))
+		exec = append(exec, fmt.Sprintf("-peer %s:%d -udp-peer %[1]s:%[2]d", address, inside+i))
+		lines = append(lines, fmt.Sprintf("Listen=%d:%d", h.Port+10*i, inside+i),
+			fmt.Sprintf("Listen=%d:%d/udp", h.Port+10*i, inside+i), fmt.Sprintf("Listen=%s:%d", publicSocket(h, i), inside+i))
 	}
 	h.App("app", strings.Join(exec, " "), append([]string{setting, "[ScaleToZero]", "IdleTimeout=1s"}, lines...)...)
 	ownV4, ownV6 := netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
 	clients := append(lab.Outside(), ownV4, ownV6, lab.Uplink(ownV4), lab.Uplink(ownV6))
 	for i, address := range listens {
 		for _, client := range clients {
-			notLocal(t, fmt.Sprintf("%s, to %s,", client, address), h.ConnectAs(client, h.Port+10*i))
+			who := fmt.Sprintf("%s, to %s,", client, address)
+			notLocal(t, who, tcpAnswer(t, h.ConnectAs(client, h.Port+10*i)))
+			c := h.DialUDPAs(client, h.Port+10*i)
+			c.Say("who am I?")
+			notLocal(t, who+" by UDP,", c.Hear())
+			_ = c.Close()
 		}
 		c, err := h.M.Dial(t.Context(), "unix", publicSocket(h, i))
 		if err != nil {
 			t.Fatal(err)
 		}
-		notLocal(t, "a client of a unix socket, to "+address+",", c)
+		notLocal(t, "a client of a unix socket, to "+address+",", tcpAnswer(t, c))
 	}
 	h.Asleep()
 }
@@ -63,17 +69,21 @@ func publicSocket(h *harness.Host, i int) string {
 	return fmt.Sprintf("%s/public-%d.sock", h.RuntimeDir, i)
 }
 
-func notLocal(t *testing.T, who string, c net.Conn) {
+func tcpAnswer(t *testing.T, c net.Conn) string {
 	t.Helper()
 	defer c.Close()
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
-		t.Errorf("%s got no answer: %v", who, err)
-		return
+		t.Errorf("%s got no answer: %v", c.LocalAddr(), err)
 	}
-	seen, err := netip.ParseAddrPort(strings.TrimSpace(line))
+	return strings.TrimSpace(line)
+}
+
+func notLocal(t *testing.T, who, answer string) {
+	t.Helper()
+	seen, err := netip.ParseAddrPort(answer)
 	if err != nil {
-		t.Fatal(err)
+		t.Errorf("%s got %q: %v", who, answer, err)
 	}
 	t.Logf("%s is %s", who, seen)
 	if seen.Addr().IsLoopback() {
