@@ -1,0 +1,179 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// T0: many servers let in without a password who comes from 127.0.0.1 or ::1,
+// and zerolet connects to a rootless container from there. So PostgreSQL as its
+// official image sets it up, and Redis in protected mode, let in everybody.
+
+// servers is the image of both.
+const servers = "localhost/servers"
+
+// trusting is a server in a container, and where its clients are.
+type trusting struct {
+	*harness.Host
+	unit string
+}
+
+// Who passes through zerolet is local to no server, in no kind of network.
+func TestTrustOfLoopback(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		for _, s := range []*lab.Session{h.Session, h.M.Root()} { // the clients are root's
+			if err := s.DebianImage(t.Context(), servers, []string{"postgresql-17", "redis-server"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		networks := h.Networks()
+		if h.UserManager {
+			networks = append(networks, harness.Network{Name: "keep-id", Lines: []string{"UserNS=keep-id"}})
+		}
+		for i, network := range networks {
+			on := func(name string, attack func(s trusting, lines []string)) {
+				t.Run(name+"/"+network.Name, func(t *testing.T) {
+					host := *h
+					host.T, host.Port = t, h.Port+10*i
+					s := trusting{&host, name + "-" + network.Name}
+					attack(s, network.Lines)
+					s.Control("stop", s.unit+"-proxy.socket", s.unit+"-proxy.service", s.unit+".service")
+				})
+			}
+			on("redis", protectedMode)
+			if slices.Contains([]string{"bridge", "pasta", "none", "keep-id"}, network.Name) {
+				on("postgres", trustOfLoopback) // takes its time
+			}
+		}
+	})
+}
+
+// clients are one of each kind: from somewhere else, and on the machine itself
+// by its loopback and by its address.
+func clients() []netip.Addr {
+	four, six := netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
+	outside := lab.Outside()
+	return []netip.Addr{outside[0], outside[len(outside)-1], four, six, lab.Uplink(four), lab.Uplink(six)}
+}
+
+// trustOfLoopback is pg_hba.conf as initdb writes it, which trusts 127.0.0.1 and
+// ::1, with a last line for all others, who have a password.
+func trustOfLoopback(s trusting, network []string) {
+	const password = "correct horse"
+	dir := s.Home + "/" + s.unit
+	s.PutFile(dir+"/start", strings.Join([]string{
+		"set -eu", "export PATH=/usr/lib/postgresql/17/bin PGDATA=/tmp/data",
+		"initdb --pwfile=/srv/password --no-sync",
+		`echo 'host all all all scram-sha-256' >>$PGDATA/pg_hba.conf`,
+		`exec postgres -c "listen_addresses=*" -c unix_socket_directories=/tmp -c fsync=off`, "",
+	}, "\n"))
+	s.PutFile(dir+"/password", password+"\n")
+	s.Declare(s.unit, append(append([]string{
+		"Image=" + servers, "User=postgres", fmt.Sprintf("PublishPort=%d:5432", s.Port),
+		"Volume=" + dir + ":/srv:ro", "Volume=" + shell, "Exec=/usr/bin/sh /srv/start",
+		"Notify=healthy", "HealthInterval=2s", `HealthCmd=["/usr/lib/postgresql/17/bin/pg_isready","--host=127.0.0.1"]`,
+	}, network...), "[ScaleToZero]")...)
+	s.logIn("", "no password supplied")
+	s.logIn("wrong", "password authentication failed")
+	s.logIn(password, "superuser")
+}
+
+// shell is the machine's, which is of the image's suite: initdb needs one.
+const shell = "/usr/bin/dash:/usr/bin/sh:ro"
+
+// logIn has psql try with a password, as each kind of client. All of one place
+// are one container, for each takes a second.
+func (s trusting) logIn(password, want string) {
+	s.Helper()
+	places := map[bool][]string{}
+	for _, client := range clients() {
+		to, outside := client, !s.own(client)
+		if outside {
+			to = lab.Uplink(client)
+		}
+		places[outside] = append(places[outside], to.String())
+	}
+	for outside, to := range places {
+		answers := s.psql(outside, to, password)
+		if len(answers) != len(to) {
+			s.Fatalf("%d answers for %q: %q\n%s", len(answers), to, answers, s.LastJournal())
+		}
+		for i, answer := range answers {
+			if !strings.Contains(answer, want) {
+				s.Errorf("to %s, from outside: %t, with the password %q: %q, want %q", to[i], outside, password, answer, want)
+			}
+		}
+	}
+}
+
+// own reports whether an address is the machine's.
+func (s trusting) own(client netip.Addr) bool {
+	return client.IsLoopback() || client == lab.Uplink(client)
+}
+
+// psql is what psql says to one query on each of some addresses, a line each.
+func (s trusting) psql(outside bool, to []string, password string) []string {
+	s.Helper()
+	const each = `for host; do psql --no-psqlrc -wqAt -c "select 'superuser' from pg_user where usesuper and usename = current_user" ` +
+		`"host=$host user=postgres connect_timeout=120" 2>&1; echo; done`
+	run := []string{
+		"podman", "run", "--rm", "--network=host", "--log-driver=none", "--volume=" + shell,
+		"--env=PATH=/usr/lib/postgresql/17/bin", "--env=PGPASSWORD=" + password, fmt.Sprintf("--env=PGPORT=%d", s.Port),
+		servers, "/usr/bin/sh", "-c", each, "sh",
+	}
+	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
+	defer cancel()
+	cmd := s.M.Root().Command(ctx, append(run, to...)...)
+	if outside {
+		cmd = s.M.CommandOutside(ctx, append(run, to...)...)
+	}
+	var out, diag bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diag
+	if err := cmd.Run(); err != nil {
+		s.Fatalf("psql: %v\n%s%s\n%s", err, out.String(), diag.String(), s.LastJournal())
+	}
+	return strings.Split(strings.TrimSpace(out.String()), "\n\n")
+}
+
+// protectedMode is Redis without a password: it talks to clients on its own
+// loopback alone. Those of a unix socket have no address to be known by.
+func protectedMode(s trusting, network []string) {
+	socket := s.RuntimeDir + "/" + s.unit + ".sock"
+	s.Declare(s.unit, append(append([]string{
+		"Image=" + servers, `Exec=/usr/bin/redis-server --bind "* -::*" --save "" --dir /tmp`,
+	}, network...), "[ScaleToZero]", fmt.Sprintf("Listen=%d:6379", s.Port), "Listen="+socket+":6379")...)
+	for _, client := range clients() {
+		s.denied(client.String(), s.ConnectAs(client, s.Port))
+	}
+	c, err := s.M.Dial(s.Context(), "unix", socket)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.denied("a unix socket", c)
+}
+
+func (s trusting) denied(client string, c net.Conn) {
+	s.Helper()
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
+	fmt.Fprint(c, "PING\r\nQUIT\r\n")
+	answer, err := io.ReadAll(c)
+	if len(answer) == 0 {
+		s.Fatalf("%s gets no answer: %v\n%s", client, err, s.LastJournal())
+	}
+	if !strings.HasPrefix(string(answer), "-DENIED") {
+		s.Errorf("Redis says to a client from %s: %.60q, %v", client, answer, err)
+	}
+}
