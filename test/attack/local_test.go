@@ -60,13 +60,9 @@ func TestTrustOfLoopback(t *testing.T) {
 	})
 }
 
-// clients are one of each kind: from somewhere else, and on the machine itself
-// by its loopback and by its address.
-func clients() []netip.Addr {
-	four, six := netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
-	outside := lab.Outside()
-	return []netip.Addr{outside[0], outside[len(outside)-1], four, six, lab.Uplink(four), lab.Uplink(six)}
-}
+// clients are those from somewhere else, and on the machine itself by its
+// address and by its loopback.
+func clients() []netip.Addr { return append(harness.Clients(), harness.Loopbacks()...) }
 
 // trustOfLoopback is pg_hba.conf as initdb writes it, which trusts 127.0.0.1 and
 // ::1, with a last line for all others, who have a password.

@@ -152,7 +152,7 @@ func (h *Host) ConnectTo(port int) *net.TCPConn {
 // ConnectAs is ConnectTo for a client with an address of the machine's or of [lab.Outside].
 func (h *Host) ConnectAs(client netip.Addr, port int) net.Conn {
 	h.Helper()
-	c, err := h.M.DialFrom(h.Context(), "tcp", client, uint16(port))
+	c, err := h.M.DialFrom(h.Context(), "tcp", netip.AddrPortFrom(client, 0), uint16(port))
 	if err != nil {
 		h.Fatal(err)
 	}

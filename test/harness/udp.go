@@ -30,7 +30,7 @@ func (h *Host) DialUDPFrom(source, host string, port int) UDPClient {
 // DialUDPAs is a client with an address of the machine's or of [lab.Outside].
 func (h *Host) DialUDPAs(client netip.Addr, port int) UDPClient {
 	h.Helper()
-	c, err := h.M.DialFrom(h.Context(), "udp", client, uint16(port))
+	c, err := h.M.DialFrom(h.Context(), "udp", netip.AddrPortFrom(client, 0), uint16(port))
 	if err != nil {
 		h.Fatal(err)
 	}

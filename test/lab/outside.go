@@ -44,12 +44,12 @@ func (m *Machine) connectOutside(ctx context.Context) error {
 	return nil
 }
 
-// DialFrom connects to a port of the machine as the client with the address, which is one of [Outside], or one
-// of the machine's own.
-func (m *Machine) DialFrom(ctx context.Context, network string, client netip.Addr, port uint16) (conn net.Conn, err error) {
-	enter, to := m.Network, client
-	if slices.Contains(Outside(), client) {
-		enter, to = m.outside, Uplink(client)
+// DialFrom connects to a port of the machine as a client with the address, which is one of [Outside] or one of
+// the machine's own. Port 0 is any.
+func (m *Machine) DialFrom(ctx context.Context, network string, client netip.AddrPort, port uint16) (conn net.Conn, err error) {
+	enter, to := m.Network, client.Addr()
+	if slices.Contains(Outside(), to) {
+		enter, to = m.outside, Uplink(to)
 	}
 	err = enter(func() (err error) {
 		conn, err = dialerFrom(network, client).DialContext(ctx, network, netip.AddrPortFrom(to, port).String())
@@ -58,12 +58,11 @@ func (m *Machine) DialFrom(ctx context.Context, network string, client netip.Add
 	return conn, err
 }
 
-func dialerFrom(network string, client netip.Addr) *net.Dialer {
-	from := netip.AddrPortFrom(client, 0)
+func dialerFrom(network string, client netip.AddrPort) *net.Dialer {
 	if network == "udp" {
-		return &net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(from)}
+		return &net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(client)}
 	}
-	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
+	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(client)}
 }
 
 // outside is Network for the network of clients.

@@ -35,7 +35,7 @@ func TestOutside(t *testing.T) {
 		}()
 		own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 		for _, client := range append(lab.Outside(), append(own, lab.Uplink(own[0]), lab.Uplink(own[1]))...) {
-			c := must(m.DialFrom(t.Context(), "tcp", client, 7000))(t)
+			c := must(m.DialFrom(t.Context(), "tcp", netip.AddrPortFrom(client, 0), 7000))(t)
 			if seen := must(io.ReadAll(c))(t); string(seen) != c.LocalAddr().String() || !strings.Contains(string(seen), client.String()) {
 				t.Errorf("%s is seen as %s", client, seen)
 			}
