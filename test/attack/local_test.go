@@ -3,6 +3,7 @@ package attack
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -65,13 +66,15 @@ func TestTrustOfLoopback(t *testing.T) {
 func clients() []netip.Addr { return append(harness.Clients(), harness.Loopbacks()...) }
 
 // trustOfLoopback is pg_hba.conf as initdb writes it, which trusts 127.0.0.1 and
-// ::1, with a last line for all others, who have a password.
+// ::1, with two clients who are trusted besides, and a last line for all others,
+// who have a password.
 func trustOfLoopback(s trusting, network []string) {
 	const password = "correct horse"
 	dir := s.Home + "/" + s.unit
 	s.PutFile(dir+"/start", strings.Join([]string{
 		"set -eu", "export PATH=/usr/lib/postgresql/17/bin PGDATA=/tmp/data",
 		"initdb --pwfile=/srv/password --no-sync",
+		"for client in " + strings.Join(trusted(), " ") + `; do echo "host all all $client trust"; done >>$PGDATA/pg_hba.conf`,
 		`echo 'host all all all scram-sha-256' >>$PGDATA/pg_hba.conf`,
 		`exec postgres -c "listen_addresses=*" -c unix_socket_directories=/tmp -c fsync=off`, "",
 	}, "\n"))
@@ -84,6 +87,37 @@ func trustOfLoopback(s trusting, network []string) {
 	s.logIn("", "no password supplied")
 	s.logIn("wrong", "password authentication failed")
 	s.logIn(password, "superuser")
+	for _, client := range lab.Outside() {
+		const ok, sasl = 0, 10 // what the server wants (protocol-message-formats.html)
+		want := uint32(sasl)
+		if slices.Contains(trusted(), netip.PrefixFrom(client, client.BitLen()).String()) {
+			want = ok
+		}
+		if got := s.authentication(client); got != want {
+			s.Errorf("PostgreSQL wants authentication %d of %s, not %d", got, client, want)
+		}
+	}
+}
+
+// trusted are clients of either family, as pg_hba.conf has them. psql comes from
+// other addresses.
+func trusted() []string { return []string{"198.51.100.13/32", "2001:db8:1::13/128"} }
+
+// authentication is what PostgreSQL wants from a client with an address.
+func (s trusting) authentication(client netip.Addr) uint32 {
+	s.Helper()
+	c := s.ConnectAs(client, s.Port)
+	defer c.Close()
+	startup := append(binary.BigEndian.AppendUint32(nil, 3<<16), "user\x00postgres\x00\x00"...)
+	_, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(4+len(startup))), startup...))
+	answer := make([]byte, 1+4+4) // R, the length, what is wanted
+	if err == nil {
+		_, err = io.ReadFull(c, answer)
+	}
+	if err != nil || answer[0] != 'R' {
+		s.Fatalf("PostgreSQL says to %s: %q, %v\n%s", client, answer, err, s.LastJournal())
+	}
+	return binary.BigEndian.Uint32(answer[5:])
 }
 
 // shell is the machine's, which is of the image's suite: initdb needs one.
