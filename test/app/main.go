@@ -49,7 +49,7 @@ func main() {
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
 	var lines tally
-	endpointFlag("tally", "answer each line with the start id, its number since the start, and the line", each(lines.serve(id)))
+	endpointFlag("tally", "answer each line with the start id, its number since the start, the peer's address and port, and the line", each(lines.serve(id)))
 	var datagrams []func() error
 	flag.Func("udp", "answer each datagram as -tally does, on this `address`; repeatable", func(address string) error {
 		datagrams = append(datagrams, func() error { return serveUDP(address, lines.answer(id)) })
@@ -248,13 +248,15 @@ type tally struct{ n atomic.Int64 }
 func (l *tally) serve(id string) func(net.Conn) {
 	return func(c net.Conn) {
 		for r := bufio.NewScanner(c); r.Scan(); {
-			fmt.Fprintln(c, id, l.n.Add(1), r.Text())
+			fmt.Fprintln(c, id, l.n.Add(1), peerOf(c), r.Text())
 		}
 	}
 }
 
 func (l *tally) answer(id string) func([]byte, netip.AddrPort) []byte {
-	return func(d []byte, _ netip.AddrPort) []byte { return fmt.Appendf(nil, "%s %d %s", id, l.n.Add(1), d) }
+	return func(d []byte, from netip.AddrPort) []byte {
+		return fmt.Appendf(nil, "%s %d %s %s", id, l.n.Add(1), plain(from), d)
+	}
 }
 
 // serveUDP answers datagrams.
@@ -274,12 +276,13 @@ func serveUDP(address string, answer func(datagram []byte, from netip.AddrPort) 
 }
 
 // peer tells a client who it is for the app.
-func peer(c net.Conn) {
+func peer(c net.Conn) { fmt.Fprintln(c, peerOf(c)) }
+
+func peerOf(c net.Conn) string {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		fmt.Fprintln(c, plain(a.AddrPort()))
-	} else {
-		fmt.Fprintln(c, c.RemoteAddr())
+		return plain(a.AddrPort())
 	}
+	return c.RemoteAddr().String()
 }
 
 // plain shows an IPv4 address as one: a socket of both families has it as ::ffff:192.0.2.1 (ipv6(7)).

@@ -83,9 +83,16 @@ func (c UDPClient) HearWithin(limit time.Duration) (string, error) {
 // and which of that start's it is.
 func (c UDPClient) Tallied(said string) (id, number string) {
 	c.h.Helper()
-	words := strings.SplitN(c.Hear(), " ", 3)
-	if len(words) != 3 || words[2] != said {
+	id, number, _ = c.TalliedPeer(said)
+	return id, number
+}
+
+// TalliedPeer is Tallied, with whom the app has seen.
+func (c UDPClient) TalliedPeer(said string) (id, number, peer string) {
+	c.h.Helper()
+	words := strings.SplitN(c.Hear(), " ", 4)
+	if len(words) != 4 || words[3] != said {
 		c.h.Fatalf("the answer to %q is %q\n%s", said, words, c.h.LastJournal())
 	}
-	return words[0], words[1]
+	return words[0], words[1], words[2]
 }

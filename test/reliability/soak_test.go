@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,11 +27,13 @@ type boundary struct {
 	idle     time.Duration // IdleTimeout= of the services
 	services int
 	wakes    *atomic.Int64 // how many are left to do, of both managers
+	clients  []netip.Addr  // who asks
 
 	mu     sync.Mutex
 	starts map[string]map[int]bool // the numbers that each start has answered with
 	asked  int
 	lost   []error
+	wrong  []error // whom the app has taken for somebody else
 	worst  time.Duration
 	took   time.Duration
 }
@@ -50,25 +53,17 @@ func TestIdleEdgeOnPodman(t *testing.T) {
 }
 
 // The same on the same units with the container's command replaced by the app
-// itself, so that a wake costs milliseconds. As the user's it has a network
+// itself, so that a wake costs milliseconds. It has a network and a user
 // namespace of its own, as a container has.
 func TestIdleEdgeByForce(t *testing.T) {
 	bothManagers(t, wakes(60, 1), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
 		b := &boundary{idle: 50 * time.Millisecond, services: 8, wakes: left}
 		app := installApp(h)
 		for i := range b.services {
-			inner := 20000 + port(h, i)
-			lines := []string{
-				"[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
-				fmt.Sprintf("ExecStart=%s -tally 127.0.0.1:%d", app, inner), "StandardOutput=append:%t/tally.log",
-			}
-			network := "Network=host"
-			if h.UserManager {
-				network = ""
-				lines = append(lines, "PrivateNetwork=yes", "ExecStartPost=sh -c 'echo $MAINPID >%t/%N.pid'", "ExecStopPost=rm -f %t/%N.pid")
-			}
-			dropIn(h, name(i)+".service", lines...)
-			h.Declare(name(i), "Image=localhost/none", network, fmt.Sprintf("PublishPort=%d:%d", port(h, i), inner), "[ScaleToZero]", "IdleTimeout=50ms")
+			dropIn(h, name(i)+".service", "[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
+				"ExecStart=unshare --map-root-user --net sh -c 'ip link set lo up && echo $$$$ >%t/%N.pid && exec "+app+" -tally :80'",
+				"ExecStopPost=rm -f %t/%N.pid", "StandardOutput=append:%t/tally.log")
+			h.Declare(name(i), "Image=localhost/none", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=50ms")
 		}
 		b.run(h, r)
 		b.check(h, talliedInFile(h))
@@ -128,7 +123,7 @@ func bothManagers(t *testing.T, wakes int, test func(h *harness.Host, r *rand.Ra
 	}
 	left := new(atomic.Int64)
 	left.Store(int64(wakes))
-	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		t.Parallel()
 		t.Logf("seed %d", seed)
 		test(h, rand.New(rand.NewPCG(seed, uint64(h.Port))), left)
@@ -157,6 +152,7 @@ func installApp(h *harness.Host) string {
 // run has every service asked in rounds until there were enough wakes.
 func (b *boundary) run(h *harness.Host, r *rand.Rand) {
 	b.starts = make(map[string]map[int]bool)
+	b.clients = append(lab.Outside(), harness.Clients()...)
 	ctx, cancel := context.WithTimeout(h.Context(), *limit)
 	defer cancel()
 	began := time.Now()
@@ -195,9 +191,10 @@ func (b *boundary) round(h *harness.Host, r *rand.Rand, port int, group string) 
 	var clients sync.WaitGroup
 	for range 1 + r.IntN(4) {
 		rest := time.Duration(r.Int64N(int64(20 * time.Millisecond)))
+		client := b.clients[r.IntN(len(b.clients))]
 		clients.Go(func() {
 			time.Sleep(rest)
-			b.ask(h, port)
+			b.ask(h, client, port)
 		})
 	}
 	clients.Wait()
@@ -215,57 +212,70 @@ func (b *boundary) round(h *harness.Host, r *rand.Rand, port int, group string) 
 }
 
 // ask is one request with a number of its own, and its answer.
-func (b *boundary) ask(h *harness.Host, port int) {
+func (b *boundary) ask(h *harness.Host, client netip.Addr, port int) {
 	b.mu.Lock()
 	b.asked++
 	number := strconv.Itoa(b.asked)
 	b.mu.Unlock()
 	began := time.Now()
-	id, n, err := exchangeNumber(h, port, number)
+	got, err := exchangeNumber(h, client, port, number)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.worst = max(b.worst, time.Since(began))
+	if err != nil {
+		b.lost = append(b.lost, fmt.Errorf("request %s of %s on port %d: %w", number, client, port, err))
+		return
+	}
+	if got.peer != got.client {
+		b.wrong = append(b.wrong, fmt.Errorf("request %s of %s on port %d came as %s", number, got.client, port, got.peer))
+	}
 	switch {
-	case err != nil:
-		b.lost = append(b.lost, fmt.Errorf("request %s on port %d: %w", number, port, err))
-	case b.starts[id] == nil:
+	case b.starts[got.id] == nil:
 		b.wakes.Add(-1)
-		b.starts[id] = map[int]bool{n: true}
-	case b.starts[id][n]:
-		b.lost = append(b.lost, fmt.Errorf("number %d of start %s twice", n, id))
+		b.starts[got.id] = map[int]bool{got.n: true}
+	case b.starts[got.id][got.n]:
+		b.lost = append(b.lost, fmt.Errorf("number %d of start %s twice", got.n, got.id))
 	default:
-		b.starts[id][n] = true
+		b.starts[got.id][got.n] = true
 	}
 }
 
-func exchangeNumber(h *harness.Host, port int, number string) (id string, n int, err error) {
-	c, err := h.M.Dial(h.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+// tallyAnswer is an answer of "app -tally", and who has it.
+type tallyAnswer struct {
+	id           string
+	n            int
+	peer, client string // as the app, and as the client, knows the latter
+}
+
+func exchangeNumber(h *harness.Host, client netip.Addr, port int, number string) (a tallyAnswer, err error) {
+	c, err := h.M.DialFrom(h.Context(), "tcp", netip.AddrPortFrom(client, 0), uint16(port))
 	if err != nil {
-		return "", 0, err
+		return a, err
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(harness.Patience))
 	if _, err := fmt.Fprintln(c, number); err != nil {
-		return "", 0, err
+		return a, err
 	}
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
-		return "", 0, err
+		return a, err
 	}
 	var echoed string
-	if _, err := fmt.Sscan(line, &id, &n, &echoed); err != nil {
-		return "", 0, fmt.Errorf("answer %q: %w", line, err)
+	if _, err := fmt.Sscan(line, &a.id, &a.n, &a.peer, &echoed); err != nil {
+		return a, fmt.Errorf("answer %q: %w", line, err)
 	}
 	if echoed != number {
-		return "", 0, errors.New("the answer is another's: " + line)
+		return a, errors.New("the answer is another's: " + line)
 	}
-	return id, n, nil
+	a.client = c.LocalAddr().String()
+	return a, nil
 }
 
 // check compares what the clients got with what the apps have counted.
 func (b *boundary) check(h *harness.Host, count func() int) {
 	h.Helper()
-	for _, err := range b.lost {
+	for _, err := range append(b.lost, b.wrong...) {
 		h.Error(err)
 	}
 	for id, numbers := range b.starts {
@@ -289,8 +299,8 @@ func (b *boundary) check(h *harness.Host, count func() int) {
 	if left := b.wakes.Load(); left > 0 {
 		h.Logf("ended by its time: %d wakes were not done", left)
 	}
-	h.Logf("%d requests, %d wakes of %d services in %s: %d lost or twice, worst wait %s",
-		b.asked, len(b.starts), b.services, b.took.Round(time.Second), len(b.lost), b.worst.Round(time.Millisecond))
+	h.Logf("%d requests, %d wakes of %d services in %s: %d lost or twice, %d as somebody else, worst wait %s",
+		b.asked, len(b.starts), b.services, b.took.Round(time.Second), len(b.lost), len(b.wrong), b.worst.Round(time.Millisecond))
 	if failed, err := h.M.Failed(h.Context()); err != nil || len(failed) > 0 {
 		h.Errorf("failed units: %v %v", failed, err)
 	}

@@ -8,24 +8,33 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
 )
 
-// Datagrams come at random moments around the idle time. Each is sent once and
-// answered once.
+// Datagrams come at random moments around the idle time, of clients in turns. Each
+// is sent once and answered once, and the app knows whose it is.
 func TestDatagramsAtIdleEdge(t *testing.T) {
 	const idle = 300 * time.Millisecond
 	rounds := 15
 	if *soak {
 		rounds = 300
 	}
-	each(t, func(t *testing.T, h *harness.Host) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-udp :80", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout="+idle.String())
-		c := h.DialUDP("127.0.0.1", h.Port)
+		var clients []harness.UDPClient
+		for _, client := range harness.Clients() {
+			clients = append(clients, h.DialUDPAs(client, h.Port))
+		}
 		starts := make(map[string]bool)
 		for i := range rounds {
+			c := clients[rand.N(len(clients))]
 			c.Say(fmt.Sprint(i))
-			id, _ := c.Tallied(fmt.Sprint(i))
+			id, _, peer := c.TalliedPeer(fmt.Sprint(i))
 			starts[id] = true
+			if is := c.LocalAddr().String(); peer != is {
+				t.Errorf("the app has seen %s as %s", is, peer)
+			}
 			time.Sleep(idle - 50*time.Millisecond + rand.N(200*time.Millisecond)) // the load, not a wait
 		}
 		t.Logf("%d starts for %d datagrams", len(starts), rounds)
