@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -163,10 +164,16 @@ func (m Manager) Version(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(out)
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("systemctl --version: %q", out)
+	return version(out)
+}
+
+// version reads "systemd 257 (257.9-1~deb13u1)". The number may have more
+// after it: a point release's or, before a release, "~rc2" or "-devel"
+// (meson.version of systemd's sources).
+func version(text string) (int, error) {
+	match := regexp.MustCompile(`^systemd (\d+)`).FindStringSubmatch(text)
+	if match == nil {
+		return 0, fmt.Errorf("systemctl --version: %q", text)
 	}
-	number, _, _ := strings.Cut(fields[1], ".")
-	return strconv.Atoi(strings.TrimRight(number, "~rc"))
+	return strconv.Atoi(match[1])
 }
