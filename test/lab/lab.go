@@ -29,8 +29,7 @@ import (
 
 // Options say which machine to start.
 type Options struct {
-	// Suite is the Debian suite: "trixie" (default; systemd 257, Podman 5.4) or "bookworm" (systemd 252,
-	// Podman 4.3 without Quadlet).
+	// Suite is the Debian suite, one of [Suites]. Default: [DefaultSuite].
 	Suite string
 	// Packages are Debian packages that the machine has besides. Their services start at boot as on any
 	// Debian. Each list has a tree of its own, built once.
@@ -61,7 +60,7 @@ type Machine struct {
 // too. Close it, whatever happened to it meanwhile. A machine also ends with the process that started it.
 func Start(ctx context.Context, o Options) (*Machine, error) {
 	if o.Suite == "" {
-		o.Suite = "trixie"
+		o.Suite = DefaultSuite
 	}
 	if o.Log == nil {
 		o.Log = os.Stderr

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,18 +26,12 @@ func flavour(suite string, extra []string) string {
 }
 
 // packages are what debootstrap installs besides the minbase system, without what they recommend.
-func packages(suite string, extra []string) []string {
-	list := []string{
+func packages(s suite, extra []string) []string {
+	return slices.Concat([]string{
 		"systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd",
 		"podman", "netavark", "aardvark-dns", "uidmap", "catatonit", "fuse-overlayfs",
 		"iproute2", "nftables", "procps", "curl",
-	}
-	list = append(list, extra...)
-	if suite == "bookworm" {
-		// Podman 4.3 gives rootless containers slirp4netns; netavark 1.4 speaks iptables only.
-		return append(list, "runc", "slirp4netns", "iptables")
-	}
-	return append(list, "crun", "passt")
+	}, extra, s.packages)
 }
 
 // tree is a root directory that every machine of a suite reads and none writes.
@@ -49,7 +44,11 @@ type tree struct {
 
 // openTree returns the tree of a suite with extra packages, which it builds if it is not there, and deletes
 // older ones of the same flavour after that.
-func openTree(ctx context.Context, suite string, extra []string, log io.Writer) (*tree, error) {
+func openTree(ctx context.Context, name string, extra []string, log io.Writer) (*tree, error) {
+	s, err := findSuite(name)
+	if err != nil {
+		return nil, err
+	}
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -57,11 +56,11 @@ func openTree(ctx context.Context, suite string, extra []string, log io.Writer) 
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err
 	}
-	name, list := flavour(suite, extra), packages(suite, extra)
-	recipe := sha256.Sum256([]byte(strings.Join(list, " ") + "\n" + setupScript))
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", name, recipe[:6]))
+	flavour, list, setup := flavour(name, extra), packages(s, extra), setupScript+s.setup
+	recipe := sha256.Sum256([]byte(strings.Join(list, " ") + "\n" + setup))
+	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", flavour, recipe[:6]))
 	lock, err := cached(dir, func(tmp string) error {
-		return errors.Join(pruneTrees(cache, name, dir), buildTree(ctx, suite, list, tmp, log))
+		return errors.Join(pruneTrees(cache, flavour, dir), buildTree(ctx, name, list, setup, tmp, log))
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +81,7 @@ func pruneTrees(cache, name, current string) error {
 	return err
 }
 
-func buildTree(ctx context.Context, suite string, packages []string, dir string, log io.Writer) error {
+func buildTree(ctx context.Context, suite string, packages []string, setup, dir string, log io.Writer) error {
 	mirror, err := hostMirror(ctx)
 	if err != nil {
 		return err
@@ -93,14 +92,18 @@ func buildTree(ctx context.Context, suite string, packages []string, dir string,
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
-	debootstrap := []string{"debootstrap", "--variant=minbase", "--include=" + strings.Join(packages, ","), suite, root}
-	if mirror != "" {
-		debootstrap = append(debootstrap, mirror)
+	// All suites of Debian have one script, but a debootstrap older than a suite does not know that. An empty
+	// mirror is its own.
+	debootstrap := []string{
+		"debootstrap", "--variant=minbase", "--include=" + strings.Join(packages, ","),
+		suite, root, mirror, "sid",
 	}
 	if err := isolated(ctx, debootstrap...); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(debootstrap, " "), err)
 	}
-	if err := isolated(ctx, "chroot", root, "sh", "-c", setupScript); err != nil {
+	// journalctl 262 opens the catalog by way of /proc/self/fd.
+	const enter = `mount --bind /proc "$1/proc" && exec chroot "$1" sh -c "$2"`
+	if err := isolated(ctx, "sh", "-c", enter, "sh", root, setup); err != nil {
 		return fmt.Errorf("setup.sh: %w", err)
 	}
 	fmt.Fprintf(log, "lab: built the %s tree in %s\n", suite, time.Since(start).Round(time.Second))

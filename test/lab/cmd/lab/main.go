@@ -79,7 +79,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 		fmt.Fprint(errs, usage)
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&o.suite, "suite", "trixie", "Debian `suite`: trixie or bookworm")
+	flags.StringVar(&o.suite, "suite", lab.DefaultSuite, "Debian `suite`: "+strings.Join(lab.Suites(), ", "))
 	flags.StringVar(&o.destdir, "install", "", "copy this `directory`, the DESTDIR of an installation, over the machine's root")
 	flags.StringVar(&o.as, "as", "user", "`who` runs COMMAND: user or root")
 	images := flags.String("images", "", "comma-separated `list` of images to make for both users: app, nginx")
