@@ -34,7 +34,7 @@ const servers = "localhost/servers"
 
 func packages() []string {
 	return []string{
-		"postgresql-17", "redis-server", "exim4-daemon-light", "openssh-server", "openssh-client", "nginx",
+		"postgresql", "redis-server", "exim4-daemon-light", "openssh-server", "openssh-client", "nginx",
 		"bash-static", // a shell for ssh
 		"nsd", "bind9-dnsutils",
 	}

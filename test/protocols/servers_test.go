@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,12 +23,13 @@ func postgres(s service) {
 		"listen_addresses = '*'", "hba_file = '/srv/pg_hba.conf'", "unix_socket_directories = '/tmp'", "fsync = off",
 		"ssl = on", "ssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'", "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'", "",
 	}, "\n"))
-	const data = "/var/lib/postgresql/17/main"
+	version := postgresVersion(s)
+	bin, data := "/usr/lib/postgresql/"+version+"/bin/", "/var/lib/postgresql/"+version+"/main"
 	s.declare(servers, "User=postgres", s.publish(5432), "Volume="+s.dir()+":/srv:ro", "Volume=pgdata:"+data,
-		"Notify=healthy", "HealthInterval=2s", `HealthCmd=["/usr/lib/postgresql/17/bin/pg_isready","--host=127.0.0.1"]`,
-		"Exec=/usr/lib/postgresql/17/bin/postgres -D "+data+" -c config_file=/srv/postgresql.conf")
+		"Notify=healthy", "HealthInterval=2s", `HealthCmd=["`+bin+`pg_isready","--host=127.0.0.1"]`,
+		"Exec="+bin+"postgres -D "+data+" -c config_file=/srv/postgresql.conf")
 	psql := func(in io.Reader, args ...string) string {
-		args = append([]string{"/usr/lib/postgresql/17/bin/psql", "--no-psqlrc", "-qAtv", "ON_ERROR_STOP=1"}, args...)
+		args = append([]string{bin + "psql", "--no-psqlrc", "-qAtv", "ON_ERROR_STOP=1"}, args...)
 		return s.client(in, nil, append(args, "host=127.0.0.1 user=postgres port="+strconv.Itoa(s.Port))...)
 	}
 	var rows bytes.Buffer
@@ -43,14 +45,20 @@ func postgres(s service) {
 		s.Errorf("psql has not negotiated TLS: %q", ssl)
 	}
 	s.asleep()
-	psqlSession(s)
+	psqlSession(s, bin+"psql")
 	s.asleep()
+}
+
+// postgresVersion is the one that the image has: each suite of Debian has its own.
+func postgresVersion(s service) string {
+	s.Helper()
+	return path.Base(strings.TrimSpace(s.client(nil, nil, "bash-static", "-c", "echo /usr/lib/postgresql/*")))
 }
 
 // psqlSession is one session that asks, is silent for longer than the idle
 // time, and asks again: the server must be the same process.
-func psqlSession(s service) {
-	cmd := s.Command(s.Context(), clientCommand(nil, "/usr/lib/postgresql/17/bin/psql", "-qAt",
+func psqlSession(s service, psql string) {
+	cmd := s.Command(s.Context(), clientCommand(nil, psql, "-qAt",
 		"host=127.0.0.1 user=postgres port="+strconv.Itoa(s.Port))...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
