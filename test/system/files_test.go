@@ -293,13 +293,7 @@ func TestValues(t *testing.T) {
 				t.Errorf("no %s in %s", want, app)
 			}
 		}
-		scope := map[bool]string{false: "--system", true: "--user"}[h.UserManager]
-		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
-			out, err := h.Session.Run(t.Context(), "systemd-analyze", scope, "--generators=yes", "verify", unit)
-			if text := strings.TrimSpace(out.Stdout + out.Stderr); err != nil || text != "" {
-				t.Errorf("verify %s: %v\n%s", unit, err, text)
-			}
-		}
+		verify(h)
 	})
 }
 

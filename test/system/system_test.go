@@ -167,17 +167,22 @@ func TestVerify(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), fmt.Sprintf("PublishPort=127.0.0.1:%d:80", h.Port+1000), fmt.Sprintf("PublishPort=[::1]:%d:80", h.Port+1000),
 			"[ScaleToZero]", "IdleTimeout=1h 30min", "[Install]", "WantedBy=default.target")
-		scope := "--system"
-		if h.UserManager {
-			scope = "--user"
-		}
-		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
-			out, err := h.Session.Run(t.Context(), "systemd-analyze", scope, "--generators=yes", "verify", unit)
-			if text := out.Stdout + out.Stderr; err != nil || strings.TrimSpace(text) != "" {
-				t.Errorf("verify %s: %v\n%s", unit, err, text)
-			}
-		}
+		verify(h)
 	})
+}
+
+// verify expects nothing about the units of app from systemd.
+func verify(h *harness.Host) {
+	h.Helper()
+	// systemd-analyze 262 tells root so with each run: it sandboxes generators, and may not load libmount for it.
+	const always = "Read-only bind remount failed, ignoring: Operation not supported"
+	scope := map[bool]string{false: "--system", true: "--user"}[h.UserManager]
+	for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
+		out, err := h.Session.Run(h.Context(), "systemd-analyze", scope, "--generators=yes", "verify", unit)
+		if text := strings.TrimSpace(strings.ReplaceAll(out.Stdout+out.Stderr, always, "")); err != nil || text != "" {
+			h.Errorf("verify %s: %v\n%s", unit, err, text)
+		}
+	}
 }
 
 // Without a Quadlet on the machine the embedded one converts.
