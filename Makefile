@@ -106,9 +106,13 @@ bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator, traff
 	$(if $(filter generator,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/benchmarks.md \
 		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
-soak: ## provoke what is random or slow, for a quarter of an hour (as root; SEED=1 COUNT=10000 LIMIT=17m: half an hour)
-	$(GO) -C test test -count=1 -timeout 40m -v ./reliability -soak \
-		$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT))
+# The newest systemd and Podman take their turn with everything; "make test" does a little of it there.
+soak: ## provoke what is random or slow, half an hour, and all of forky (as root; SEED=1 COUNT=10000 LIMIT=17m: longer)
+	for suite in trixie forky; do \
+		$(GO) -C test test -count=1 -timeout 40m -v ./reliability -suite=$$suite -soak \
+			$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT)) || exit 1; \
+	done
+	$(GO) -C test test -count=1 -timeout 40m ./system ./protocols -suite=forky
 
 clean: ## remove what was built
 	rm -rf bin dist

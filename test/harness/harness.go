@@ -6,6 +6,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,8 @@ import (
 
 // Patience bounds every wait for a condition; nothing is timed.
 const Patience = 2 * time.Minute
+
+var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none")
 
 // install is a directory with what "make install" writes. Two packages of
 // tests may ask at the same time; the lock keeps the builds apart.
@@ -52,6 +55,9 @@ func Main(m *testing.M) {
 // Boot is a machine with zerolet installed. It ends with the test.
 func Boot(t testing.TB, o lab.Options) *lab.Machine {
 	t.Helper()
+	if o.Suite == "" {
+		o.Suite = *suite
+	}
 	m := lab.New(t, o)
 	Install(t, m)
 	return m

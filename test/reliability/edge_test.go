@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
 )
 
 // hostPID is a process of the machine as the host counts it, so that it can be
@@ -101,19 +102,26 @@ func freezeIdleProxy(h *harness.Host) (pid int) {
 // The client comes while the proxy is stopped and its idle time runs out: when
 // it goes on, it meets both at once, at the edge between its last accept and
 // its exit.
-func TestConnectAtIdleEdge(t *testing.T) {
+func TestConnectAtIdleEdge(t *testing.T) { each(t, connectAtIdleEdge) }
+
+// The short form of what "make soak" does to the newest systemd and Podman.
+func TestConnectAtIdleEdgeOnForky(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{Suite: "forky"}), connectAtIdleEdge)
+}
+
+func connectAtIdleEdge(_ *testing.T, h *harness.Host) {
+	h.Helper()
 	const idle = 2 * time.Second
-	each(t, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout="+idle.String())
-		proxy := freezeIdleProxy(h)
-		frozen := time.Now()
-		a := background(h)
-		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
-		time.Sleep(time.Until(frozen.Add(idle))) // what is waited for is the idle time itself
-		signal(h, proxy, syscall.SIGCONT)
-		(<-a).must(h)
-		h.Asleep()
-	})
+	h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout="+idle.String())
+	proxy := freezeIdleProxy(h)
+	frozen := time.Now()
+	a := background(h)
+	h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
+	time.Sleep(time.Until(frozen.Add(idle))) // what is waited for is the idle time itself
+	signal(h, proxy, syscall.SIGCONT)
+	(<-a).must(h)
+	h.Asleep()
 }
 
 // backlog is how many connections wait to be accepted.

@@ -17,26 +17,31 @@ func TestNative(t *testing.T) {
 			t.Run(strings.TrimPrefix(network, "Network="), func(t *testing.T) {
 				h := *h
 				h.T = t
-				h.App("app", "-http systemd:0 -http systemd:1", "Label=zerolet.native=yes", network,
-					fmt.Sprintf("PublishPort=%d:80", h.Port), fmt.Sprintf("PublishPort=127.0.0.1:%d:81", h.Port+100),
-					"[ScaleToZero]", "Mode=native", "IdleTimeout=1s")
-				first := h.MustGet()
-				second := h
-				second.Port += 100
-				if id := second.MustGet(); id != first {
-					t.Errorf("the second port is answered by %s, the first by %s", id, first)
-				}
-				if command := h.Property("app.service", "ExecStart"); strings.Contains(command, "--publish") || strings.Contains(command, "--pidfile") {
-					t.Errorf("the container is published: %s", command)
-				}
-				h.Asleep()
-				if id := second.MustGet(); id == first {
-					t.Errorf("the container was not stopped: %s answered again", id)
-				}
-				h.Asleep()
+				native(&h, network)
 			})
 		}
 	})
+}
+
+func native(h *harness.Host, network string) {
+	h.Helper()
+	h.App("app", "-http systemd:0 -http systemd:1", "Label=zerolet.native=yes", network,
+		fmt.Sprintf("PublishPort=%d:80", h.Port), fmt.Sprintf("PublishPort=127.0.0.1:%d:81", h.Port+100),
+		"[ScaleToZero]", "Mode=native", "IdleTimeout=1s")
+	first := h.MustGet()
+	second := *h
+	second.Port += 100
+	if id := second.MustGet(); id != first {
+		h.Errorf("the second port is answered by %s, the first by %s", id, first)
+	}
+	if command := h.Property("app.service", "ExecStart"); strings.Contains(command, "--publish") || strings.Contains(command, "--pidfile") {
+		h.Errorf("the container is published: %s", command)
+	}
+	h.Asleep()
+	if id := second.MustGet(); id == first {
+		h.Errorf("the container was not stopped: %s answered again", id)
+	}
+	h.Asleep()
 }
 
 // The recipe of docs/recipes.md, as it stands there but for the port, with

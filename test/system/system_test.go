@@ -200,6 +200,20 @@ func TestOldPodman(t *testing.T) {
 	wakesTwice(t, &harness.Host{T: t, Session: m.Root(), M: m, Port: 8080})
 }
 
+// The newest systemd and Podman. The long form is these packages with -suite=forky, as "make soak" runs them.
+func TestForky(t *testing.T) {
+	for name, test := range map[string]func(*testing.T, *harness.Host){
+		"TCP":    wakesTwice,
+		"UDP":    datagrams,
+		"Native": func(_ *testing.T, h *harness.Host) { native(h, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			harness.Each(t, harness.Boot(t, lab.Options{Suite: "forky"}), test)
+		})
+	}
+}
+
 func wakesTwice(t *testing.T, h *harness.Host) {
 	h.App("app", "-http :80 -delay 300ms", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 	first := h.MustGet()

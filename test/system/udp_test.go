@@ -10,39 +10,39 @@ import (
 )
 
 // TCP and UDP of one port in one file wake one container, and either keeps it.
-func TestDatagrams(t *testing.T) {
-	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80 -udp :80 -udp-echo :81", h.Publish(), h.Publish()+"/udp",
-			fmt.Sprintf("PublishPort=%d:81/udp", h.Port+1000), "[ScaleToZero]", "IdleTimeout=2s")
-		c := h.DialUDP("127.0.0.1", h.Port)
-		c.Say("cold")
-		first, _ := c.Tallied("cold")
-		if id := strings.TrimSpace(h.MustGet()); id != first {
-			t.Errorf("TCP was answered by %s, UDP by %s", id, first)
+func TestDatagrams(t *testing.T) { harness.Each(t, harness.Boot(t, lab.Options{}), datagrams) }
+
+func datagrams(t *testing.T, h *harness.Host) {
+	h.App("app", "-http :80 -udp :80 -udp-echo :81", h.Publish(), h.Publish()+"/udp",
+		fmt.Sprintf("PublishPort=%d:81/udp", h.Port+1000), "[ScaleToZero]", "IdleTimeout=2s")
+	c := h.DialUDP("127.0.0.1", h.Port)
+	c.Say("cold")
+	first, _ := c.Tallied("cold")
+	if id := strings.TrimSpace(h.MustGet()); id != first {
+		t.Errorf("TCP was answered by %s, UDP by %s", id, first)
+	}
+	large := h.DialUDP("127.0.0.1", h.Port+1000)
+	for _, size := range []int{65507, 0, 1473} {
+		text := strings.Repeat("x", size)
+		large.Say(text)
+		if got := large.Hear(); got != text {
+			t.Errorf("%d bytes came back as %d", size, len(got))
 		}
-		large := h.DialUDP("127.0.0.1", h.Port+1000)
-		for _, size := range []int{65507, 0, 1473} {
-			text := strings.Repeat("x", size)
-			large.Say(text)
-			if got := large.Hear(); got != text {
-				t.Errorf("%d bytes came back as %d", size, len(got))
-			}
+	}
+	// A client that is connected hears of no other address.
+	for _, host := range []string{"127.0.0.2", "::1"} {
+		c := h.DialUDP(host, h.Port)
+		c.Say(host)
+		if id, _ := c.Tallied(host); id != first {
+			t.Errorf("%s was answered by %s", host, id)
 		}
-		// A client that is connected hears of no other address.
-		for _, host := range []string{"127.0.0.2", "::1"} {
-			c := h.DialUDP(host, h.Port)
-			c.Say(host)
-			if id, _ := c.Tallied(host); id != first {
-				t.Errorf("%s was answered by %s", host, id)
-			}
-		}
-		h.Asleep()
-		c.Say("again")
-		if id, _ := c.Tallied("again"); id == first {
-			t.Error("the container was not stopped")
-		}
-		h.Asleep()
-	})
+	}
+	h.Asleep()
+	c.Say("again")
+	if id, _ := c.Tallied("again"); id == first {
+		t.Error("the container was not stopped")
+	}
+	h.Asleep()
 }
 
 // What comes before the app is given to it in order, each once.
