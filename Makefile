@@ -19,10 +19,11 @@ MD2MAN  ?= $(TOOL) go-md2man
 # The time in the packages is the last commit's: the same source makes the same package.
 EPOCH    = $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 ARCHIVE  = tar --create --gzip --sort=name --format=gnu --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner
+STAMP    = github.com/zerolet/zerolet/cmd/internal/version.stamped
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build install package sources test attack lint lab demo golden fuzz bench soak clean
+.PHONY: always help build install package sources test attack lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +31,13 @@ help: ## print this list
 build: $(BINS) $(PAGES) ## build the three programs and their manual pages into bin/
 
 # Static programs run in any image; -trimpath keeps the builder's paths out.
-bin/%: $(SOURCES)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/$*
+bin/%: $(SOURCES) bin/version
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X $(STAMP)=$(VERSION)' -o $@ ./cmd/$*
+
+# Another version is a reason to build, the same one is not.
+bin/version: always
+	@mkdir -p bin
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
 
 bin/man/zerolet.1 bin/man/zerolet.container.5: bin/man/%: cmd/zerolet/%.md
 bin/man/zerolet-generator.8: bin/man/%: cmd/zerolet-generator/%.md

@@ -25,6 +25,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=P
        [--start-timeout=TIME]
        zerolet-proxy --open
        zerolet-proxy --enter --container=UNIT --pidfile=PATH --client=UNIT
+       zerolet-proxy --help | --version
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
 until the app of the container takes it, and exits when idle. With --native

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/zerolet/zerolet/cmd/internal/version"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -19,14 +20,18 @@ func main() {
 	// It ends in a moment: memory is collected only if there is much of it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(48 << 20)
-	os.Exit(run(os.Args, os.Getenv, os.Stderr))
+	os.Exit(run(os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
 
 // run is 0 when every scaled file got its units and 1 otherwise. systemd does
 // not look at it.
-func run(args []string, getenv func(string) string, stderr io.Writer) int {
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[1] == "--version" {
+		fmt.Fprintln(stdout, "zerolet-generator", version.String())
+		return 0
+	}
 	if len(args) != 4 {
-		fmt.Fprintf(stderr, "usage: %s NORMAL-DIR EARLY-DIR LATE-DIR\n", args[0])
+		fmt.Fprintf(stderr, "usage: %[1]s NORMAL-DIR EARLY-DIR LATE-DIR\n       %[1]s --version\n", args[0])
 		return 2
 	}
 	manager := quadlet.System

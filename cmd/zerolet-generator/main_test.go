@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zerolet/zerolet/cmd/internal/version"
 	"github.com/zerolet/zerolet/proxy"
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -30,11 +32,19 @@ func generate(t *testing.T, manager string, files map[string]string) (status int
 	for _, dir := range []string{"normal", "early", "late"} {
 		args = append(args, filepath.Join(out, dir))
 	}
-	return run(args, getenv, &bytes.Buffer{}), out
+	return run(args, getenv, io.Discard, &bytes.Buffer{}), out
 }
 
 const web = "[Container]\nImage=localhost/web\nPublishPort=8080:80\nPublishPort=127.0.0.1:8443:443\n" +
 	"[ScaleToZero]\nIdleTimeout=90s\nStartTimeout=infinity\n[Install]\nWantedBy=default.target\n"
+
+func TestVersion(t *testing.T) {
+	var out, errs bytes.Buffer
+	if status := run([]string{"zerolet-generator", "--version"}, nil, &out, &errs); status != 0 ||
+		out.String() != "zerolet-generator "+version.String()+"\n" || errs.Len() > 0 {
+		t.Errorf("status %d: %s%s", status, &out, &errs)
+	}
+}
 
 // options are all keys that become options of the proxy.
 const options = "[ScaleToZero]\nReadyCheck=http:/a%20b\nProxyProtocol=v1\nClientAddress=proxy\nMaxConnections=9\nAllowFrom=::1 192.0.2.0/24\nConnectionIdleTimeout=1h\n"
@@ -127,7 +137,7 @@ func TestNothingToDo(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	var stderr bytes.Buffer
-	if status := run([]string{"zerolet-generator"}, os.Getenv, &stderr); status != 2 || !strings.Contains(stderr.String(), "NORMAL-DIR") {
+	if status := run([]string{"zerolet-generator"}, os.Getenv, io.Discard, &stderr); status != 2 || !strings.Contains(stderr.String(), "NORMAL-DIR") {
 		t.Errorf("status %d: %s", status, &stderr)
 	}
 }

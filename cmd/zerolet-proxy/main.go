@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/zerolet/zerolet/cmd/internal/version"
 	"github.com/zerolet/zerolet/proxy"
 )
 
@@ -33,6 +34,10 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == proxy.HelperArg {
 		return proxy.RunHelper()
+	}
+	if len(args) == 1 && args[0] == "--version" {
+		fmt.Fprintln(stdout, "zerolet-proxy", version.String())
+		return 0
 	}
 	if len(args) == 1 && args[0] == openArg {
 		return status(proxy.Open(activation.Files(true)), stderr)

@@ -24,6 +24,9 @@ func (c *call) complete(ctx context.Context, words []string) error {
 func (c *call) candidates(ctx context.Context, words []string) []string {
 	var found []string
 	all := verbs()
+	if len(words) == 1 && strings.HasPrefix(words[0], "-") {
+		return []string{"--help", "--version"}
+	}
 	if len(words) == 1 {
 		for _, v := range all {
 			found = append(found, v.name)

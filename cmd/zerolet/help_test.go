@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zerolet/zerolet/cmd/internal/version"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -42,12 +43,21 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+func TestVersion(t *testing.T) {
+	var out, errs strings.Builder
+	if status := run(t.Context(), []string{"--version"}, machine{}, &out, &errs); status != exitOK ||
+		out.String() != "zerolet "+version.String()+"\n" || errs.Len() > 0 {
+		t.Errorf("status %d: %s%s", status, &out, &errs)
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                      "no command",
 		"stauts":                `unknown command "stauts"`,
 		"status --jsno":         "flag provided but not defined: -jsno",
 		"apply web":             "apply takes no name",
+		"--version web":         "--version stands alone",
 		"wake --user":           "wake needs a name",
 		"check --json -- --x/y": "lstat",
 	} {
@@ -73,6 +83,8 @@ func TestComplete(t *testing.T) {
 	m := machine{uid: 1000, getenv: func(name string) string { return map[string]string{"QUADLET_UNIT_DIRS": abs}[name] }}
 	for line, want := range map[string]string{
 		"st":              "status",
+		"-":               "--help --version",
+		"--v":             "--version",
 		"":                "check render apply status history metrics wake sleep explain doctor export",
 		"status --w":      "--watch",
 		"status --user w": "web",

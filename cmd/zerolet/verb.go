@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zerolet/zerolet/cmd/internal/version"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -95,6 +96,8 @@ func (c *call) parse(args []string) (verb, error) {
 		return c.parse([]string{args[1], "--help"})
 	case args[0] == "help", args[0] == "--help", args[0] == "-h":
 		return verb{}, c.help("")
+	case args[0] == "--version":
+		return verb{}, c.version(args[1:])
 	case i < 0:
 		return verb{}, usage("unknown command %q", args[0])
 	}
@@ -155,6 +158,17 @@ func (c *call) help(name string) error {
 		err = flag.ErrHelp
 	}
 	return err
+}
+
+// version prints which zerolet this is.
+func (c *call) version(args []string) error {
+	if len(args) > 0 {
+		return usage("--version stands alone")
+	}
+	if err := c.printf("zerolet %s\n", version.String()); err != nil {
+		return err
+	}
+	return flag.ErrHelp
 }
 
 // section is a part of the manual as plain text: that of a verb, or what every

@@ -75,6 +75,16 @@ func TestPackages(t *testing.T) {
 	}
 }
 
+// expectVersion asks the three programs for theirs.
+func expectVersion(t *testing.T, root *lab.Session, want string) {
+	t.Helper()
+	for _, program := range []string{"/usr/bin/zerolet", "/usr/libexec/zerolet/zerolet-generator", "/usr/libexec/zerolet/zerolet-proxy"} {
+		if got := root.Must(t, program, "--version"); got != filepath.Base(program)+" "+want {
+			t.Errorf("%s is %q, want %s", program, got, want)
+		}
+	}
+}
+
 func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 	root := m.Root()
 	// The files are there before: that the managers find the generator is the package's work.
@@ -87,6 +97,7 @@ func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 			image, h.Publish(), h.Port+10))
 	})
 	root.Must(t, "sh", "-c", install)
+	expectVersion(t, root, "0.1.0")
 	var held []net.Conn
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		h.WaitState("app-proxy.socket", "active")
@@ -110,6 +121,7 @@ func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 		go func() { ended <- requests(h, stop) }()
 	}
 	root.Must(t, "sh", "-c", upgrade)
+	expectVersion(t, root, "0.1.1")
 	close(stop)
 	for range m.Sessions() {
 		if err := <-ended; err != nil {

@@ -41,6 +41,9 @@ func TestSpec(t *testing.T) {
 	}
 	root.Must(t, "sh", "-c", "mv /built/*/*.rpm /built/spec.rpm && ln -s /pkg/zerolet-0.1.0-*.rpm /built/nfpm.rpm")
 
+	root.Must(t, "sh", "-c", "rpm2archive -n /built/spec.rpm | tar -C / -x ./usr/bin ./usr/libexec/zerolet")
+	expectVersion(t, root, "0.1.0")
+
 	query := func(rpm, query string) string {
 		return root.Must(t, "sh", "-c", "rpm -qp "+query+" /built/"+rpm)
 	}
