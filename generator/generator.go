@@ -39,7 +39,7 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 	}
 	p := NewPlan(g.Search, files)
 	p.Search = append(search, scan...)
-	p.Diagnostics = others
+	p.Diagnostics = append(others, p.Diagnostics...)
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}

@@ -37,6 +37,8 @@ type Plan struct {
 	Endpoints   []*Endpoint         // in the order of the files
 	Search      quadlet.Diagnostics // of the search for files: with an error, some may be missing
 	Diagnostics quadlet.Diagnostics // about no endpoint in particular
+
+	nameTaken bool // a file has the name of the units of Removal
 }
 
 // NewPlan makes an endpoint of every scaled file and settles what concerns
@@ -51,6 +53,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager})
 	}
 	p.checkNames(files)
+	p.checkRemoved(files)
 	p.checkListeners()
 	p.checkPublished(files)
 	p.forward()

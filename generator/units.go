@@ -431,15 +431,19 @@ func settle(u *Unit, name, key, value string) {
 // error: stock Quadlet's unit of the same name would run unscaled. Starting it
 // says what is wrong.
 func (e *Endpoint) refusal(l Layout) Unit {
-	scope := "--system"
-	if e.manager == quadlet.User {
-		scope = "--user"
-	}
 	return e.unit(e.name(".service"), Early,
 		e.about("Refused: "),
 		section("Service",
 			"Type", "oneshot",
-			"ExecStart", fmt.Sprintf(":%s check %s %s", word(literal(l.Zerolet)), scope, word(literal(e.Spec.File.Path)))))
+			"ExecStart", fmt.Sprintf(":%s check %s %s", word(literal(l.Zerolet)), scope(e.manager), word(literal(e.Spec.File.Path)))))
+}
+
+// scope is the option of systemctl, and of zerolet, that means the manager.
+func scope(m quadlet.Manager) string {
+	if m == quadlet.User {
+		return "--user"
+	}
+	return "--system"
 }
 
 // autoStart has sockets.target, which is active in every manager, bring the

@@ -243,3 +243,34 @@ func TestLongName(t *testing.T) {
 		}
 	}
 }
+
+// What stops when zerolet is gone is what the generator wrote, and systemd
+// loads: not the administrator's.
+func TestRemoval(t *testing.T) {
+	for _, test := range []struct {
+		manager quadlet.Manager
+		file    string
+		stops   string
+	}{
+		{quadlet.System, "web.container", "--system stop -- web.service web-proxy.service"},
+		{quadlet.User, "web.container", "--user stop -- web.service web-proxy.service zerolet-removed.path"},
+		{quadlet.User, "zerolet-removed.container", ""},
+	} {
+		f, _ := quadlet.Parse("/etc/containers/systemd/"+test.file, []byte(nasty()[0]))
+		p := NewPlan(quadlet.Search{Manager: test.manager}, []*quadlet.File{f})
+		sources, _ := quadlet.Scan(nil)
+		p.Convert(t.Context(), quadlet.Converter{Manager: test.manager, Sources: sources})
+		l := Layout{Proxy: "/usr/libexec/zerolet/zerolet-proxy", AdminUnit: func(name string) (bool, bool) { return name == "web-proxy.socket", false }}
+		var stops string
+		if units := p.Removal(l, p.Units(l)); len(units) > 0 {
+			checkUnits(t, units)
+			_, stops, _ = strings.Cut(units[0].Sections[1].Entries[1].Value, l.Proxy+" ")
+		}
+		if stops != test.stops {
+			t.Errorf("%s of %v: %q, want %q", test.file, test.manager, stops, test.stops)
+		}
+		if warned := len(p.All()) > 0; warned != (test.stops == "") {
+			t.Errorf("%s of %v: %v", test.file, test.manager, p.All())
+		}
+	}
+}

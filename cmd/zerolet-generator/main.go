@@ -50,11 +50,14 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 	var err error
 	if len(plan.Endpoints) > 0 { // else every daemon-reload would pay for what nobody needs
 		libexec := libexecDir()
-		err = generator.Output{Normal: args[1], Early: args[2]}.Write(plan.Units(generator.Layout{
+		layout := generator.Layout{
 			Proxy:     filepath.Join(libexec, "zerolet-proxy"),
 			Zerolet:   filepath.Join(libexec, "../../bin/zerolet"),
 			AdminUnit: generator.AdminUnit(manager, getenv),
-		}))
+		}
+		units := plan.Units(layout)
+		units = append(units, plan.Removal(layout, units)...)
+		err = generator.Output{Normal: args[1], Early: args[2]}.Write(units)
 	}
 	ds := plan.All()
 	for _, d := range ds {

@@ -119,9 +119,12 @@ func TestFiles(t *testing.T) {
 		"early/default.target.wants/web.service",
 		"early/web.service",
 		"normal/default.target.wants/web-proxy.socket",
+		"normal/paths.target.d/50-zerolet.conf",
 		"normal/sockets.target.d/50-zerolet-web.conf",
 		"normal/web-proxy.service",
 		"normal/web-proxy.socket",
+		"normal/zerolet-removed.path",
+		"normal/zerolet-removed.service",
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\ngot  %q\nwant %q", err, got, want)
