@@ -29,24 +29,31 @@ const Patience = 2 * time.Minute
 
 var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none")
 
+// scratch is a directory for what is built, removed by [Main].
+var scratch = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
+	return os.MkdirTemp("", "zerolet-test-")
+})
+
 // install is a directory with what "make install" writes. Two packages of
 // tests may ask at the same time; the lock keeps the builds apart.
 var install = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
-	dir, err := os.MkdirTemp("", "zerolet-install-")
+	dir, err := scratch()
 	if err != nil {
 		return "", err
 	}
+	dir = filepath.Join(dir, "install")
 	out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install", "DESTDIR="+dir).CombinedOutput()
 	if err != nil {
-		return dir, fmt.Errorf("make install: %w\n%s", err, out)
+		return "", fmt.Errorf("make install: %w\n%s", err, out)
 	}
 	return dir, nil
 })
 
-// Main is the TestMain of a package that calls [Boot]. It ends the process.
+// Main is the TestMain of a package that calls [Boot] or [Packages]. It ends the
+// process.
 func Main(m *testing.M) {
 	status := m.Run()
-	if dir, err := install(); err == nil {
+	if dir, err := scratch(); err == nil {
 		os.RemoveAll(dir)
 	}
 	os.Exit(status)

@@ -13,7 +13,7 @@ import (
 // makes of a line. The files in testdata have it write all that fits.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	m := machine(t)
+	m := harness.Packages(t)
 	m.Root().Must(t, "sh", "-c", "dpkg -i /pkg/zerolet_0.1.0-*.deb")
 	for name, at := range map[string]string{"bashrc": "/srv/bashrc", "zshrc": "/srv/.zshrc"} {
 		text, err := os.ReadFile("testdata/" + name)

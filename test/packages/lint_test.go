@@ -9,13 +9,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
 )
 
 // What Debian's and Fedora's linters say is overridden with a reason, in
 // packaging/deb/lintian-overrides and packaging/rpm/zerolet.rpmlintrc, or
 // mended. Both linters also report an override that nothing needs.
 func TestLint(t *testing.T) {
-	m := machine(t)
+	m := harness.Packages(t)
 	root := m.Root()
 	out := root.Must(t, "sh", "-c", "lintian --allow-root --pedantic --display-info --tag-display-limit 0 --fail-on none /pkg/zerolet_0.1.0-*.deb")
 	if out != "" {
@@ -40,7 +42,7 @@ func TestLint(t *testing.T) {
 // A package holds what "make install" installs, and its own documentation. The
 // rpm owns no directory that is others', too.
 func TestFiles(t *testing.T) {
-	m := machine(t)
+	m := harness.Packages(t)
 	installed := t.TempDir()
 	if out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install", "DESTDIR="+installed).CombinedOutput(); err != nil {
 		t.Fatalf("make install: %v\n%s", err, out)

@@ -6,72 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
 
-// build is a directory with the packages of two versions, below /pkg.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "zerolet-packages-")
-	if err != nil {
-		return "", err
-	}
-	for _, version := range []string{"0.1.0", "0.1.1"} {
-		// Other tests build there, too.
-		const script = `make -C ../.. package VERSION=$1 && mkdir -p "$2/pkg" && cp ../../dist/*_$1-*.deb ../../dist/*-$1-*.rpm "$2/pkg"`
-		out, err := exec.Command("flock", "../../Makefile", "sh", "-c", script, "sh", version, dir).CombinedOutput()
-		if err != nil {
-			return dir, fmt.Errorf("make package: %w\n%s", err, out)
-		}
-	}
-	return dir, nil
-})
-
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if dir, err := build(); err == nil {
-		os.RemoveAll(dir)
-	}
-	os.Exit(status)
-}
-
-// machine has the packages in /pkg and what Debian has to check them.
-func machine(t *testing.T, bind ...string) *lab.Machine {
-	t.Helper()
-	// debootstrap takes no provider of a virtual package by itself: lintian needs
-	// perl-openssl-defaults, rpmlint python3-cffi-backend.
-	m := lab.New(t, lab.Options{Bind: bind, Packages: []string{
-		"rpm", "rpmlint", "python3-cffi-backend", "lintian", "perl-openssl-defaults", "go-md2man",
-		"bash-completion", "zsh", "fish",
-	}})
-	dir, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Install(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // Each kind: what is installed works, an upgrade loses nobody, and nothing is
 // left when it is gone.
 func TestPackages(t *testing.T) {
 	t.Parallel()
-	m := machine(t)
-	for _, kind := range []struct{ name, install, upgrade, remove string }{
-		{"deb", "dpkg -i /pkg/zerolet_0.1.0-*.deb", "dpkg -i /pkg/zerolet_0.1.1-*.deb", "dpkg -r zerolet"},
-		// dpkg owns the machine: rpm does not know what it depends on.
-		{"rpm", "rpm -i --nodeps /pkg/zerolet-0.1.0-*.rpm", "rpm -U --nodeps /pkg/zerolet-0.1.1-*.rpm", "rpm -e --nodeps zerolet"},
-	} {
-		t.Run(kind.name, func(t *testing.T) { life(t, m, kind.install, kind.upgrade, kind.remove) })
+	m := harness.Packages(t)
+	for _, kind := range harness.PackageKinds() {
+		t.Run(kind.Name, func(t *testing.T) { life(t, m, kind) })
 	}
 }
 
@@ -85,7 +36,7 @@ func expectVersion(t *testing.T, root *lab.Session, want string) {
 	}
 }
 
-func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
+func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 	root := m.Root()
 	// The files are there before: that the managers find the generator is the package's work.
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
@@ -96,7 +47,7 @@ func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 		h.PutFile("app.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-http :80 -echo :7\n%s\nPublishPort=%d:7\n[ScaleToZero]\n",
 			image, h.Publish(), h.Port+10))
 	})
-	root.Must(t, "sh", "-c", install)
+	root.Must(t, "sh", "-c", kind.Install)
 	expectVersion(t, root, "0.1.0")
 	var held []net.Conn
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
@@ -120,7 +71,7 @@ func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 		h := &harness.Host{T: t, Session: s, M: m, Port: map[bool]int{false: 8080, true: 8081}[s.UserManager]}
 		go func() { ended <- requests(h, stop) }()
 	}
-	root.Must(t, "sh", "-c", upgrade)
+	root.Must(t, "sh", "-c", kind.Upgrade)
 	expectVersion(t, root, "0.1.1")
 	close(stop)
 	for range m.Sessions() {
@@ -135,9 +86,9 @@ func life(t *testing.T, m *lab.Machine, install, upgrade, remove string) {
 		}
 	}
 
-	root.Must(t, "sh", "-c", remove)
+	root.Must(t, "sh", "-c", kind.Remove)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
-		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
+		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service", "zerolet-removed.path", "zerolet-removed.service"} {
 			h.WaitState(unit, "inactive")
 		}
 		if left := h.Must(t, "podman", "ps", "--quiet"); left != "" {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
 )
 
 // packaging/rpm/zerolet.spec builds from the archives of "make sources" alone,
@@ -20,7 +22,7 @@ func TestSpec(t *testing.T) {
 	}
 	// Debian's Go is too old. With the host's cache its library is not built anew.
 	goroot, gocache := goEnv(t, "GOROOT"), goEnv(t, "GOCACHE")
-	m := machine(t, goroot, gocache)
+	m := harness.Packages(t, goroot, gocache)
 	if err := m.Install(t.Context(), sources); err != nil {
 		t.Fatal(err)
 	}
