@@ -1,12 +1,13 @@
 #!/bin/sh
 # The managers that run find the generator now, not only at the next boot. What
 # runs already goes on, with the proxy that it has.
+#
+# Nothing runs as a user here: a process of theirs would have root's terminal,
+# descriptors and environment, and could be stopped. SIGHUP has a manager do what
+# daemon-reload does (systemd(1)), and nobody waits for it. One that starts just
+# now would die of it.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
-	for user in /run/user/*; do
-		[ -S "$user/systemd/private" ] || continue
-		setpriv --reuid="$(stat -c %u "$user")" --regid="$(stat -c %g "$user")" --clear-groups \
-			env XDG_RUNTIME_DIR="$user" systemctl --user daemon-reload || true
-	done
+	systemctl kill --kill-who=main --signal=HUP --state=active 'user@*.service' || true
 fi

@@ -1,26 +1,13 @@
 #!/bin/sh
-# Without the generator the units are gone at the reload, and what they ran
-# would stay for ever: it is stopped. The files are plain Quadlet files again.
+# Without the generator the units are gone at the reload, and what they ran would
+# stay for ever: it is stopped, by a unit that the generator has made, which knows
+# what is zerolet's. The manager of a user does so by itself: nothing runs as a
+# user here. The files are plain Quadlet files again.
 set -e
 case "$1" in
-remove | purge | 0) ;; # of dpkg, and of rpm
+remove | 0) ;; # of dpkg, and of rpm
 *) exit 0 ;;
 esac
-[ -d /run/systemd/system ] || exit 0
-
-# Stops what zerolet's units have left in a manager.
-clear_manager() {
-	"$@" daemon-reload || return 0
-	"$@" list-units --all --plain --no-legend --full '*-proxy.socket' | while read -r socket load active _; do
-		[ "$load" = not-found ] && [ "$active" = active ] || continue
-		name=$(basename "$socket" -proxy.socket) # rpm takes a percent sign in a script for a macro
-		"$@" stop -- "$socket" "$name-proxy.service" "$name.service" || true
-	done
-}
-
-clear_manager systemctl
-for user in /run/user/*; do
-	[ -S "$user/systemd/private" ] || continue
-	clear_manager setpriv --reuid="$(stat -c %u "$user")" --regid="$(stat -c %g "$user")" --clear-groups \
-		env XDG_RUNTIME_DIR="$user" systemctl --user
-done
+if [ -d /run/systemd/system ] && systemctl cat zerolet-removed.service >/dev/null 2>&1; then
+	timeout 90 systemctl start zerolet-removed.service || true # else it goes on without us
+fi
