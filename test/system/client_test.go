@@ -3,7 +3,6 @@ package system
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -122,58 +121,6 @@ func TestClientAddressHidden(t *testing.T) {
 		journal, err := h.Journal(t.Context(), "")
 		if n := strings.Count(journal, "as its client: it does not listen on ::1"); err != nil || n != 1 {
 			t.Errorf("said %d times, %v:\n%s", n, err, journal)
-		}
-	})
-}
-
-const nginxConf = `
-error_log stderr;
-pid /tmp/pid;
-events {}
-http {
-  log_format who "who $remote_addr $remote_port";
-  access_log /dev/stdout who;
-  server {
-    listen 80;
-    listen [::]:80;
-    deny 192.0.2.12;
-    deny 2001:db8:1::12;
-    location / { root /conf; index conf; add_header Who "$remote_addr $remote_port"; }
-  }
-}
-`
-
-// What is made of addresses holds behind zerolet: nginx' access log has them,
-// and it turns away whom it is told to, as fail2ban has it do.
-func TestClientAddressInNginx(t *testing.T) {
-	eachClient(t, func(t *testing.T, h *harness.Host) {
-		if _, err := h.NginxImage(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		dir := h.Home + "/nginx"
-		h.PutFile(dir+"/conf", nginxConf)
-		h.Declare("app", "Image=localhost/nginx", "Exec=/usr/sbin/nginx -c /conf/conf -g 'daemon off;'", "Volume="+dir+":/conf", h.Publish(),
-			"[ScaleToZero]", "IdleTimeout=1s")
-		banned := []string{"192.0.2.12", "2001:db8:1::12"}
-		for _, client := range lab.Outside() {
-			c := h.ConnectAs(client, h.Port)
-			fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
-			answer, err := io.ReadAll(c)
-			from := c.LocalAddr().(*net.TCPAddr)
-			who := fmt.Sprintf("%s %d", from.IP, from.Port)
-			want := " 200 OK"
-			if client.String() == banned[0] || client.String() == banned[1] {
-				want = " 403 Forbidden"
-			} else if !strings.Contains(string(answer), "\r\nWho: "+who+"\r\n") {
-				t.Errorf("nginx takes %s for %s", who, answer)
-			}
-			if err != nil || !strings.Contains(string(answer), want) {
-				t.Errorf("%s: %q, %v, want%s", client, answer, err, want)
-			}
-			h.Wait("the log has "+who, func() bool {
-				journal, err := h.Journal(t.Context(), "app.service")
-				return err == nil && strings.Contains(journal, "who "+who)
-			}, "app.service")
 		}
 	})
 }
