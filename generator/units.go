@@ -58,6 +58,11 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.Spec.Dependency() {
 		return units
 	}
+	for _, suffix := range e.reserved() {
+		if exists, masked := l.AdminUnit(e.name(suffix)); exists && !masked {
+			e.warn("%s is the administrator's own: it takes the place of the generated one", e.name(suffix))
+		}
+	}
 	if e.Spec.AutoStart {
 		units = append(units, e.autoStart())
 	}

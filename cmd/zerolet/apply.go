@@ -31,14 +31,14 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	if plan.Search.HasErrors() {
 		return exitFailure, errors.New("some files could not be read: nothing was done")
 	}
-	running, err := c.found(ctx)
+	running, lost, err := c.found(ctx)
 	if err != nil {
 		return exitFailure, err
 	}
 	if err := c.spare(plan, running); err != nil {
 		return exitError, err
 	}
-	changes := c.changes(plan, units, running)
+	changes := c.changes(plan, units, running, lost)
 	if err := c.announce(plan, changes); err != nil || c.dryRun {
 		return verdict(plan.Search, plan.All()), err
 	}
@@ -101,9 +101,10 @@ func (s *service) works() bool {
 
 // changes are what there is to do, for the declared services and for those that
 // are not declared any more.
-func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service) []change {
+func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service, lost []string) []change {
 	var all []change
 	declared := make(map[string]bool)
+	admin := c.layout().AdminUnit
 	for _, e := range plan.Endpoints {
 		main := e.Spec.Unit + "-proxy.socket"
 		if e.Spec.Dependency() {
@@ -113,7 +114,11 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			continue
 		}
 		declared[e.Spec.Unit] = true
-		s := &service{name: e.Spec.Unit}
+		if left, others := leftAlone(e, admin, lost); others {
+			all = append(all, left)
+			continue
+		}
+		s := &service{name: e.Spec.Unit, relic: slices.Contains(lost, e.Spec.Unit+"-proxy.socket")}
 		if i := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); i >= 0 {
 			s = running[i]
 		}
@@ -130,7 +135,23 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			all = append(all, gone(s))
 		}
 	}
+	for _, unit := range lost {
+		if name := serviceOf(unit); !declared[name] {
+			all = append(all, change{"=", name, unit + " has no file any more, and nothing tells that it was zerolet's: left alone", nil})
+		}
+	}
 	return all
+}
+
+// leftAlone is about a declared service with a unit that is somebody else's.
+func leftAlone(e *generator.Endpoint, admin func(string) (exists, masked bool), lost []string) (change, bool) {
+	socket, proxy := e.Spec.Unit+"-proxy.socket", e.Spec.Unit+"-proxy.service"
+	for _, unit := range []string{socket, proxy} {
+		if exists, masked := admin(unit); exists && !masked || unit == proxy && slices.Contains(lost, unit) {
+			return change{"=", e.Spec.Unit, unit + " is not zerolet's: left alone", nil}, true
+		}
+	}
+	return change{}, false
 }
 
 func gone(s *service) change {
@@ -150,7 +171,7 @@ func gone(s *service) change {
 func (s *service) stop() [][]string {
 	args := []string{"stop", "--"}
 	for name, unit := range s.units() {
-		if unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
+		if s.owns(unit) && unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
 			args = append(args, name)
 		}
 	}
@@ -183,7 +204,7 @@ func (c *call) changeOfDependency(e *generator.Endpoint, s *service, units []gen
 func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
 	socket, proxy := s.name+"-proxy.socket", s.name+"-proxy.service"
 	on := strings.Join(listens(e), " ")
-	start := [][]string{{"start", "--", socket}}
+	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.relic], "--", socket}}
 	changed := s.changed(units)
 	switch {
 	case s.socket["UnitFileState"] == "masked":
@@ -234,7 +255,7 @@ func (s *service) changed(units []generator.Unit) []string {
 	var names []string
 	for unit, has := range s.units() {
 		i := slices.IndexFunc(units, func(u generator.Unit) bool { return u.Name == unit })
-		if i < 0 || has["FragmentPath"] == "" || !strings.Contains(has["FragmentPath"], "/systemd/generator") {
+		if i < 0 || !generated(has) {
 			continue
 		}
 		if text, err := os.ReadFile(has["FragmentPath"]); err == nil && !bytes.Equal(text, units[i].Text()) {

@@ -150,7 +150,7 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 			found = append(found, finding{fmt.Sprintf("%s: %s", d.Pos, d.Message), "edit the file: " + d.Hint})
 		}
 	}
-	services, err := c.found(ctx)
+	services, _, err := c.found(ctx)
 	if err != nil {
 		return found, err
 	}

@@ -46,7 +46,7 @@ func (c *call) insteadOf(ctx context.Context, unit, verb, job string) (string, e
 	if err != nil {
 		return "", err
 	}
-	if sockets[0].Found() {
+	if generated(sockets[0]) {
 		return fmt.Sprintf("zerolet %s --%s %s", verb, c.manager, name), nil
 	}
 	return fmt.Sprintf("systemctl --%s %s %s", c.manager, job, unit), nil

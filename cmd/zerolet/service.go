@@ -38,6 +38,9 @@ type service struct {
 	// the system's way into the container
 	entrySocket, entry systemd.Unit
 
+	abandoned bool // the proxy runs, and its unit has no file any more
+	relic     bool // so it is with the socket, which listens no more: to start it does nothing
+
 	deaf   []string // addresses of the socket on which nothing listens
 	wake   record   // the last one
 	failed record   // the last client that was turned away
@@ -54,7 +57,7 @@ type record struct {
 // services are the scaled containers of a manager in the order of their names:
 // all of them, or the named ones.
 func (c *call) services(ctx context.Context) ([]*service, error) {
-	all, err := c.declaredOrLeft(ctx)
+	all, _, err := c.declaredOrLeft(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +68,13 @@ func (c *call) services(ctx context.Context) ([]*service, error) {
 	return named, c.fillIn(ctx, named)
 }
 
-// found are all of them.
-func (c *call) found(ctx context.Context) ([]*service, error) {
-	all, err := c.declaredOrLeft(ctx)
+// found are all of them. The lost are units that may have been.
+func (c *call) found(ctx context.Context) (all []*service, lost []string, err error) {
+	all, lost, err = c.declaredOrLeft(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return all, c.fillIn(ctx, all)
+	return all, lost, c.fillIn(ctx, all)
 }
 
 // named are those of the command line.
@@ -108,17 +111,18 @@ func (s *service) called(name string) bool {
 	return name == s.name || s.source() != "" && name == strings.TrimSuffix(filepath.Base(s.source()), ".container")
 }
 
-// declaredOrLeft asks systemd for every scaled container. Units whose file is
-// gone are known by their names alone, and only while they run.
-func (c *call) declaredOrLeft(ctx context.Context) ([]*service, error) {
+// declaredOrLeft asks systemd for every scaled container: those that the
+// generator has made units of, and those whose file is gone while they run. The
+// lost are units of such names that run without a file and may be anybody's.
+func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []string, err error) {
 	m := c.systemd()
 	files, err := m.Files(ctx, "generated")
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, nil, c.unreachable(err)
 	}
 	loaded, err := m.Loaded(ctx, "*-proxy.socket", "*-proxy.service")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var names, units []string
 	for _, unit := range append(files, loaded...) {
@@ -135,18 +139,19 @@ func (c *call) declaredOrLeft(ctx context.Context) ([]*service, error) {
 	}
 	shown, err := m.Units(ctx, units...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []*service
 	for i, name := range names {
 		at := len(suffixes()) * i
 		s := &service{name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4],
 			entrySocket: shown[at+5], entry: shown[at+6]}
-		if s.ours() {
+		s.abandoned = c.abandoned(s)
+		lost = append(lost, s.lost()...)
+		if s.disown(); s.ours() {
 			all = append(all, s)
 		}
 	}
-	return all, nil
+	return all, lost, nil
 }
 
 // suffixes are those of the units of a service.
@@ -174,30 +179,19 @@ func serviceOf(unit string) string {
 	return ""
 }
 
-// ours tells zerolet's units from others of such names.
-func (s *service) ours() bool {
-	for _, u := range []systemd.Unit{s.socket, s.proxy} {
-		if strings.HasSuffix(u["SourcePath"], ".container") || !u.Found() && u.Is("active") {
-			return true
-		}
-	}
-	return s.refused() || s.dependency()
-}
-
-// dependency tells whether the container has no port: it runs while another
-// unit needs it. Its unit is zerolet's, not stock Quadlet's.
+// dependency reports whether the container has no port: it runs while another
+// unit needs it.
 func (s *service) dependency() bool {
-	return !s.socket.Found() && !s.proxy.Found() && !s.refused() && s.source() != "" &&
-		filepath.Base(filepath.Dir(s.container["FragmentPath"])) == "generator.early"
+	return !s.socket.Found() && !s.proxy.Found() && !s.refused() && ofContainer(s.container)
 }
 
-// refused tells whether the file has an error and the service says so instead
+// refused reports whether the file has an error and the service says so instead
 // of running.
 func (s *service) refused() bool {
-	return strings.HasPrefix(s.container["Description"], "Refused: ") && s.source() != ""
+	return ofContainer(s.container) && strings.HasPrefix(s.container["Description"], "Refused: ")
 }
 
-// orphan tells whether the file is gone, or scaled no more, and what it had
+// orphan reports whether the file is gone, or scaled no more, and what it had
 // become still runs.
 func (s *service) orphan() bool {
 	return !s.socket.Found() && !s.proxy.Found() && !s.refused() && !s.dependency()
@@ -206,8 +200,8 @@ func (s *service) orphan() bool {
 // source is the .container file.
 func (s *service) source() string {
 	for _, u := range []systemd.Unit{s.socket, s.proxy, s.container} {
-		if path := u["SourcePath"]; strings.HasSuffix(path, ".container") {
-			return path
+		if generated(u) {
+			return u["SourcePath"]
 		}
 	}
 	return ""

@@ -23,6 +23,9 @@ func (c *call) sleep(ctx context.Context) (int, error) {
 }
 
 func (c *call) sleepOne(ctx context.Context, s *service) error {
+	if s.orphan() {
+		return c.cannot(ctx, s, "be put to sleep")
+	}
 	if s.connections() > 0 && !c.force {
 		if err := c.unused(ctx, s); err != nil {
 			return err
@@ -32,6 +35,9 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 		return c.printf("%s: asleep already\n", s.name)
 	}
 	stop := s.name + "-proxy.service"
+	if s.proxy.Found() && !s.owns(s.proxy) {
+		return failure{exitError, stop + " is not zerolet's: it is left alone", fmt.Sprintf("systemctl --%s stop %s", c.manager, stop)}
+	}
 	if s.dependency() {
 		if err := c.unneeded(ctx, s); err != nil {
 			return err
@@ -54,7 +60,8 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 		if now.shut() {
 			return false, c.cannot(ctx, now, "be woken any more")
 		}
-		return !now.container.Is("active", "deactivating", "activating") && !now.opener.Is("activating"), nil
+		gone := !now.container.Is("active", "deactivating", "activating") || !now.owns(now.container) && now.proxy.Is("inactive")
+		return gone && !now.opener.Is("activating"), nil
 	})
 	c.progressLine("")
 	if err != nil {

@@ -74,7 +74,7 @@ func (m Manager) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	const properties = "Id,LoadState,ActiveState,SubState,Result,FragmentPath,SourcePath,Description,Listen,StatusText," +
+	const properties = "Id,LoadState,ActiveState,SubState,Result,FragmentPath,SourcePath,Description,Documentation,Listen,StatusText," +
 		"UnitFileState,MainPID,ActiveEnterTimestamp,ActiveExitTimestamp,InactiveExitTimestamp,InactiveEnterTimestamp," +
 		"RequiredBy,RequisiteOf,WantedBy,BoundBy,UpheldBy,Requires,BindsTo,IPAddressAllow,ExecStart,NRestarts"
 	out, err := m.Control(ctx, append([]string{"show", "--timestamp=us+utc", "--property=" + properties, "--"}, names...)...)
