@@ -82,7 +82,7 @@ func (c *call) past(ctx context.Context, services []*service, since time.Time) (
 		p := &past{Name: s.name, Awake: []period{}, Wakes: []wakeReport{}, dependency: s.dependency()}
 		all = append(all, p)
 		proxies, containers = append(proxies, s.name+"-proxy.service"), append(containers, s.name+".service")
-		byUnit[s.name+".service"] = p
+		byUnit[s.name+".service"], byUnit[s.name+"-proxy.service"] = p, p
 	}
 	m := c.systemd()
 	told, from := m.Told(containers...), m.From(proxies...)
@@ -102,11 +102,11 @@ func (c *call) past(ctx context.Context, services []*service, since time.Time) (
 			}
 		}
 		last = e
-		unit := e.About()
-		if unit == "" {
-			unit = e.Text("ZEROLET_CONTAINER")
+		p := byUnit[m.Sender(e)] // a proxy, which speaks for its own container only
+		if p == nil {
+			p = byUnit[e.About()]
 		}
-		if p := byUnit[unit]; p != nil {
+		if p != nil {
 			p.add(e, since)
 		}
 	}

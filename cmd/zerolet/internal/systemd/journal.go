@@ -40,7 +40,7 @@ func (e Entry) Number(field string) int64 {
 // Time is when the journal got it.
 func (e Entry) Time() time.Time { return time.UnixMicro(e.Number("__REALTIME_TIMESTAMP")) }
 
-// About is the unit that systemd's own message is about.
+// About is the unit that systemd's own message is about. Others may say so, too.
 func (e Entry) About() string {
 	if unit := e.Text("USER_UNIT"); unit != "" {
 		return unit
@@ -90,18 +90,29 @@ func (m Manager) Journal(ctx context.Context, q Query) ([]Entry, error) {
 	}
 }
 
-// Told matches what the manager itself says about units, by itself or by the
-// processes that it forks, as the system's does to listen. Nobody else can set
-// the fields that begin with "_" (systemd.journal-fields(7)).
+// Told matches what the manager itself says about units. Fields that begin with
+// "_" nobody can set (systemd.journal-fields(7)), and root in a container cannot
+// be PID 1, nor a container of the user's in the manager's own cgroup. What a
+// process says that the manager has forked for a unit is among what comes From
+// that unit.
 func (m Manager) Told(units ...string) []string {
-	field, terms := "UNIT=", []string{"_UID=0"}
+	field, terms := "UNIT=", []string{"_PID=1"}
 	if m.User {
-		field, terms = "USER_UNIT=", []string{"_UID=" + strconv.Itoa(m.UID)}
+		field, terms = "USER_UNIT=", []string{"_UID=" + strconv.Itoa(m.UID), "_SYSTEMD_USER_UNIT=init.scope"}
 	}
 	for _, u := range units {
 		terms = append(terms, field+u)
 	}
 	return terms
+}
+
+// Sender is the unit of the process that has written the entry, init.scope if
+// that is the manager.
+func (m Manager) Sender(e Entry) string {
+	if m.User {
+		return e.Text("_SYSTEMD_USER_UNIT")
+	}
+	return e.Text("_SYSTEMD_UNIT")
 }
 
 // From matches what the processes of units say.
