@@ -69,7 +69,7 @@ func (s *service) disown() {
 	if generated(s.socket) || generated(s.proxy) {
 		return
 	}
-	for _, u := range []*systemd.Unit{&s.socket, &s.proxy, &s.container, &s.target, &s.opener} {
+	for _, u := range []*systemd.Unit{&s.socket, &s.proxy, &s.container, &s.target, &s.opener, &s.entrySocket, &s.entry} {
 		if !s.owns(*u) {
 			*u = nil
 		}
