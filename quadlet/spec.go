@@ -88,6 +88,7 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
 	s.checkSockets(&ds)
+	s.checkLocal(&ds)
 	s.checkNative(&ds)
 	s.checkDependency(&ds)
 	s.checkAllowed(&ds)

@@ -47,6 +47,7 @@ func main() {
 	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
+	endpointFlag("peer", "say the uid of who is at the other end of a unix socket, and end", each(peer))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
 	var lines tally
 	endpointFlag("tally", "answer each line with the start id, its number since the start, the peer's address and port, and the line", each(lines.serve(id)))
@@ -232,6 +233,26 @@ func each(serve func(net.Conn)) server {
 
 func echo(c net.Conn) {
 	_, _ = io.Copy(c, c)
+}
+
+// peer tells what unix(7) tells the app: SO_PEERCRED, in its own user namespace.
+func peer(c net.Conn) {
+	unix, ok := c.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := unix.SyscallConn()
+	if err != nil {
+		return
+	}
+	err = raw.Control(func(fd uintptr) {
+		if who, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			fmt.Fprintln(c, who.Uid)
+		}
+	})
+	if err != nil {
+		log.Print(err)
+	}
 }
 
 func sum(c net.Conn) {
