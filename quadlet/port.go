@@ -60,12 +60,35 @@ func ParseListen(text string) ([]Publish, error) {
 	return p.result(p.parse())
 }
 
+// parseContainerSide reads what a value of PublishPort= says of the container
+// where the host's side cannot be read: it has a variable, or no port. That
+// side comes out as it was written, with its colon.
+func parseContainerSide(text string) (host string, ports []Publish, err error) {
+	p := publishParser{text: text, sctp: true}
+	_, container, bad := p.sides(part{text, 0})
+	if bad != nil {
+		return "", nil, bad
+	}
+	host = text[:container.off]
+	if i := strings.IndexAny(container.s, "$%"); i >= 0 {
+		return host, nil, part{container.s[i:], container.off + i}.errorf("write the number of the container's port",
+			"nobody knows beforehand whether Listen= names this port")
+	}
+	p.protocols = []string{"tcp"}
+	if container, bad = p.protocol(container); bad == nil {
+		bad = p.containerSide(container)
+	}
+	ports, err = p.result(bad)
+	return host, ports, err
+}
+
 const publishHint = `write it like "8080:80" or "127.0.0.1:8080:80/tcp"`
 
 // publishParser reads one value. Its methods give a *ValueError or nil.
 type publishParser struct {
 	text      string
 	unix      bool // paths are allowed
+	sctp      bool // and this protocol
 	out       Publish
 	protocols []string // that are named, or tcp
 }
@@ -150,9 +173,9 @@ func (p *publishParser) characters() *ValueError {
 		case r == '#' || r == ';':
 			return at.errorf("a comment needs a line of its own", "unexpected %q", r)
 		case r == '$':
-			return at.errorf("write the number", "a variable cannot be used here")
+			return at.errorf(p.instead(i), "a variable cannot be used here")
 		case r == '%' && !p.unix && !inBrackets(p.text, i):
-			return at.errorf("write the number", "a specifier cannot be used here")
+			return at.errorf(p.instead(i), "a specifier cannot be used here")
 		case unicode.IsSpace(r):
 			return at.errorf("write one line for each port", "unexpected space")
 		case unicode.IsControl(r), r == utf8.RuneError:
@@ -160,6 +183,17 @@ func (p *publishParser) characters() *ValueError {
 		}
 	}
 	return nil
+}
+
+// instead is what to write for a variable. Two colons follow an address.
+func (p *publishParser) instead(i int) string {
+	switch {
+	case !strings.Contains(p.text, ":"):
+		return publishHint
+	case inBrackets(p.text, i) || strings.Count(p.text[i:], ":") > 1:
+		return "write the address, or leave it out to listen on all"
+	}
+	return "write the number"
 }
 
 // inBrackets tells whether a byte belongs to an address.
@@ -205,11 +239,11 @@ func (p *publishParser) protocol(side part) (part, *ValueError) {
 		var name part
 		name, names, more = names.cut(',')
 		protocol := strings.ToLower(name.s)
-		switch protocol {
-		case "":
+		switch {
+		case protocol == "":
 			protocol = "tcp"
-		case "tcp", "udp":
-		case "sctp":
+		case protocol == "tcp", protocol == "udp", protocol == "sctp" && p.sctp:
+		case protocol == "sctp":
 			return ports, name.errorf(p.sctpHint(), "sctp cannot be scaled")
 		default:
 			return ports, name.errorf("write tcp or udp", "unknown protocol %q", name.s)

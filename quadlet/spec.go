@@ -196,8 +196,7 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 		ports, err := ParsePublish(e.Value)
 		switch {
 		case named && err != nil:
-			// Podman's to judge: it may be a variable, or have no host port.
-			s.Published = append(s.Published, Published{e.Value, e.Pos})
+			s.readUnknown(e, ds)
 		case named:
 			for _, value := range s.unscaled(e.Value, ports) {
 				s.Published = append(s.Published, Published{value, e.Pos})
@@ -264,6 +263,47 @@ func (s *Spec) unscaled(value string, ports []Publish) []string {
 		return []string{value}
 	}
 	return kept
+}
+
+// readUnknown settles what becomes of a port of which nobody knows beforehand
+// where it is published: the host's side has a variable, or no port. So it is
+// with sctp, which is nothing to us. What else may be wrong is Podman's to judge.
+func (s *Spec) readUnknown(e Entry, ds *Diagnostics) {
+	host, ports, err := parseContainerSide(e.Value)
+	if err != nil && strings.ContainsAny(e.Value[len(host):], "$%") {
+		ds.Value(e, err)
+		return
+	}
+	keep := func(value string) { s.Published = append(s.Published, Published{value, e.Pos}) }
+	if s.named(ports) == 0 {
+		keep(e.Value)
+		return
+	}
+	for _, p := range ports {
+		switch s.named([]Publish{p}) {
+		case 0:
+			port, _, _ := strings.Cut(e.Value[len(host):], "/")
+			keep(host + port + "/" + p.Protocol)
+		case p.Count:
+		default:
+			ds.Errorf(e.Pos, "write one line for each port",
+				"Listen= names ports of this range, and nobody knows beforehand where Podman publishes the others")
+			return
+		}
+	}
+}
+
+// named counts the ports that Listen= names.
+func (s *Spec) named(ports []Publish) int {
+	n := 0
+	for _, p := range ports {
+		for _, one := range p.Each() {
+			if s.listensFor(one.ContainerPort, one.Protocol) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (s *Spec) listensFor(port uint16, protocol string) bool {

@@ -22,7 +22,8 @@ func TestKeyTable(t *testing.T) {
 	}
 	b.WriteString("\nA time span is systemd's: `30s`, `2min 30s`, `infinity` (systemd.time(7)); without a unit it is seconds.\n" +
 		"A range of ports listens on each of them. With `Listen=` only what it names is scaled: a `PublishPort=` for the same\n" +
-		"container port is dropped, every other one stays published by Podman and does not count as use.\n" +
+		"container port is dropped, every other one stays published by Podman and does not count as use. The host's side of\n" +
+		"those may be a variable; the container's may not, since nobody could tell whether it is dropped.\n" +
 		"\n`53:53/udp` scales a UDP port, `53:53/tcp,udp` both protocols of it, with one container. UDP has no connections: `IdleTimeout=` counts from\n" +
 		"the last datagram in either direction ([how it works](how-it-works.md#datagrams)).\n" +
 		"\nA section without any port, neither `Listen=` nor `PublishPort=`, is for a container that others need, such as a database: it\n" +
