@@ -4,8 +4,6 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
-
-	"github.com/zerolet/zerolet/quadlet"
 )
 
 // With Mode=native the container accepts from the sockets itself, and the
@@ -30,8 +28,8 @@ func (e *Endpoint) reserved() []string {
 // would see who is inside when the other unit is gone.
 func (e *Endpoint) checkNativeNeeds() {
 	if e.Spec.Native && len(e.Needs) > 0 && !e.Refused() {
-		e.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "leave Mode= out",
-			"Mode=native is not for a container that another unit needs, as %s does", e.Needs[0].Unit)
+		e.Diagnostics.Errorf(e.Needs[0].Pos, "leave Mode= out",
+			"Mode=native is not for a container that another unit needs, as %s does %s", e.Needs[0].Unit, e.name(".service"))
 		e.Needs = nil
 	}
 }

@@ -15,6 +15,7 @@ import (
 // (systemd.unit(5)).
 type Need struct {
 	Unit string
+	Pos  quadlet.Pos // of the line that says so first
 
 	pulls bool
 	keys  []string // what else the drop-in has to say
@@ -40,7 +41,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 			}
 			for _, word := range entry.Words() {
 				if e, ok := endpoints[word]; ok && e.Spec.File != f {
-					e.need(f.Unit()+".service", entry.Key, word)
+					e.need(f.Unit()+".service", entry.Key, word, entry.Pos)
 				}
 			}
 		}
@@ -61,44 +62,56 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 // need notes that a unit names the container. Only Quadlet 5.5 and later turn
 // the name of a .container file into that of its service; the drop-in does so
 // for the others.
-func (e *Endpoint) need(unit, key, word string) {
+func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
 	if unit == e.name(".service") || !quadlet.ValidUnit(strings.TrimSuffix(unit, ".service")) {
 		return // no unit of that name can need it
 	}
 	i := slices.IndexFunc(e.Needs, func(n Need) bool { return n.Unit == unit })
 	if i < 0 {
 		i = len(e.Needs)
-		e.Needs = append(e.Needs, Need{Unit: unit})
+		e.Needs = append(e.Needs, Need{Unit: unit, Pos: pos})
 	}
 	n := &e.Needs[i]
-	n.pulls = n.pulls || slices.Contains(pulling(), key)
+	if !n.pulls && slices.Contains(pulling(), key) {
+		n.pulls, n.Pos = true, pos
+	}
 	if word != e.name(".service") && !slices.Contains(n.keys, key) {
 		n.keys = append(n.keys, key)
 	}
 }
 
-// settleNeeds adds what [Install] of a dependency says, and tells of one that
-// nothing starts.
+// settleNeeds adds what [Install] says, and tells of a dependency that nothing
+// starts.
 func (e *Endpoint) settleNeeds() {
 	if e.Refused() || e.Spec.Unit == "" {
 		e.Needs = nil
 		return
 	}
-	if e.Spec.Dependency() {
-		dirs := e.install()
-		for _, by := range [][2]string{{".requires", "Requires"}, {".wants", "Wants"}, {".upholds", "Upholds"}} {
-			for _, unit := range dirs[by[0]] {
-				if filepath.Ext(unit) == ".service" {
-					e.need(unit, by[1], "")
-				}
-			}
-		}
-	}
+	e.installNeeds()
 	e.Needs = slices.DeleteFunc(e.Needs, func(n Need) bool { return !n.pulls })
 	if e.Spec.Dependency() && len(e.Needs) == 0 {
 		e.Diagnostics.Warnf(e.Spec.SectionPos(),
 			"add PublishPort=8080:80 to [Container], or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",
 			"%s is never started: the file has no port, and no other needs it", e.name(".service"))
+	}
+}
+
+// installNeeds adds the services that [Install] names: they start the container
+// with stock Quadlet, too. What else stands there is about the socket.
+func (e *Endpoint) installNeeds() {
+	for _, by := range [][2]string{{"RequiredBy", "Requires"}, {"WantedBy", "Wants"}, {"UpheldBy", "Upholds"}} {
+		for _, entry := range e.Spec.File.All("Install", by[0]) {
+			for _, unit := range entry.Words() {
+				switch {
+				case filepath.Ext(unit) != ".service" || strings.Contains(unit, "/"): // the latter as stock Quadlet
+				case e.Spec.Native:
+					e.Diagnostics.Warnf(entry.Pos, "leave Mode= out, or leave it to the first client",
+						"%s is not started with %s: with Mode=native clients alone wake it", e.name(".service"), unit)
+				default:
+					e.need(unit, by[1], "", entry.Pos)
+				}
+			}
+		}
 	}
 }
 

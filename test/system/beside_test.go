@@ -20,3 +20,18 @@ func TestVariablePort(t *testing.T) {
 		h.Asleep()
 	})
 }
+
+// TestWantedByApp: a container with a port of its own is started with the
+// service that [Install] names, and sleeps when that does.
+func TestWantedByApp(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("db", "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+10), "[Install]", "WantedBy=app.service", "[ScaleToZero]", "IdleTimeout=1s")
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.MustGet()
+		h.WaitState("db.service", "active")
+		h.Expect("db-proxy.service", "inactive")
+		h.WaitState("db.service", "inactive")
+		h.Asleep()
+	})
+}
