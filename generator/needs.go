@@ -50,67 +50,9 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 		e.settleNeeds()
 		e.checkNativeNeeds()
 	}
-	p.checkCircles(files)
-}
-
-// checkCircles tells of containers that keep each other up, also by way of
-// others.
-func (p *Plan) checkCircles(files []*quadlet.File) {
 	starts := p.starts(files)
-	for _, e := range p.Endpoints {
-		for _, n := range e.Needs {
-			if reaches(starts, e.name(".service"), n.Unit) {
-				e.Diagnostics.Warnf(n.Pos, "leave one of the two out; PartOf= stops one unit with another, and starts nothing",
-					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(".service"))
-			}
-		}
-	}
-}
-
-// starts are the services that each service starts: scaled ones, and those of
-// files without the section, which may start one in turn.
-func (p *Plan) starts(files []*quadlet.File) map[string][]string {
-	starts := make(map[string][]string)
-	services := make(map[string]string) // by the names that a file may give them
-	for _, f := range files {
-		services[f.Name()] = f.Unit() + ".service"
-		services[f.Unit()+".service"] = f.Unit() + ".service"
-	}
-	for _, f := range files {
-		unit := f.Unit() + ".service"
-		for _, key := range pulling() {
-			for _, entry := range f.All("Unit", key) {
-				for _, word := range entry.Words() {
-					if service, ok := services[word]; ok && service != unit {
-						starts[unit] = append(starts[unit], service)
-					}
-				}
-			}
-		}
-	}
-	for _, e := range p.Endpoints {
-		for _, n := range e.Needs {
-			starts[n.Unit] = append(starts[n.Unit], e.name(".service"))
-		}
-	}
-	return starts
-}
-
-// reaches reports whether one service starts another, also by way of others.
-func reaches(starts map[string][]string, from, to string) bool {
-	seen := map[string]bool{from: true}
-	for next := []string{from}; len(next) > 0; next = next[1:] {
-		for _, unit := range starts[next[0]] {
-			if unit == to {
-				return true
-			}
-			if !seen[unit] {
-				seen[unit] = true
-				next = append(next, unit)
-			}
-		}
-	}
-	return false
+	p.checkCircles(starts)
+	p.checkAwake(files, starts)
 }
 
 // need notes that a unit names the container. Only Quadlet 5.5 and later turn

@@ -97,7 +97,7 @@ func Keys() []Key {
 		{
 			Name: "AutoStart", Type: "boolean", Default: "yes",
 			Doc: "whether daemon-reload and boot bring the socket up; with no it is left to [Install]",
-			set: func(s *Spec, v string) (err error) { s.AutoStart, err = parseBool(v); return err },
+			set: func(s *Spec, v string) (err error) { s.AutoStart, err = ParseBool(v); return err },
 		},
 	}
 }
@@ -107,8 +107,8 @@ func Keys() []Key {
 // (systemd.unit(5): sections that begin with "X-" are ignored).
 func scaleSection(name string) bool { return name == "ScaleToZero" || name == "X-ScaleToZero" }
 
-// parseBool takes what systemd takes (systemd.syntax(7)).
-func parseBool(v string) (bool, error) {
+// ParseBool takes what systemd takes for a boolean (systemd.syntax(7)).
+func ParseBool(v string) (bool, error) {
 	switch strings.ToLower(v) {
 	case "1", "yes", "y", "true", "t", "on":
 		return true, nil

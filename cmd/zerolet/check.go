@@ -36,6 +36,8 @@ func (c *call) check(ctx context.Context) (int, error) {
 func wakesAndSleeps(e *generator.Endpoint) string {
 	by := e.NeededBy()
 	switch {
+	case !e.Spec.Dependency() && len(by) > 0:
+		return fmt.Sprintf("listens on %s, %s, not while needed by %s", strings.Join(listens(e), " "), stops(e), strings.Join(by, " "))
 	case !e.Spec.Dependency():
 		return fmt.Sprintf("listens on %s, %s", strings.Join(listens(e), " "), stops(e))
 	case len(by) == 0:

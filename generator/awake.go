@@ -1,0 +1,120 @@
+package generator
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// checkCircles tells of containers that keep each other up, also by way of
+// others.
+func (p *Plan) checkCircles(starts map[string][]string) {
+	for _, e := range p.Endpoints {
+		for _, n := range e.Needs {
+			if reaches(starts, e.name(".service"), n.Unit) {
+				e.Diagnostics.Warnf(n.Pos, "leave one of the two out; PartOf= stops one unit with another, and starts nothing",
+					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(".service"))
+			}
+		}
+	}
+}
+
+// checkAwake tells of containers that never sleep since a service needs them
+// that always runs: it is not scaled, and brought up at boot or by one that is.
+func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
+	always := make(map[string]bool)
+	passing := make(map[string]bool) // sleep, or end by themselves
+	for _, f := range files {
+		passing[f.Unit()+".service"] = f.Scaled() || ends(f)
+	}
+	var run func(unit string)
+	run = func(unit string) {
+		if !always[unit] && !passing[unit] {
+			always[unit] = true
+			for _, other := range starts[unit] {
+				run(other)
+			}
+		}
+	}
+	for _, f := range files {
+		if boots(f) {
+			run(f.Unit() + ".service")
+		}
+	}
+	for _, e := range p.Endpoints {
+		for _, n := range e.Needs {
+			if always[n.Unit] {
+				e.Diagnostics.Warnf(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or let it do without this line",
+					"%s never sleeps: %s needs it, and always runs", e.name(".service"), n.Unit)
+			}
+		}
+	}
+}
+
+// boots reports whether a target starts the file's service, as default.target
+// does at boot.
+func boots(f *quadlet.File) bool {
+	for _, key := range []string{"WantedBy", "RequiredBy", "UpheldBy"} {
+		for _, entry := range f.All("Install", key) {
+			if slices.ContainsFunc(entry.Words(), func(w string) bool { return filepath.Ext(w) == ".target" }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ends reports whether the file is a job (systemd.service(5), Type=).
+func ends(f *quadlet.File) bool {
+	kind, _ := f.Last("Service", "Type")
+	remains, _ := f.Last("Service", "RemainAfterExit")
+	yes, _ := quadlet.ParseBool(remains.Value)
+	return kind.Value == "oneshot" && !yes
+}
+
+// starts are the services that each service starts: scaled ones, and those of
+// files without the section, which may start one in turn.
+func (p *Plan) starts(files []*quadlet.File) map[string][]string {
+	starts := make(map[string][]string)
+	services := make(map[string]string) // by the names that a file may give them
+	for _, f := range files {
+		services[f.Name()] = f.Unit() + ".service"
+		services[f.Unit()+".service"] = f.Unit() + ".service"
+	}
+	for _, f := range files {
+		unit := f.Unit() + ".service"
+		for _, key := range pulling() {
+			for _, entry := range f.All("Unit", key) {
+				for _, word := range entry.Words() {
+					if service, ok := services[word]; ok && service != unit {
+						starts[unit] = append(starts[unit], service)
+					}
+				}
+			}
+		}
+	}
+	for _, e := range p.Endpoints {
+		for _, n := range e.Needs {
+			starts[n.Unit] = append(starts[n.Unit], e.name(".service"))
+		}
+	}
+	return starts
+}
+
+// reaches reports whether one service starts another, also by way of others.
+func reaches(starts map[string][]string, from, to string) bool {
+	seen := map[string]bool{from: true}
+	for next := []string{from}; len(next) > 0; next = next[1:] {
+		for _, unit := range starts[next[0]] {
+			if unit == to {
+				return true
+			}
+			if !seen[unit] {
+				seen[unit] = true
+				next = append(next, unit)
+			}
+		}
+	}
+	return false
+}
