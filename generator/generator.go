@@ -2,7 +2,6 @@ package generator
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -26,20 +25,13 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 	dirs, search := g.Search.Dirs()
 	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
 	var files []*quadlet.File
-	var others quadlet.Diagnostics
 	read := make(map[*quadlet.File]quadlet.Diagnostics)
 	for _, path := range sources.Units() {
-		f, fds := sources.Load(path)
-		if filepath.Ext(path) != ".container" {
-			others = append(others, f.NotScaled()...)
-			continue
-		}
-		files = append(files, f)
-		read[f] = fds
+		f, ds := sources.Load(path)
+		files, read[f] = append(files, f), ds
 	}
 	p := NewPlan(g.Search, files)
 	p.Search = append(search, scan...)
-	p.Diagnostics = append(others, p.Diagnostics...)
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}

@@ -41,12 +41,16 @@ type Plan struct {
 	nameTaken bool // a file has the name of the units of Removal
 }
 
-// NewPlan makes an endpoint of every scaled file and settles what concerns
-// several files: names, and ports that two of them claim.
+// NewPlan makes an endpoint of every scaled .container file and settles what
+// concerns several files, of all kinds: names, and ports that two of them claim.
 func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p := &Plan{Manager: s.Manager}
 	for _, f := range files {
-		if !f.Scaled() {
+		switch {
+		case f.Kind() != "Container":
+			p.Diagnostics = append(p.Diagnostics, f.NotScaled()...)
+			continue
+		case !f.Scaled():
 			continue
 		}
 		spec, ds := quadlet.NewSpec(f, s)
@@ -90,160 +94,6 @@ func (e *Endpoint) startedByProxy() bool {
 // pidFile is where Podman writes the container's pid for the proxy, as a value
 // of a unit: %t is the runtime directory of the manager.
 func (e *Endpoint) pidFile() string { return "%t/" + e.Spec.Unit + ".pid" }
-
-// checkNames refuses files that would share a unit with another file. One that
-// would share its service gets no unit at all: it is the other file's.
-func (p *Plan) checkNames(files []*quadlet.File) {
-	const hint = "rename one of the two, the file or by ServiceName="
-	owners := make(map[string]*quadlet.File)
-	second := make(map[*quadlet.File]*quadlet.File)
-	for _, f := range files {
-		name := f.Unit() + ".service"
-		if owner, taken := owners[name]; taken {
-			second[f] = owner
-			continue
-		}
-		owners[name] = f
-	}
-	for _, f := range files {
-		for _, alias := range f.All("Install", "Alias") {
-			for _, name := range alias.Words() {
-				if _, taken := owners[name]; !taken {
-					owners[name] = f
-				}
-			}
-		}
-	}
-	for _, e := range p.Endpoints {
-		whole := quadlet.Pos{File: e.Spec.File.Path}
-		if owner, ok := second[e.Spec.File]; ok {
-			e.Diagnostics.Errorf(whole, hint, "%s.service is already made of %s", e.Spec.Unit, owner.Path)
-			e.Spec.Unit = ""
-		}
-		if e.Spec.Dependency() {
-			continue
-		}
-		for _, suffix := range e.reserved() {
-			if owner, taken := owners[e.Spec.Unit+suffix]; taken && e.Spec.Unit != "" {
-				e.Diagnostics.Errorf(whole, hint, "%s%s, the name of the proxy, is a unit of %s", e.Spec.Unit, suffix, owner.Path)
-			}
-		}
-	}
-}
-
-// claim is what only one socket of a machine can have, but for its address.
-type claim struct {
-	protocol string
-	port     uint16
-	path     string
-}
-
-func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
-
-func (c claim) String() string {
-	if c.path != "" {
-		return "socket " + c.path
-	}
-	return fmt.Sprintf("port %d/%s", c.port, c.protocol)
-}
-
-// checkListeners refuses a socket that an earlier file, or an earlier line of
-// the same file, has already claimed: systemd could bind only one of them.
-func (p *Plan) checkListeners() {
-	claimed := make(map[claim][]quadlet.Listener)
-	for _, e := range p.Endpoints {
-		if e.Refused() {
-			continue
-		}
-		for _, l := range e.Spec.Listen {
-			for _, other := range claimed[claimOf(l)] {
-				if overlap(l, other) {
-					e.Diagnostics.Errorf(l.Pos, "give one of the two another port or address",
-						"%s is already claimed at %s", claimOf(l), other.Pos)
-					break
-				}
-			}
-			if e.Spec.Network == quadlet.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
-				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
-					"with Network=host the app takes port %d itself", l.HostPort)
-			}
-		}
-		if e.Refused() {
-			continue
-		}
-		for _, l := range e.Spec.Listen {
-			claimed[claimOf(l)] = append(claimed[claimOf(l)], l)
-		}
-	}
-}
-
-// overlap tells whether two sockets on one port or path exclude each other.
-// The zero address stands for both families. "0.0.0.0" and "[::]" do not, but
-// they are one endpoint to the proxy and must lead to one port.
-func overlap(a, b quadlet.Listener) bool {
-	switch {
-	case a.HostPath != "", !a.Host.IsValid() || !b.Host.IsValid() || a.Host == b.Host:
-		return true
-	case a.Host.Is4() == b.Host.Is4():
-		return a.Host.IsUnspecified() || b.Host.IsUnspecified()
-	}
-	return a.Host.IsUnspecified() && b.Host.IsUnspecified() && a.ContainerPort != b.ContainerPort
-}
-
-// checkPublished warns of ports that Podman publishes beside a socket: such a
-// container can start only while the socket does not listen.
-func (p *Plan) checkPublished(files []*quadlet.File) {
-	scaled := make(map[*quadlet.File]*Endpoint)
-	for _, e := range p.Endpoints {
-		scaled[e.Spec.File] = e
-	}
-	podman := make(map[claim][]quadlet.Listener)
-	for _, f := range files {
-		values := publishPorts(f)
-		if e, ok := scaled[f]; ok {
-			values = e.Spec.Published
-		}
-		for _, l := range published(values) {
-			podman[claimOf(l)] = append(podman[claimOf(l)], l)
-		}
-	}
-	for _, e := range p.Endpoints {
-		for _, l := range e.Spec.Listen {
-			for _, other := range podman[claimOf(l)] {
-				if overlap(l, other) {
-					e.Diagnostics.Warnf(l.Pos, "give one of the two another port or address: the container cannot start while the socket listens",
-						"podman publishes %s too, for %s", claimOf(l), other.Pos)
-				}
-			}
-		}
-	}
-}
-
-func publishPorts(f *quadlet.File) []quadlet.Published {
-	var out []quadlet.Published
-	for _, e := range f.All("Container", "PublishPort") {
-		out = append(out, quadlet.Published{Value: e.Value, Pos: e.Pos})
-	}
-	return out
-}
-
-// published are the ports of the values, each by itself. What cannot be
-// understood is passed over: it has no port that is known beforehand.
-func published(values []quadlet.Published) []quadlet.Listener {
-	var out []quadlet.Listener
-	for _, v := range values {
-		ports, err := quadlet.ParsePublish(v.Value)
-		if err != nil {
-			continue
-		}
-		for _, p := range ports {
-			for _, one := range p.Each() {
-				out = append(out, quadlet.Listener{Publish: one, Pos: v.Pos})
-			}
-		}
-	}
-	return out
-}
 
 // forward leads each public socket to the app.
 func (p *Plan) forward() {

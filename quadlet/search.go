@@ -209,16 +209,6 @@ func Scan(dirs []string) (*Sources, Diagnostics) {
 	return s, ds
 }
 
-// isUnitKind tells whether an extension is one of Quadlet's
-// (SupportedExtensions in pkg/systemd/quadlet/quadlet_common.go).
-func isUnitKind(ext string) bool {
-	switch ext {
-	case ".container", ".volume", ".network", ".pod", ".kube", ".image", ".build", ".artifact":
-		return true
-	}
-	return false
-}
-
 // Dirs are the directories that were scanned.
 func (s *Sources) Dirs() []string { return s.dirs }
 

@@ -66,15 +66,6 @@ type Listener struct {
 // Scaled tells whether the file has a [ScaleToZero] section.
 func (f *File) Scaled() bool { return f.Has("ScaleToZero") || f.Has("X-ScaleToZero") }
 
-// Unit is the name of the file's service without ".service"
-// (podman-systemd.unit(5), ServiceName=).
-func (f *File) Unit() string {
-	if e, ok := f.Last("Container", "ServiceName"); ok && e.Value != "" {
-		return e.Value
-	}
-	return stem(f.Name())
-}
-
 // Dependency tells that the section has no port: the container runs while a
 // unit that needs it does, and nothing else wakes it.
 func (s *Spec) Dependency() bool { return len(s.Listen) == 0 }
@@ -95,18 +86,6 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.checkReadiness(&ds)
 	s.checkKind(&ds)
 	return s, ds
-}
-
-// NotScaled tells that a file of another kind has the section in vain.
-func (f *File) NotScaled() Diagnostics {
-	var ds Diagnostics
-	for _, s := range f.Sections {
-		if scaleSection(s.Name) {
-			ds.Errorf(s.Pos, "move the section to the .container file of the app",
-				"[%s] is for .container files: nothing is scaled here", s.Name)
-		}
-	}
-	return ds
 }
 
 func (s *Spec) readSection(ds *Diagnostics) {

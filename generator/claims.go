@@ -1,0 +1,203 @@
+package generator
+
+import (
+	"fmt"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// Files that fight over a name or a port are told at the lines of both. The one
+// that comes later is refused, so that a file never takes down one that works.
+
+// clash refuses an endpoint for what another line has already. Both texts have
+// the other's position after them.
+func (p *Plan) clash(e *Endpoint, here, there quadlet.Pos, hint, mine, theirs string) {
+	e.Diagnostics.Errorf(here, hint, "%s %s", mine, there)
+	p.Diagnostics.Errorf(there, hint, "%s %s", theirs, here)
+}
+
+// checkNames refuses files that would share a unit with another file. One that
+// would share its service with a scaled one gets no unit at all: it is the
+// other file's.
+func (p *Plan) checkNames(files []*quadlet.File) {
+	const hint = "rename one of the two, the file or by ServiceName="
+	endpoints := p.byFile()
+	owners := make(map[string]*quadlet.File)
+	for _, f := range files {
+		name := f.Unit() + ".service"
+		owner, taken := owners[name]
+		if !taken {
+			owners[name] = f
+			continue
+		}
+		mine, theirs := name+" is already made of", name+" is also made of"
+		if e, ok := endpoints[f]; ok {
+			p.clash(e, f.UnitPos(), owner.UnitPos(), hint, mine, theirs)
+			e.Spec.Unit = ""
+		} else if e, ok := endpoints[owner]; ok {
+			p.clash(e, owner.UnitPos(), f.UnitPos(), hint, theirs, mine)
+		}
+	}
+	for _, f := range files {
+		for _, alias := range f.All("Install", "Alias") {
+			for _, name := range alias.Words() {
+				if _, taken := owners[name]; !taken {
+					owners[name] = f
+				}
+			}
+		}
+	}
+	for _, e := range p.Endpoints {
+		if e.Spec.Dependency() || e.Spec.Unit == "" {
+			continue
+		}
+		for _, suffix := range e.reserved() {
+			if owner, taken := owners[e.Spec.Unit+suffix]; taken {
+				p.clash(e, e.Spec.File.UnitPos(), owner.UnitPos(), hint,
+					fmt.Sprintf("%s%s, the name of the proxy, is a unit of", e.Spec.Unit, suffix),
+					fmt.Sprintf("%s%s is the name of the proxy of", e.Spec.Unit, suffix))
+			}
+		}
+	}
+}
+
+func (p *Plan) byFile() map[*quadlet.File]*Endpoint {
+	endpoints := make(map[*quadlet.File]*Endpoint)
+	for _, e := range p.Endpoints {
+		endpoints[e.Spec.File] = e
+	}
+	return endpoints
+}
+
+// claim is what only one socket of a machine can have, but for its address.
+type claim struct {
+	protocol string
+	port     uint16
+	path     string
+}
+
+func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
+
+func (c claim) String() string {
+	if c.path != "" {
+		return "socket " + c.path
+	}
+	return fmt.Sprintf("port %d/%s", c.port, c.protocol)
+}
+
+// claims are the sockets that lines of the files claim.
+type claims map[claim][]quadlet.Listener
+
+func (c claims) add(l quadlet.Listener) { c[claimOf(l)] = append(c[claimOf(l)], l) }
+
+// others are those of other lines that exclude a line's, the first of each line.
+func (c claims) others(listen []quadlet.Listener) [][2]quadlet.Listener {
+	var found [][2]quadlet.Listener
+	told := make(map[[2]quadlet.Pos]bool)
+	for _, l := range listen {
+		for _, other := range c[claimOf(l)] {
+			if pair := [2]quadlet.Pos{l.Pos, other.Pos}; overlap(l, other) && !told[pair] {
+				told[pair] = true
+				found = append(found, [2]quadlet.Listener{l, other})
+			}
+		}
+	}
+	return found
+}
+
+const otherPort = "give one of the two another port or address"
+
+// checkListeners refuses a socket that an earlier file, or an earlier line of
+// the same file, has already claimed: systemd could bind only one of them.
+func (p *Plan) checkListeners() {
+	claimed := make(claims)
+	for _, e := range p.Endpoints {
+		if e.Refused() {
+			continue
+		}
+		for _, pair := range claimed.others(e.Spec.Listen) {
+			p.clash(e, pair[0].Pos, pair[1].Pos, otherPort,
+				fmt.Sprintf("%s is already claimed at", claimOf(pair[0])), fmt.Sprintf("%s is claimed, too, at", claimOf(pair[0])))
+		}
+		own := make(claims)
+		for _, l := range e.Spec.Listen {
+			for _, pair := range own.others([]quadlet.Listener{l}) {
+				e.Diagnostics.Errorf(l.Pos, otherPort, "%s is already claimed at %s", claimOf(l), pair[1].Pos)
+			}
+			own.add(l)
+			if e.Spec.Network == quadlet.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
+				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
+					"with Network=host the app takes port %d itself", l.HostPort)
+			}
+		}
+		if e.Refused() {
+			continue
+		}
+		for _, l := range e.Spec.Listen {
+			claimed.add(l)
+		}
+	}
+}
+
+// overlap tells whether two sockets on one port or path exclude each other.
+// The zero address stands for both families. "0.0.0.0" and "[::]" do not, but
+// they are one endpoint to the proxy and must lead to one port.
+func overlap(a, b quadlet.Listener) bool {
+	switch {
+	case a.HostPath != "", !a.Host.IsValid() || !b.Host.IsValid() || a.Host == b.Host:
+		return true
+	case a.Host.Is4() == b.Host.Is4():
+		return a.Host.IsUnspecified() || b.Host.IsUnspecified()
+	}
+	return a.Host.IsUnspecified() && b.Host.IsUnspecified() && a.ContainerPort != b.ContainerPort
+}
+
+// checkPublished refuses a socket on a port that Podman publishes: only one of
+// the two could have it.
+func (p *Plan) checkPublished(files []*quadlet.File) {
+	scaled := p.byFile()
+	podman := make(claims)
+	for _, f := range files {
+		values := publishPorts(f)
+		if e, ok := scaled[f]; ok {
+			values = e.Spec.Published
+		}
+		for _, l := range published(values) {
+			podman.add(l)
+		}
+	}
+	for _, e := range p.Endpoints {
+		for _, pair := range podman.others(e.Spec.Listen) {
+			p.clash(e, pair[0].Pos, pair[1].Pos, otherPort,
+				fmt.Sprintf("podman publishes %s, too, for", claimOf(pair[0])), fmt.Sprintf("%s is a socket of", claimOf(pair[0])))
+		}
+	}
+}
+
+// publishPorts are the ports that Podman publishes for a file: also for a pod
+// and for what a .kube file plays.
+func publishPorts(f *quadlet.File) []quadlet.Published {
+	var out []quadlet.Published
+	for _, e := range f.All(f.Kind(), "PublishPort") {
+		out = append(out, quadlet.Published{Value: e.Value, Pos: e.Pos})
+	}
+	return out
+}
+
+// published are the ports of the values, each by itself. What cannot be
+// understood is passed over: it has no port that is known beforehand.
+func published(values []quadlet.Published) []quadlet.Listener {
+	var out []quadlet.Listener
+	for _, v := range values {
+		ports, err := quadlet.ParsePublish(v.Value)
+		if err != nil {
+			continue
+		}
+		for _, p := range ports {
+			for _, one := range p.Each() {
+				out = append(out, quadlet.Listener{Publish: one, Pos: v.Pos})
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,73 @@
+package quadlet
+
+import "path/filepath"
+
+// kind is one of Quadlet's kinds of files: the section that is about the object,
+// and what its service's name ends in unless ServiceName= says it
+// (podman-systemd.unit(5); GetUnitServiceName and its like in Podman 6.0.0's
+// pkg/systemd/quadlet/quadlet.go).
+type kind struct{ section, suffix string }
+
+// kindOf is false for a file that is none of Quadlet's (SupportedExtensions in
+// pkg/systemd/quadlet/quadlet_common.go).
+func kindOf(ext string) (kind, bool) {
+	k, ok := map[string]kind{
+		".container": {"Container", ""},
+		".kube":      {"Kube", ""},
+		".pod":       {"Pod", "-pod"},
+		".volume":    {"Volume", "-volume"},
+		".network":   {"Network", "-network"},
+		".image":     {"Image", "-image"},
+		".build":     {"Build", "-build"},
+		".artifact":  {"Artifact", "-artifact"},
+	}[ext]
+	return k, ok
+}
+
+// isUnitKind tells whether an extension is one of Quadlet's.
+func isUnitKind(ext string) bool {
+	_, ok := kindOf(ext)
+	return ok
+}
+
+func (f *File) kind() kind {
+	k, _ := kindOf(filepath.Ext(f.Path))
+	return k
+}
+
+// Kind is the section that a file of its kind is about: "Container".
+func (f *File) Kind() string { return f.kind().section }
+
+// Unit is the name of the file's service without ".service".
+func (f *File) Unit() string {
+	if e, ok := f.Last(f.Kind(), "ServiceName"); ok && e.Value != "" {
+		return e.Value
+	}
+	return stem(f.Name()) + f.kind().suffix
+}
+
+// UnitPos is where the file says how its service is called: the line of
+// ServiceName=, or that of the section.
+func (f *File) UnitPos() Pos {
+	if e, ok := f.Last(f.Kind(), "ServiceName"); ok && e.Value != "" {
+		return e.Pos
+	}
+	for _, s := range f.Sections {
+		if s.Name == f.Kind() {
+			return s.Pos
+		}
+	}
+	return Pos{File: f.Path}
+}
+
+// NotScaled tells that a file of another kind has the section in vain.
+func (f *File) NotScaled() Diagnostics {
+	var ds Diagnostics
+	for _, s := range f.Sections {
+		if scaleSection(s.Name) {
+			ds.Errorf(s.Pos, "move the section to the .container file of the app",
+				"[%s] is for .container files: nothing is scaled here", s.Name)
+		}
+	}
+	return ds
+}
