@@ -17,6 +17,7 @@ type Endpoint struct {
 	Spec        *quadlet.Spec
 	Forwards    []Forward     // none if it is a dependency: then it has no socket and no proxy
 	Needs       []Need        // in the order of the files
+	PartOf      []string      // the units with which it is stopped, and its socket
 	Service     *quadlet.File // nil while not converted, or refused
 	Diagnostics quadlet.Diagnostics
 
@@ -126,6 +127,7 @@ func (p *Plan) Convert(ctx context.Context, c quadlet.Converter) {
 		endpoints[i].Diagnostics = append(endpoints[i].Diagnostics, r.Diagnostics...)
 		endpoints[i].checkLines()
 	}
+	p.settleParts()
 }
 
 // checkLines refuses a unit that systemd would not load for the length of a

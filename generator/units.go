@@ -64,7 +64,7 @@ func (e *Endpoint) units(l Layout) []Unit {
 		}
 	}
 	if e.Spec.AutoStart {
-		units = append(units, e.autoStart())
+		units = append(units, e.autoStart()...)
 	}
 	if e.startedByProxy() {
 		units = append(units, e.wake())
@@ -130,9 +130,11 @@ func (e *Endpoint) socket() Unit {
 	// The default, 20 starts in 2 s, leaves the socket dead for good when the
 	// container cannot start (systemd.socket(5)).
 	add(s, "TriggerLimitIntervalSec", "0")
-	return e.unit(e.name("-proxy.socket"), Normal,
-		e.about("Sockets of "),
-		s)
+	u := e.about("Sockets of ")
+	for _, unit := range e.PartOf {
+		add(u, "PartOf", unit)
+	}
+	return e.unit(e.name("-proxy.socket"), Normal, u, s)
 }
 
 // socketFiles says how unix sockets are made. The defaults of the keys are
@@ -453,10 +455,26 @@ func scope(m quadlet.Manager) string {
 
 // autoStart has sockets.target, which is active in every manager, bring the
 // socket up at daemon-reload and at boot, and again should it fail. A drop-in
-// works since systemd 249, an .upholds/ directory since 254.
-func (e *Endpoint) autoStart() Unit {
-	return e.unit(filepath.Join("sockets.target.d", "50-zerolet-"+e.Spec.Unit+".conf"), Normal,
-		section("Unit", "Upholds", e.name("-proxy.socket")))
+// works since systemd 249, an .upholds/ directory since 254. What is part of
+// another unit comes up with that one instead: it would be back at once when
+// that has been stopped. Of several, one that runs must not bring back what
+// another has stopped.
+func (e *Endpoint) autoStart() []Unit {
+	dropin := func(unit, prefix, key string) Unit {
+		return e.unit(filepath.Join(unit+".d", prefix+e.Spec.Unit+".conf"), Normal, section("Unit", key, e.name("-proxy.socket")))
+	}
+	if len(e.PartOf) == 0 {
+		return []Unit{dropin("sockets.target", "50-zerolet-", "Upholds")}
+	}
+	key := "Upholds"
+	if len(e.PartOf) > 1 {
+		key = "Wants"
+	}
+	var units []Unit
+	for _, unit := range e.PartOf {
+		units = append(units, dropin(unit, "51-zerolet-", key)) // 50 is what needed makes
+	}
+	return units
 }
 
 // install are the units that [Install] names, by the suffix of the directory

@@ -209,6 +209,8 @@ func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Uni
 	switch {
 	case s.socket["UnitFileState"] == "masked":
 		return change{"=", s.name, "its socket is masked: left alone", nil}, true
+	case !s.socket.Is("active") && len(e.PartOf) > 0:
+		return change{"+", s.name, "listens on " + listensWhile(e), nil}, !s.socket.Found() || slices.Contains(changed, socket)
 	case !s.socket.Is("active") && !e.Spec.AutoStart:
 		return change{"+", s.name, "AutoStart=no: left to whoever starts " + socket, nil}, !s.socket.Found() || slices.Contains(changed, socket)
 	case !s.socket.Is("active") && s.socket.Found():

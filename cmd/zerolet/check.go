@@ -37,13 +37,22 @@ func wakesAndSleeps(e *generator.Endpoint) string {
 	by := e.NeededBy()
 	switch {
 	case !e.Spec.Dependency() && len(by) > 0:
-		return fmt.Sprintf("listens on %s, %s, not while needed by %s", strings.Join(listens(e), " "), stops(e), strings.Join(by, " "))
+		return fmt.Sprintf("listens on %s, %s, not while needed by %s", listensWhile(e), stops(e), strings.Join(by, " "))
 	case !e.Spec.Dependency():
-		return fmt.Sprintf("listens on %s, %s", strings.Join(listens(e), " "), stops(e))
+		return fmt.Sprintf("listens on %s, %s", listensWhile(e), stops(e))
 	case len(by) == 0:
 		return "no port, needed by nothing"
 	}
 	return "no port, runs while needed by " + strings.Join(by, " ")
+}
+
+// listensWhile is where a service listens, and when, unless that is always.
+func listensWhile(e *generator.Endpoint) string {
+	on := strings.Join(listens(e), " ")
+	if len(e.PartOf) == 0 {
+		return on
+	}
+	return on + " while " + strings.Join(e.PartOf, " ") + " runs"
 }
 
 func stops(e *generator.Endpoint) string {

@@ -146,10 +146,13 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "starts the container for the first client who may connect"
 	case u.Name == name+"-open.service":
 		return "lets clients in again once the container has stopped"
-	case filepath.Ext(filepath.Dir(u.Name)) == ".d" && strings.HasSuffix(filepath.Dir(u.Name), ".service.d"):
+	case strings.HasSuffix(filepath.Dir(u.Name), ".service.d") && filepath.Base(u.Name) == "50-zerolet-"+name+".conf":
 		return "has " + strings.TrimSuffix(filepath.Dir(u.Name), ".d") + " bring the container up, and back"
 	case u.Name == name+".service":
 		return "the container, up while it is needed"
+	}
+	if by := strings.TrimSuffix(filepath.Dir(u.Name), ".d"); by != "sockets.target" {
+		return "brings the socket up with " + by
 	}
 	return "brings the socket up at reload and boot"
 }

@@ -35,3 +35,34 @@ func TestWantedByApp(t *testing.T) {
 		h.Asleep()
 	})
 }
+
+// TestPartOfTarget: what is part of a target is down with it, its socket too,
+// and nobody brings it back before the target is.
+func TestPartOfTarget(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.PutFile(h.UnitDir+"/site.target", "[Unit]\nDescription=Site\n")
+		h.Reload()
+		h.Control("start", "site.target")
+		h.App("app", "-echo :80", h.Publish(), "[Unit]", "PartOf=site.target", "[ScaleToZero]", "IdleTimeout=1s")
+		c := h.Connect()
+		if _, err := fmt.Fprintln(c, "here"); err != nil {
+			t.Fatal(err)
+		}
+		h.WaitState("app.service", "active")
+		h.Control("stop", "site.target")
+		c.Close()
+		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
+			h.WaitState(unit, "inactive")
+		}
+		if c, err := h.M.Dial(t.Context(), "tcp", h.Addr()); err == nil {
+			c.Close()
+			t.Error("the socket goes on when its target has been stopped")
+		}
+		h.Expect("app-proxy.socket", "inactive")
+		h.Control("start", "site.target")
+		h.WaitState("app-proxy.socket", "active")
+		h.Connect().Close()
+		h.Asleep()
+	})
+}
