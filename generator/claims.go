@@ -127,7 +127,7 @@ func (p *Plan) checkListeners() {
 			own.add(l)
 			if e.Spec.Network == quadlet.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
 				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
-					"with Network=host the app takes port %d itself", l.HostPort)
+					"with Network=host the app takes this port itself")
 			}
 		}
 		if e.Refused() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -163,14 +164,45 @@ func (e *Endpoint) override() quadlet.Override {
 	return o
 }
 
-// All are the diagnostics of the plan and of every endpoint, in a stable order.
+// All are the diagnostics of the plan and of every endpoint, in a stable order,
+// each once.
 func (p *Plan) All() quadlet.Diagnostics {
 	all := append(append(quadlet.Diagnostics(nil), p.Search...), p.Diagnostics...)
+	merged := make(map[quadlet.Diagnostic][]string) // what drop-ins say that may be for several files: the files
 	for _, e := range p.Endpoints {
-		all = append(all, e.Diagnostics...)
+		for _, d := range e.Diagnostics {
+			if name := e.Spec.File.Name(); e.shared(d.Pos.File) && !slices.Contains(merged[d], name) {
+				merged[d] = append(merged[d], name)
+			}
+		}
+	}
+	for _, e := range p.Endpoints {
+		for _, d := range e.Diagnostics {
+			if names := merged[d]; len(names) > 0 && names[0] == e.Spec.File.Name() {
+				d.Message += " (merged into " + some(names) + ")"
+				all = append(all, d)
+			} else if len(names) == 0 {
+				all = append(all, d)
+			}
+		}
 	}
 	all.Sort()
-	return all
+	return all.Fold()
+}
+
+// shared reports whether a file is a drop-in that does not name the endpoint's
+// alone: it is in container.d or the like.
+func (e *Endpoint) shared(path string) bool {
+	return filepath.Ext(path) == ".conf" && filepath.Base(filepath.Dir(path)) != e.Spec.File.Name()+".d"
+}
+
+// some are the first of many names.
+func some(names []string) string {
+	const most = 3
+	if n := len(names) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), n)
+	}
+	return strings.Join(names, " ")
 }
 
 // Select keeps the endpoints of the named services or files.

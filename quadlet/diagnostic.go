@@ -155,3 +155,51 @@ func (ds Diagnostics) Sort() {
 		)
 	})
 }
+
+// Fold tells what is wrong with a file in the same words once, at the first
+// place, with the count and the other lines. They have to be sorted.
+func (ds Diagnostics) Fold() Diagnostics {
+	type same struct {
+		file, message, hint string
+		severity            Severity
+	}
+	lines := make(map[same][]int)
+	key := func(d Diagnostic) same { return same{d.Pos.File, d.Message, d.Hint, d.Severity} }
+	for _, d := range ds {
+		lines[key(d)] = append(lines[key(d)], d.Pos.Line)
+	}
+	var out Diagnostics
+	for _, d := range ds {
+		k := key(d)
+		at := lines[k]
+		if len(at) == 0 {
+			continue // told
+		}
+		delete(lines, k)
+		if len(at) > 1 {
+			d.Message += fmt.Sprintf(" (%d times%s)", len(at), otherLines(at))
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// otherLines are the lines after the first, each once, and not too many.
+func otherLines(lines []int) string {
+	const most = 10
+	others := slices.Compact(slices.Clone(lines))[1:]
+	if len(others) == 0 {
+		return ""
+	}
+	text, separator := "", ", also at line "
+	if len(others) > 1 {
+		separator = ", also at lines "
+	}
+	for i, line := range others {
+		if i == most {
+			return text + " and more"
+		}
+		text, separator = text+separator+fmt.Sprint(line), " "
+	}
+	return text
+}
