@@ -11,9 +11,9 @@ import (
 
 // clash refuses an endpoint for what another line has already. Both texts have
 // the other's position after them.
-func (p *Plan) clash(e *Endpoint, here, there quadlet.Pos, hint, mine, theirs string) {
+func (e *Endpoint) clash(here, there quadlet.Pos, hint, mine, theirs string) {
 	e.Diagnostics.Errorf(here, hint, "%s %s", mine, there)
-	p.Diagnostics.Errorf(there, hint, "%s %s", theirs, here)
+	e.Elsewhere.Errorf(there, hint, "%s %s", theirs, here)
 }
 
 // checkNames refuses files that would share a unit with another file. One that
@@ -32,10 +32,10 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		}
 		mine, theirs := name+" is already made of", name+" is also made of"
 		if e, ok := endpoints[f]; ok {
-			p.clash(e, f.UnitPos(), owner.UnitPos(), hint, mine, theirs)
+			e.clash(f.UnitPos(), owner.UnitPos(), hint, mine, theirs)
 			e.Spec.Unit = ""
 		} else if e, ok := endpoints[owner]; ok {
-			p.clash(e, owner.UnitPos(), f.UnitPos(), hint, theirs, mine)
+			e.clash(owner.UnitPos(), f.UnitPos(), hint, theirs, mine)
 		}
 	}
 	for _, f := range files {
@@ -53,7 +53,7 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		}
 		for _, suffix := range e.reserved() {
 			if owner, taken := owners[e.Spec.Unit+suffix]; taken {
-				p.clash(e, e.Spec.File.UnitPos(), owner.UnitPos(), hint,
+				e.clash(e.Spec.File.UnitPos(), owner.UnitPos(), hint,
 					fmt.Sprintf("%s%s, the name of the proxy, is a unit of", e.Spec.Unit, suffix),
 					fmt.Sprintf("%s%s is the name of the proxy of", e.Spec.Unit, suffix))
 			}
@@ -116,7 +116,7 @@ func (p *Plan) checkListeners() {
 			continue
 		}
 		for _, pair := range claimed.others(e.Spec.Listen) {
-			p.clash(e, pair[0].Pos, pair[1].Pos, otherPort,
+			e.clash(pair[0].Pos, pair[1].Pos, otherPort,
 				fmt.Sprintf("%s is already claimed at", claimOf(pair[0])), fmt.Sprintf("%s is claimed, too, at", claimOf(pair[0])))
 		}
 		own := make(claims)
@@ -168,7 +168,7 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 	}
 	for _, e := range p.Endpoints {
 		for _, pair := range podman.others(e.Spec.Listen) {
-			p.clash(e, pair[0].Pos, pair[1].Pos, otherPort,
+			e.clash(pair[0].Pos, pair[1].Pos, otherPort,
 				fmt.Sprintf("podman publishes %s, too, for", claimOf(pair[0])), fmt.Sprintf("%s is a socket of", claimOf(pair[0])))
 		}
 	}

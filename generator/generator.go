@@ -19,9 +19,16 @@ type Generator struct {
 	TempDir string   // see [quadlet.Converter]
 }
 
-// Plan reads every .container file of the manager and plans those that are
-// scaled. What is wrong with a file stands in the plan.
+// Plan reads every file of the manager and plans those that are scaled. What is
+// wrong with a file stands in the plan.
 func (g Generator) Plan(ctx context.Context) *Plan {
+	p := g.Read()
+	g.Convert(ctx, p)
+	return p
+}
+
+// Read is Plan without Quadlet's services.
+func (g Generator) Read() *Plan {
 	dirs, search := g.Search.Dirs()
 	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
 	var files []*quadlet.File
@@ -31,13 +38,17 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 		files, read[f] = append(files, f), ds
 	}
 	p := NewPlan(g.Search, files)
-	p.Search = append(search, scan...)
+	p.Sources, p.Search = sources, append(search, scan...)
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}
+	return p
+}
+
+// Convert has Quadlet make the services of what was read.
+func (g Generator) Convert(ctx context.Context, p *Plan) {
 	p.Convert(ctx, quadlet.Converter{
-		Quadlet: g.Quadlet, Manager: g.Search.Manager, Sources: sources,
+		Quadlet: g.Quadlet, Manager: g.Search.Manager, Sources: p.Sources,
 		TempDir: g.TempDir, Timeout: quadletTimeout,
 	})
-	return p
 }

@@ -21,6 +21,7 @@ type Endpoint struct {
 	PartOf      []string      // the units with which it is stopped, and its socket
 	Service     *quadlet.File // nil while not converted, or refused
 	Diagnostics quadlet.Diagnostics
+	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
 	manager quadlet.Manager
 }
@@ -36,6 +37,7 @@ type Forward struct {
 // Plan is what one run of the generator is going to write.
 type Plan struct {
 	Manager     quadlet.Manager
+	Sources     *quadlet.Sources    // where the files were found
 	Endpoints   []*Endpoint         // in the order of the files
 	Search      quadlet.Diagnostics // of the search for files: with an error, some may be missing
 	Diagnostics quadlet.Diagnostics // about no endpoint in particular
@@ -177,6 +179,7 @@ func (p *Plan) All() quadlet.Diagnostics {
 		}
 	}
 	for _, e := range p.Endpoints {
+		all = append(all, e.Elsewhere...)
 		for _, d := range e.Diagnostics {
 			if names := merged[d]; len(names) > 0 && names[0] == e.Spec.File.Name() {
 				d.Message += " (merged into " + some(names) + ")"

@@ -224,3 +224,14 @@ func (s *Sources) Units(ext ...string) []string {
 	}
 	return out
 }
+
+// Find reads the file of a name, with its drop-ins.
+func (s *Sources) Find(name string) (*File, bool) {
+	for _, path := range s.units {
+		if filepath.Base(path) == name {
+			f, _ := s.Load(path)
+			return f, true
+		}
+	}
+	return nil, false
+}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/knative"
 	"github.com/zerolet/zerolet/generator"
@@ -13,15 +10,20 @@ import (
 
 // export writes files for another engine. A file with an error, with --strict
 // also one with a warning, is left out: the others are written.
-func (c *call) export(context.Context) (int, error) {
+func (c *call) export(ctx context.Context) (int, error) {
 	if c.names[0] != "knative" {
 		return exitUsage, failure{exitUsage, "export to what?", "zerolet export knative NAME"}
 	}
-	plan, unit, err := exportPlan(quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid}, c.names[1:])
+	g, names, err := c.generator(c.names[1:])
 	if err != nil {
-		return exitUsage, failure{exitUsage, err.Error(), ""}
+		return exitUsage, err
 	}
-	exports, ds := exported(plan, unit, c.strict)
+	plan := g.Read()
+	if err := choose(plan, names); err != nil {
+		return exitUsage, err
+	}
+	exports := c.exported(ctx, g, plan)
+	ds := plan.All()
 	for _, d := range ds {
 		c.stderr.print(d)
 	}
@@ -31,84 +33,41 @@ func (c *call) export(context.Context) (int, error) {
 	return verdict(plan.Search, ds), nil
 }
 
-// exportPlan is the plan of the named files, not converted: another engine
-// does not run podman. With it comes what finds a Quadlet file by its name.
-func exportPlan(search quadlet.Search, names []string) (*generator.Plan, func(string) (*quadlet.File, bool), error) {
-	names, dirs, err := located(names)
-	if err != nil {
-		return nil, nil, err
-	}
-	found, searchErrors := search.Dirs()
-	sources, scanErrors := quadlet.Scan(append(dirs, found...))
-	var files []*quadlet.File
-	read := make(map[*quadlet.File]quadlet.Diagnostics)
-	for _, path := range sources.Units(".container") {
-		f, ds := sources.Load(path)
-		files, read[f] = append(files, f), ds
-	}
-	plan := generator.NewPlan(search, files)
-	plan.Search = append(searchErrors, scanErrors...)
-	for _, e := range plan.Endpoints {
-		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
-	}
-	if len(names) > 0 {
-		err = plan.Select(names)
-	}
-	return plan, func(name string) (*quadlet.File, bool) {
-		for _, path := range sources.Units() {
-			if filepath.Base(path) == name {
-				f, _ := sources.Load(path)
-				return f, true
-			}
-		}
-		return nil, false
-	}, err
-}
-
-// located gives the files among the names their real paths, and the
-// directories that they are in.
-func located(names []string) (paths, dirs []string, err error) {
-	paths = slices.Clone(names)
-	for i, name := range names {
-		if !strings.Contains(name, "/") {
-			continue
-		}
-		path, err := filepath.Abs(name)
-		if err == nil {
-			path, err = realDir(path)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		paths[i] = path
-		dirs = append(dirs, filepath.Dir(path))
-	}
-	return paths, dirs, nil
-}
-
-// exported are the exports that can be written, and what is told of all.
-func exported(plan *generator.Plan, unit func(string) (*quadlet.File, bool), strict bool) ([]knative.Export, quadlet.Diagnostics) {
-	var exports []knative.Export
-	all := append(plan.Search[:len(plan.Search):len(plan.Search)], plan.Diagnostics...)
+// exported are the exports that can be written, of what check takes, too. What
+// is told of each is added to its endpoint. Another engine does not run podman:
+// Quadlet is asked only where the machine has one, which may know other keys
+// than the one that is built in.
+func (c *call) exported(ctx context.Context, g generator.Generator, plan *generator.Plan) []knative.Export {
+	all := make(map[*generator.Endpoint]knative.Export)
 	names := make(map[string]string)
 	for _, e := range plan.Endpoints {
-		ds := e.Diagnostics
-		if !e.Refused() {
-			x := knative.New(e.Spec, unit)
-			if other, taken := names[x.Name()]; taken && x.Name() != "" {
-				x.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "rename one of the two, the file or by ServiceName=",
-					"the Service %s is already that of %s", x.Name(), other)
-			}
-			names[x.Name()] = e.Spec.File.Path
-			if ds = append(ds, x.Diagnostics...); strict {
-				ds.Strict()
-			}
-			if !ds.HasErrors() {
-				exports = append(exports, x)
-			}
+		if e.Refused() {
+			continue
 		}
-		all = append(all, ds...)
+		x := knative.New(e.Spec, plan.Sources.Find)
+		if other, taken := names[x.Name()]; taken && x.Name() != "" {
+			x.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "rename one of the two, the file or by ServiceName=",
+				"the Service %s is already that of %s", x.Name(), other)
+		}
+		names[x.Name()] = e.Spec.File.Path
+		all[e] = x
 	}
-	all.Sort()
-	return exports, all
+	if c.quadlet != "" {
+		g.Convert(ctx, plan)
+	}
+	var exports []knative.Export
+	for _, e := range plan.Endpoints {
+		x, ok := all[e]
+		if !ok {
+			continue
+		}
+		e.Diagnostics = append(e.Diagnostics, x.Diagnostics...)
+		if c.strict {
+			e.Diagnostics.Strict()
+		}
+		if !e.Refused() {
+			exports = append(exports, x)
+		}
+	}
+	return exports
 }

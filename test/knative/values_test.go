@@ -269,7 +269,7 @@ func TestImages(t *testing.T) {
 // What Knative could not serve, or a cluster not run, is refused with a reason.
 func TestRefused(t *testing.T) {
 	for lines, want := range map[string]string{
-		"[ScaleToZero]\nListen=8080:9090":                              "one of those that Knative keeps for itself",
+		"[ScaleToZero]\nListen=8081:9090":                              "one of those that Knative keeps for itself",
 		"[Container]\nImage=docker-archive:/x.tar":                     "not an image that a cluster can pull",
 		"[Container]\nImage=x.image":                                   "there is no x.image",
 		"[Container]\nImage=\nRootfs=/x":                               "Rootfs= has no equivalent",

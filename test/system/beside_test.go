@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/zerolet/zerolet/test/harness"
@@ -64,5 +65,25 @@ func TestPartOfTarget(t *testing.T) {
 		h.WaitState("app-proxy.socket", "active")
 		h.Connect().Close()
 		h.Asleep()
+	})
+}
+
+// TestExportIsChecked: what check refuses is not exported, whether it is the
+// plan that refuses or the machine's Quadlet.
+func TestExportIsChecked(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.PutFile("frob.container", "[Container]\nImage=localhost/frob\nPublishPort=8100:80\nFrob=1\n[ScaleToZero]\n")
+		h.PutFile("frob2.container", "[Container]\nImage=localhost/frob2\nPublishPort=8101:80\n[ScaleToZero]\n")
+		h.PutFile("two.kube", "[Kube]\nYaml=two.yml\nPublishPort=8101:80\n")
+		for name, why := range map[string]string{"frob": ":4:1: error: quadlet: unsupported key 'Frob'", "frob2": ":3:1: error: podman publishes port 8101/tcp, too"} {
+			for _, verb := range [][]string{{"check"}, {"export", "knative"}} {
+				args := append(append([]string{"zerolet"}, verb...), name)
+				out, err := h.Session.Run(t.Context(), args...)
+				if err == nil || out.ExitCode != 1 || out.Stdout != "" || !strings.Contains(out.Stderr, why) {
+					t.Errorf("%v: exit status %d, %q, %q", args, out.ExitCode, out.Stdout, out.Stderr)
+				}
+			}
+		}
 	})
 }
