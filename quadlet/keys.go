@@ -27,12 +27,18 @@ func Keys() []Key {
 		{
 			Name: "IdleTimeout", Type: "time span", Default: "2min",
 			Doc: "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
-			set: func(s *Spec, v string) (err error) { s.IdleTimeout, err = ParseSpan(v); return err },
+			set: func(s *Spec, v string) (err error) {
+				s.IdleTimeout, err = parsePositive(v, "write 1s to stop it with its last connection, infinity to never stop it")
+				return err
+			},
 		},
 		{
 			Name: "StartTimeout", Type: "time span", Default: "5min", Dependency: true,
 			Doc: "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
-			set: func(s *Spec, v string) (err error) { s.StartTimeout, err = ParseSpan(v); return err },
+			set: func(s *Spec, v string) (err error) {
+				s.StartTimeout, err = parsePositive(v, "write infinity to hold clients for as long as they wait")
+				return err
+			},
 		},
 		{
 			Name: "Listen", Type: "PublishPort= syntax, repeatable", Default: "",
@@ -52,7 +58,10 @@ func Keys() []Key {
 		{
 			Name: "ConnectionIdleTimeout", Type: "time span", Default: "infinity",
 			Doc: "a connection without a byte for this long no longer keeps the container up; it is closed when the container stops",
-			set: func(s *Spec, v string) (err error) { s.ConnectionIdleTimeout, err = parsePositive(v); return err },
+			set: func(s *Spec, v string) (err error) {
+				s.ConnectionIdleTimeout, err = parsePositive(v, "write infinity to switch it off")
+				return err
+			},
 		},
 		{
 			Name: "ProxyProtocol", Type: "no, v1 or v2", Default: "no",
@@ -119,10 +128,10 @@ func ParseBool(v string) (bool, error) {
 }
 
 // parsePositive is a time span of more than nothing.
-func parsePositive(v string) (Span, error) {
+func parsePositive(v, hint string) (Span, error) {
 	span, err := ParseSpan(v)
 	if err == nil && span == 0 {
-		err = &ValueError{Message: "a time of nothing", Hint: "write infinity to switch it off"}
+		err = &ValueError{Message: "a time of nothing", Hint: hint}
 	}
 	return span, err
 }
