@@ -78,6 +78,7 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.readSection(&ds)
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
+	s.checkCgroup(&ds)
 	s.checkSockets(&ds)
 	s.checkLocal(&ds)
 	s.checkNative(&ds)

@@ -87,3 +87,23 @@ func TestExportIsChecked(t *testing.T) {
 		}
 	})
 }
+
+// TestCgroupsMode: a container that stays in its unit's cgroup is reached, and
+// one that does not is refused, instead of being waited for.
+func TestCgroupsMode(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		for _, mode := range []string{"disabled", "split"} {
+			h.App("app", "-http :80", h.Publish(), "PodmanArgs=--cgroups="+mode, "[ScaleToZero]", "IdleTimeout=1s")
+			h.MustGet()
+			h.Asleep()
+		}
+		for _, mode := range []string{"enabled", "no-conmon"} {
+			h.PutFile("app.container", "[Container]\nImage=localhost/app\n"+h.Publish()+"\nCgroupsMode="+mode+"\n[ScaleToZero]\n")
+			out, err := h.Session.Run(t.Context(), "zerolet", "check", "app")
+			if want := fmt.Sprintf("app.container:4:1: error: cgroups mode %q", mode); err == nil || !strings.Contains(out.Stderr, want) {
+				t.Errorf("zerolet check does not say %q: %s", want, out.Stderr)
+			}
+		}
+	})
+}

@@ -1,0 +1,35 @@
+package quadlet
+
+import "strings"
+
+// checkCgroup refuses a container whose processes are not in its unit's cgroup:
+// that is how they are told from others, by systemd and by the proxy, which
+// would believe none. Quadlet's own mode is split; no-conmon and enabled make a
+// cgroup elsewhere (podman-run(1), --cgroups).
+func (s *Spec) checkCgroup(ds *Diagnostics) {
+	if s.Dependency() || s.Native {
+		return
+	}
+	check := func(e Entry, mode string) {
+		if mode != "split" && mode != "disabled" {
+			ds.Errorf(e.Pos, "leave it out: Quadlet's own is split",
+				"cgroups mode %q takes the container out of the cgroup of its unit, by which the proxy knows it", mode)
+		}
+	}
+	if e, ok := s.File.Last("Container", "CgroupsMode"); ok && e.Value != "" {
+		check(e, e.Value)
+	}
+	for _, e := range s.File.All("Container", "PodmanArgs") {
+		args := e.Arguments()
+		for i, arg := range args {
+			option, mode, valued := strings.Cut(arg, "=")
+			if option != "--cgroups" {
+				continue
+			}
+			if !valued && i+1 < len(args) {
+				mode = args[i+1]
+			}
+			check(e, mode)
+		}
+	}
+}
