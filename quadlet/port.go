@@ -331,8 +331,24 @@ func (p *publishParser) host(side part) (port part, err *ValueError) {
 			return port, addr.errorf(`write it like "[::1]:8080:80"`, "an IPv6 address needs brackets")
 		}
 	}
-	p.out.Host, err = addr.addr()
+	if p.out.Host, err = addr.addr(); err == nil {
+		err = p.bindable(addr)
+	}
 	return port, err
+}
+
+// bindable refuses what no socket can be bound to: inet6_bind() in the kernel's
+// net/ipv6/af_inet6.c wants an interface for an address of a link, and no TCP
+// on one of a group. The protocols were read.
+func (p *publishParser) bindable(addr part) *ValueError {
+	switch host := p.out.Host; {
+	case !host.Is6():
+	case host.IsLinkLocalUnicast() || host.IsLinkLocalMulticast() || host.IsInterfaceLocalMulticast():
+		return addr.errorf("listen on [::], or on another address of the machine", "address %s is of a link, and which one cannot be said here", host)
+	case host.IsMulticast() && slices.Contains(p.protocols, "tcp"):
+		return addr.errorf("listen on [::], or on an address of the machine", "address %s is of a group, where nobody can listen with TCP", host)
+	}
+	return nil
 }
 
 // addr reads an IP address. Podman takes neither names nor zones

@@ -36,7 +36,10 @@ type Search struct {
 	Manager Manager
 	Getenv  func(string) string // os.Getenv if nil
 	UID     int                 // of the user, for [User]
-	Root    string              // put before /etc, /run and /usr; empty but in tests
+	// UnprivilegedPort is the first port that the user may listen on; 0 where
+	// every port may be, or that is not known.
+	UnprivilegedPort int
+	Root             string // put before /etc, /run and /usr; empty but in tests
 }
 
 // Dirs are the directories that hold the Quadlet files, first come first

@@ -79,6 +79,7 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
 	s.checkCgroup(&ds)
+	s.checkPorts(&ds)
 	s.checkSockets(&ds)
 	s.checkLocal(&ds)
 	s.checkNative(&ds)

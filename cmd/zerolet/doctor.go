@@ -210,6 +210,8 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 		return []finding{{s.name + ": " + trouble, c.mendApply()}}, nil
 	case strings.Contains(trouble, "Address already in use"):
 		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}, nil
+	case c.manager == quadlet.User && s.socket.Is("failed") && strings.Contains(trouble, "Permission denied"):
+		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), quadlet.PrivilegedPortHint + "; then " + c.mendApply()}}, nil
 	case s.shut():
 		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s-open.service", scope, s.name)}}, nil
 	case s.socket["LoadState"] == "masked":

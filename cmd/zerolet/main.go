@@ -30,7 +30,7 @@ const (
 
 func main() {
 	m := machine{
-		getenv: os.Getenv, uid: os.Getuid(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
+		getenv: os.Getenv, uid: os.Getuid(), unprivileged: quadlet.UnprivilegedPort(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
 		color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "",
 		live:  isTerminal(os.Stdout), progress: isTerminal(os.Stderr),
 	}
@@ -48,14 +48,15 @@ func isTerminal(f *os.File) bool {
 
 // machine is what the commands ask of the machine they run on.
 type machine struct {
-	getenv   func(string) string
-	uid      int
-	quadlet  string // path of its own Quadlet, or ""
-	prefix   string // PREFIX of the installation
-	clock    func() time.Time
-	color    bool // standard error is a terminal that wants it
-	live     bool // standard output is a terminal
-	progress bool // standard error is one
+	getenv       func(string) string
+	uid          int
+	unprivileged int    // see [quadlet.Search]
+	quadlet      string // path of its own Quadlet, or ""
+	prefix       string // PREFIX of the installation
+	clock        func() time.Time
+	color        bool // standard error is a terminal that wants it
+	live         bool // standard output is a terminal
+	progress     bool // standard error is one
 }
 
 // prefixDir is PREFIX of the installation that this program belongs to.

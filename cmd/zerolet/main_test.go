@@ -50,8 +50,9 @@ func rendered(t *testing.T, dir, manager string) string {
 		getenv: func(name string) string {
 			return map[string]string{"QUADLET_UNIT_DIRS": abs, "XDG_CONFIG_HOME": filepath.Join(abs, "config")}[name]
 		},
-		uid:    1000,
-		prefix: "/usr",
+		uid:          1000,
+		unprivileged: 1024, // the kernel's default
+		prefix:       "/usr",
 	}
 	var stdout, stderr bytes.Buffer
 	status := run(t.Context(), []string{"render", "--" + manager}, m, &stdout, &stderr)

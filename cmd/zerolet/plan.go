@@ -33,7 +33,7 @@ func (c *call) generator(names []string) (generator.Generator, []string, error) 
 		return generator.Generator{}, nil, failure{exitUsage, err.Error(), ""}
 	}
 	return generator.Generator{
-		Search:  quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid},
+		Search:  quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid, UnprivilegedPort: c.unprivileged},
 		Quadlet: c.quadlet,
 		Dirs:    dirs,
 	}, names, nil

@@ -107,3 +107,39 @@ func TestCgroupsMode(t *testing.T) {
 		}
 	})
 }
+
+// TestLowPort: check foresees that a user may not listen on a port, and what
+// the doctor says mends it.
+func TestLowPort(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.Port = 80
+		if !h.UserManager {
+			h.Port = 81
+			h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+			h.MustGet()
+			if out := h.Must(t, "zerolet", "check", "app"); !strings.Contains(out, "listens on 81,") {
+				t.Errorf("zerolet check: %s", out)
+			}
+			return
+		}
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.PutFile("app.container", "[Container]\nImage="+image+"\nExec=-http :80\n"+h.Publish()+"\n[ScaleToZero]\nIdleTimeout=1s\n")
+		out, err := h.Session.Run(t.Context(), "zerolet", "check", "app")
+		if want := ":4:1: warning: users may listen on ports from 1024 on, not on 80"; err != nil || !strings.Contains(out.Stderr, want) {
+			t.Errorf("zerolet check does not say %q: %v %s", want, err, out.Stderr)
+		}
+		h.Reload()
+		h.Wait("the doctor says what to do", func() bool {
+			out, _ := h.Session.Run(t.Context(), "zerolet", "doctor")
+			return strings.Contains(out.Stdout, "mend: as root: sysctl net.ipv4.ip_unprivileged_port_start=PORT")
+		})
+		h.M.Root().Must(t, "sysctl", "net.ipv4.ip_unprivileged_port_start=80")
+		h.Must(t, "zerolet", "apply")
+		h.MustGet()
+		h.Asleep()
+	})
+}
