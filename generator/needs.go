@@ -86,9 +86,13 @@ func (e *Endpoint) settleNeeds() {
 	e.installNeeds()
 	e.Needs = slices.DeleteFunc(e.Needs, func(n Need) bool { return !n.pulls })
 	if e.Spec.Dependency() && len(e.Needs) == 0 {
+		but := ""
+		if boots(e.Spec.File) {
+			but = ", and a target in [Install] would keep it up for good"
+		}
 		e.Diagnostics.Warnf(e.Spec.SectionPos(),
-			"add PublishPort=8080:80 to [Container], or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",
-			"%s is never started: the file has no port, and no other needs it", e.name(".service"))
+			"add PublishPort=8080:80 to [Container], or Listen=8080:80 here, or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",
+			"%s is never started: the file has no port, and no other needs it%s", e.name(".service"), but)
 	}
 }
 

@@ -202,16 +202,6 @@ func (s *Spec) checkDependency(ds *Diagnostics) {
 				"%s= has no meaning without a port, and the file has none", k.Name)
 		}
 	}
-	for _, key := range []string{"WantedBy", "RequiredBy", "UpheldBy"} {
-		for _, e := range s.File.All("Install", key) {
-			for _, name := range e.Words() {
-				if filepath.Ext(name) != ".service" {
-					ds.Warnf(e.Pos, "name the services that need the container, here or by Requires= and After= in their files",
-						"%s=%s is not used: it would keep a container up that runs only while it is needed", key, name)
-				}
-			}
-		}
-	}
 }
 
 // SectionPos is where the section begins.
