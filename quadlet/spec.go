@@ -394,7 +394,8 @@ func (s *Spec) checkKind(ds *Diagnostics) {
 			"a template or an instance of one cannot be scaled")
 	}
 	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {
-		ds.Errorf(e.Pos, "remove Type=oneshot", "a service that ends by itself cannot be scaled")
+		ds.Errorf(e.Pos, "leave the [ScaleToZero] section out: a job runs when it is started, and uses nothing afterwards",
+			"a service that ends by itself cannot be scaled")
 	}
 	s.checkAliases(ds)
 	if !ValidUnit(s.Unit) {
