@@ -47,7 +47,6 @@ func main() {
 	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
-	endpointFlag("peer", "say the uid of who is at the other end of a unix socket, and end", each(peer))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
 	var lines tally
 	endpointFlag("tally", "answer each line with the start id, its number since the start, the peer's address and port, and the line", each(lines.serve(id)))
@@ -60,7 +59,7 @@ func main() {
 		datagrams = append(datagrams, func() error { return serveUDP(address, func(d []byte, _ netip.AddrPort) []byte { return d }) })
 		return nil
 	})
-	endpointFlag("peer", "answer each connection with its peer's address and port, one line", each(peer))
+	endpointFlag("peer", "answer each connection with its peer's address and port, or on a unix socket with the peer's uid, one line", each(peer))
 	flag.Func("udp-peer", "answer each datagram with its sender's address and port, on this `address`; repeatable", func(address string) error {
 		datagrams = append(datagrams, func() error {
 			return serveUDP(address, func(_ []byte, from netip.AddrPort) []byte { return []byte(plain(from)) })
@@ -235,26 +234,6 @@ func echo(c net.Conn) {
 	_, _ = io.Copy(c, c)
 }
 
-// peer tells what unix(7) tells the app: SO_PEERCRED, in its own user namespace.
-func peer(c net.Conn) {
-	unix, ok := c.(*net.UnixConn)
-	if !ok {
-		return
-	}
-	raw, err := unix.SyscallConn()
-	if err != nil {
-		return
-	}
-	err = raw.Control(func(fd uintptr) {
-		if who, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			fmt.Fprintln(c, who.Uid)
-		}
-	})
-	if err != nil {
-		log.Print(err)
-	}
-}
-
 func sum(c net.Conn) {
 	n, err := io.Copy(io.Discard, c)
 	if err == nil {
@@ -300,10 +279,29 @@ func serveUDP(address string, answer func(datagram []byte, from netip.AddrPort) 
 func peer(c net.Conn) { fmt.Fprintln(c, peerOf(c)) }
 
 func peerOf(c net.Conn) string {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return plain(a.AddrPort())
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return plain(c.RemoteAddr().(*net.TCPAddr).AddrPort())
+	case *net.UnixConn:
+		return uidOf(c)
 	}
 	return c.RemoteAddr().String()
+}
+
+// uidOf is who is at the other end of a unix socket, in the app's own user namespace (unix(7), SO_PEERCRED).
+func uidOf(c *net.UnixConn) string {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err.Error()
+	}
+	var who *syscall.Ucred
+	if e := raw.Control(func(fd uintptr) { who, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) }); e != nil {
+		return e.Error()
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return strconv.Itoa(int(who.Uid))
 }
 
 // plain shows an IPv4 address as one: a socket of both families has it as ::ffff:192.0.2.1 (ipv6(7)).
