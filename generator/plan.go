@@ -24,6 +24,7 @@ type Endpoint struct {
 	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
 	manager quadlet.Manager
+	search  quadlet.Search
 }
 
 // Forward leads from a listening socket to the app.
@@ -58,7 +59,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 			continue
 		}
 		spec, ds := quadlet.NewSpec(f, s)
-		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager})
+		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
 	p.checkNames(files)
 	p.checkRemoved(files)

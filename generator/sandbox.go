@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,7 +35,9 @@ func (e *Endpoint) sandbox(s *unit.UnitSection) {
 // forSockets opens the system's sandbox as far as unix sockets need it. The
 // kernel tells who a client is only as far as the proxy's user namespace knows
 // the user. And the directory of an app's socket has to be seen, wherever it
-// is; who may connect is a matter of its mode.
+// is; who may connect is a matter of its mode. It is the directory that the file
+// mounts that is shown: systemd would follow a link that the container has made
+// below it.
 func (e *Endpoint) forSockets(s *unit.UnitSection) {
 	if !slices.ContainsFunc(e.Forwards, func(f Forward) bool { return f.Listen.HostPath != "" }) {
 		add(s, "PrivateUsers", "yes")
@@ -42,7 +45,7 @@ func (e *Endpoint) forSockets(s *unit.UnitSection) {
 	var shown []string
 	home := "yes"
 	for _, f := range e.Forwards {
-		dir := filepath.Dir(f.Listen.ContainerPath)
+		dir := cmp.Or(e.volume(f), filepath.Dir(f.Listen.ContainerPath))
 		hidden, inHome := hides(f.Listen.ContainerFile)
 		if hidden && !slices.Contains(shown, dir) {
 			shown = append(shown, dir)

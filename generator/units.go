@@ -322,6 +322,9 @@ func (e *Endpoint) options() []string {
 	if n := e.Spec.MaxConnections; n > 0 {
 		args = append(args, fmt.Sprintf("--max-connections=%d", n))
 	}
+	for _, dir := range e.volumes() {
+		args = append(args, word("--volume="+dir))
+	}
 	if e.Spec.ConnectionIdleTimeout != quadlet.Infinity {
 		args = append(args, "--connection-idle-timeout="+duration(e.Spec.ConnectionIdleTimeout))
 	}

@@ -19,7 +19,7 @@ const Infinity = time.Duration(math.MaxInt64)
 const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH]
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
-       [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
+       [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
        [--start-timeout=TIME] [--drain-timeout=TIME] --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
@@ -51,6 +51,9 @@ inside a rootful container for its proxy, which connects to the passed socket.
                         the container's (client, or proxy with --proxy-protocol)
   --max-connections=N   accept no more than that at a time; 0: no limit
   --allow-from=PREFIX   whom to serve, 192.0.2.0/24 for instance; repeatable
+  --volume=DIRECTORY    is mounted into the container: on the way from there to a
+                        unix socket no symbolic link is followed, and without
+                        any on the whole of it; repeatable
   --start=UNIT          has the user's manager start this for the first client,
                         and waits for it: the container is not there before
   --connection-idle-timeout=TIME
@@ -109,6 +112,8 @@ type Config struct {
 	MaxConnections int64
 	// AllowFrom are the clients that are served; none means all.
 	AllowFrom []netip.Prefix
+	// Volumes are the directories of the host that the container may write to.
+	Volumes []string
 	// ConnectionIdleTimeout is how long a connection counts after its last byte.
 	ConnectionIdleTimeout time.Duration
 	// Start, if not empty, is what to have the user's manager start for the
@@ -147,6 +152,7 @@ func ParseArgs(args []string) (Config, error) {
 	set.Func("client-address", "", cfg.setClientAddress)
 	set.Int64Var(&cfg.MaxConnections, "max-connections", 0, "")
 	set.Func("allow-from", "", cfg.addAllowed)
+	set.Func("volume", "", cfg.addVolume)
 	set.StringVar(&cfg.Start, "start", "", "")
 	set.Var((*timeSpan)(&cfg.ConnectionIdleTimeout), "connection-idle-timeout", "")
 	set.BoolVar(&cfg.Native, "native", false, "")
@@ -229,6 +235,14 @@ func (c *Config) addAllowed(s string) error {
 		c.AllowFrom = append(c.AllowFrom, p)
 	}
 	return err
+}
+
+func (c *Config) addVolume(s string) error {
+	if !filepath.IsAbs(s) {
+		return errors.New("want an absolute path")
+	}
+	c.Volumes = append(c.Volumes, filepath.Clean(s))
+	return nil
 }
 
 // timeSpan is a positive duration flag that knows infinity.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -173,24 +172,21 @@ func readPID(path string) (int, error) {
 	return pid, nil
 }
 
-// checkCgroup fails unless the cgroup (v2, the line "0::", cgroups(7)) is in
-// that of the unit: systemd names a unit's cgroup after it.
+// checkCgroup fails unless a process is in the cgroup of the unit of the manager
+// that runs this one.
 func checkCgroup(file, unit string) error {
-	text, err := os.ReadFile(file)
+	path, err := cgroupPath(file)
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(text)) {
-		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
-		if !ok {
-			continue
-		}
-		if slices.Contains(strings.Split(path, "/"), unit) {
-			return nil
-		}
+	own, err := cgroupPath("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	if !inUnit(path, managerCgroup(own), unit) {
 		return fmt.Errorf("runs in %s, not in %s", path, unit)
 	}
-	return errors.New("has no cgroup of version 2")
+	return nil
 }
 
 // notThere turns the errors of looking at a process that has gone into

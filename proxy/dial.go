@@ -115,6 +115,9 @@ func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[
 
 // dialOne connects from the first source from which that can be done.
 func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket, error) {
+	if files, ok := source.(*socketFiles); ok {
+		return files.dial(addr)
+	}
 	sources, err := source.sources(addr, client)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
@@ -143,7 +146,13 @@ func isTaken(err error) bool {
 }
 
 func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
-	family, kind, sa := addr.sockaddr()
+	_, _, sa := addr.sockaddr()
+	return connectAs(source, addr, sa, from)
+}
+
+// connectAs is dialFrom where sa is what the address is called.
+func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.AddrPort) (*socket, error) {
+	family, kind, _ := addr.sockaddr()
 	fd, err := source.socket(family, kind)
 	if err != nil {
 		return nil, err

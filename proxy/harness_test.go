@@ -29,6 +29,7 @@ const patience = 20 * time.Second
 const (
 	envBinary = "ZEROLET_TEST_BINARY" // the real zerolet-proxy, for the tests
 	envApp    = "ZEROLET_TEST_APP"    // be an app inside a namespace, listening here
+	envListen = "ZEROLET_TEST_LISTEN" // have this descriptor listen, and exit
 )
 
 // TestMain builds the real program, and lets the test binary be the helper and
@@ -39,6 +40,12 @@ func TestMain(m *testing.M) {
 	}
 	if addr := os.Getenv(envApp); addr != "" {
 		os.Exit(namespaceApp(addr))
+	}
+	if fd, err := strconv.Atoi(os.Getenv(envListen)); err == nil {
+		if err := unix.Listen(fd, 1); err != nil {
+			panic(err)
+		}
+		os.Exit(0)
 	}
 	os.Exit(runTests(m))
 }
@@ -166,6 +173,7 @@ func prepareServer(t testing.TB, cfg Config, files []*os.File) *running {
 	t.Helper()
 	r := &running{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
 	r.server = must(newServer(cfg, files, r.log))(t)
+	r.files.cgroup = ownCgroup(t)
 	r.addr = cfg.Forwards[0].Listen.String()
 	return r
 }

@@ -144,7 +144,7 @@ func makeCgroup(t *testing.T) string {
 		if f[2] != "cgroup2" {
 			continue
 		}
-		top := filepath.Join(f[1], fmt.Sprintf("zerolet-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+		top := filepath.Join(f[1], fmt.Sprintf("zerolet-test-%d-%d.slice", os.Getpid(), time.Now().UnixNano()))
 		if os.Mkdir(top, 0o755) != nil || os.Mkdir(filepath.Join(top, "web.service"), 0o755) != nil {
 			continue
 		}
@@ -502,15 +502,17 @@ func TestNamespaceRefused(t *testing.T) {
 func TestCheckCgroup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "cgroup")
 	for text, want := range map[string]string{
-		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-7\n": "",
-		"9:name=systemd:/other\n0::/system.slice/web.service\n":                                     "",
-		"0::/system.slice/web.service.d/x\n":                                                        "not in web.service",
-		"0::/system.slice/my-web.service\n":                                                         "not in web.service",
-		"0::/\n":                                                                                    "not in web.service",
-		"4:memory:/system.slice/web.service\n":                                                      "no cgroup of version 2",
-		"":                                                                                          "no cgroup of version 2",
-		"9:x:/0::/web.service\n0::/user.slice\n":                                                    "not in web.service",
-		"0::/web.service (deleted)\n":                                                               "not in web.service",
+		"9:name=systemd:/other\n0::/system.slice/web.service\n": "",
+		"0::/system.slice/web.service/libpod-payload-7\n":       "",
+		// Any user may have a unit of that name.
+		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-7\n": "not in web.service",
+		"0::/system.slice/web.service.d/x\n":     "not in web.service",
+		"0::/system.slice/my-web.service\n":      "not in web.service",
+		"0::/\n":                                 "not in web.service",
+		"4:memory:/system.slice/web.service\n":   "no cgroup of version 2",
+		"":                                       "no cgroup of version 2",
+		"9:x:/0::/web.service\n0::/user.slice\n": "not in web.service",
+		"0::/web.service (deleted)\n":            "not in web.service",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

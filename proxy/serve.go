@@ -57,6 +57,7 @@ type server struct {
 	listeners []*listener
 	targets   map[Address]*target
 	source    socketSource
+	files     *socketFiles // where targets are unix sockets
 	activity  *activity
 	record    *recorder
 	loops     *loops
@@ -111,6 +112,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		loops.cut()
 	}
 	s.source = s.newSource()
+	s.files = newSocketFiles(newUnitCgroup(cfg.Container), cfg.Volumes)
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
@@ -144,7 +146,7 @@ func (s *server) divide() (err error) {
 // whatever the container's network.
 func (s *server) newTarget(addr Address) *target {
 	if addr.Network == Unix {
-		return newTarget(addr, false, ownNamespace{}, s.record.retrying)
+		return newTarget(addr, false, s.files, s.record.retrying)
 	}
 	return newTarget(addr, s.cfg.inside(), s.source, s.record.retrying)
 }

@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// cgroups is where the control groups of version 2 are (cgroups(7)).
+const cgroups = "/sys/fs/cgroup"
+
+// errStranger says that who answers in the app's place is not in the
+// container's unit.
+var errStranger = errors.New("not in the container's unit")
+
+// unitCgroup is the control group of the container's unit. systemd keeps all
+// processes of a unit in it, Podman those of the container below it, and nobody
+// but root or the owner of the manager can put one there (cgroups(7),
+// "Delegating a hierarchy"). Nothing of it is looked up by a pid in /proc, which
+// the sandbox hides.
+type unitCgroup struct {
+	manager string // the directory of the manager that runs the proxy
+	unit    string
+	err     error // why nothing is known
+
+	mu   sync.Mutex
+	dir  string // where the unit's was found
+	last string // the directory below it that held what was asked for
+}
+
+// newUnitCgroup is that of a unit of the manager that runs this process.
+func newUnitCgroup(unit string) *unitCgroup {
+	own, err := cgroupPath("/proc/self/cgroup")
+	return &unitCgroup{manager: filepath.Join(cgroups, managerCgroup(own)), unit: unit, err: err}
+}
+
+// managerCgroup is the cgroup of the manager to which a unit's belongs: between
+// the two are slices, and nothing else (systemd.slice(5)).
+func managerCgroup(unit string) string {
+	dir := filepath.Dir(unit)
+	for strings.HasSuffix(dir, ".slice") {
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// inUnit reports whether a cgroup is that of a manager's unit or below it. What
+// another unit of whatever name has below its own is not.
+func inUnit(path, manager, unit string) bool {
+	below, ok := strings.CutPrefix(path, strings.TrimSuffix(manager, "/")+"/")
+	if !ok {
+		return false
+	}
+	for name := range strings.SplitSeq(below, "/") {
+		if !strings.HasSuffix(name, ".slice") {
+			return isCgroupOf(name, unit)
+		}
+	}
+	return false
+}
+
+// holds tells whether a process is in the unit. Its pid must be known to mean
+// that process.
+func (u *unitCgroup) holds(pid int) error {
+	line := strconv.Itoa(pid)
+	return u.find(func(dir string) bool {
+		f, err := os.Open(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			return false // gone, or threaded
+		}
+		defer f.Close()
+		for s := bufio.NewScanner(f); s.Scan(); {
+			if s.Text() == line {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// find fails unless one of the unit's directories is the right one. The one that
+// was it the last time is asked first.
+func (u *unitCgroup) find(right func(dir string) bool) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err != nil {
+		return u.err
+	}
+	if u.last != "" && right(u.last) {
+		return nil
+	}
+	if _, err := os.Stat(u.dir); err != nil { // it goes with the last process
+		if u.dir = unitDir(u.manager, u.unit); u.dir == "" {
+			return fmt.Errorf("%w: %s has no cgroup", errStranger, u.unit)
+		}
+	}
+	found := errStranger
+	_ = filepath.WalkDir(u.dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && right(path) {
+			u.last, found = path, nil
+			return filepath.SkipAll
+		}
+		return nil // what cannot be read is gone
+	})
+	return found
+}
+
+// unitDir looks for a unit's directory below the manager's. It goes through
+// slices alone: what other units have below their own is theirs to name.
+func unitDir(dir, unit string) string {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case !e.IsDir():
+		case isCgroupOf(e.Name(), unit):
+			return path
+		case strings.HasSuffix(e.Name(), ".slice"):
+			if found := unitDir(path, unit); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
+}
+
+// isCgroupOf knows the underscore that systemd puts before the name of a unit
+// that could be a file of the kernel's: memory.service, for instance
+// (cg_escape() in src/basic/cgroup-util.c).
+func isCgroupOf(name, unit string) bool { return name == unit || name == "_"+unit }
+
+// cgroupPath reads the line of version 2, "0::/PATH" (cgroups(7)).
+func cgroupPath(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			return path, nil
+		}
+	}
+	return "", errors.New("has no cgroup of version 2")
+}

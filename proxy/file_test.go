@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownCgroup is the control group that the test itself is in, as if it were the
+// container's.
+func ownCgroup(t testing.TB) *unitCgroup {
+	t.Helper()
+	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/mounts"))(t))) {
+		if f := strings.Fields(line); f[2] == "cgroup2" {
+			return &unitCgroup{unit: "web.service", dir: filepath.Join(f[1], must(cgroupPath("/proc/self/cgroup"))(t))}
+		}
+	}
+	t.Skip("no cgroup of version 2")
+	return nil
+}
+
+// files reaches sockets of the test itself.
+func files(t testing.TB, volumes ...string) *socketFiles {
+	return newSocketFiles(ownCgroup(t), volumes)
+}
+
+// No link is followed below the directory that is mounted, and none at all where
+// that is not known. The administrator's own on the way to it are.
+func TestLinksBelowVolume(t *testing.T) {
+	dir := must(filepath.EvalSymlinks(t.TempDir()))(t)
+	volume, link := filepath.Join(dir, "volume"), filepath.Join(dir, "link")
+	must(0, os.MkdirAll(filepath.Join(volume, "deep"), 0o755))(t)
+	l := must(net.Listen("unix", filepath.Join(volume, "deep", "app")))(t)
+	defer l.Close()
+	for from, to := range map[string]string{
+		link: volume, filepath.Join(volume, "soft"): "deep/app", filepath.Join(volume, "sub"): "deep", filepath.Join(volume, "up"): "..",
+	} {
+		must(0, os.Symlink(to, from))(t)
+	}
+	must(0, os.WriteFile(filepath.Join(volume, "file"), nil, 0o600))(t)
+	for _, c := range []struct {
+		volume, path string
+		want         error
+	}{
+		{volume, volume + "/deep/app", nil},
+		{link, link + "/deep/app", nil},
+		{link + "/", link + "/deep/app", nil},
+		{"", volume + "/deep/app", nil},
+		{"/", volume + "/deep/app", nil},
+		{"", link + "/deep/app", errLink},
+		{"/", link + "/deep/app", errLink},
+		{volume, link + "/deep/app", errLink},
+		{link + "/deep", link + "/soft", errLink},
+		{volume, volume + "/soft", errLink},
+		{volume, volume + "/sub/app", errLink},
+		{volume, volume + "/up/volume/deep/app", errLink},
+		{volume, volume + "/../volume/deep/app", nil},
+		{volume, volume + "/file", errNoSocket},
+		{volume, volume + "/deep", errNoSocket},
+		{volume, volume + "/none", fs.ErrNotExist},
+		{volume, volume + "x/app", fs.ErrNotExist},
+	} {
+		volumes := []string{filepath.Join(c.volume, "deep"), c.volume} // the outermost counts
+		if c.volume == "" {
+			volumes = nil
+		}
+		backend, err := dialOne(files(t, volumes...), Address{Network: Unix, Path: c.path}, netip.AddrPort{})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%q, %s: %v, want %v", c.volume, c.path, err, c.want)
+		}
+		if err == nil {
+			backend.close()
+		}
+	}
+}
+
+// A process that is not in the container's unit answers. It is connected to once,
+// and again when the file is another.
+func TestStrangerOnSocketFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	l := must(net.Listen("unix", path))(t).(*net.UnixListener)
+	defer l.Close()
+	s := files(t)
+	s.cgroup.dir = t.TempDir() // where the test is not
+	addr := Address{Network: Unix, Path: path}
+	for range 3 {
+		_, err := dialOne(s, addr, netip.AddrPort{})
+		if want := fmt.Sprintf("pid %d of uid %d listens there", os.Getpid(), os.Getuid()); !errors.Is(err, errStranger) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if n := backlog(t, l); n != 1 {
+		t.Errorf("connected to %d times, want once", n)
+	}
+	l.Close()
+	l = must(net.Listen("unix", path))(t).(*net.UnixListener)
+	defer l.Close()
+	s.cgroup = ownCgroup(t)
+	backend := must(dialOne(s, addr, netip.AddrPort{}))(t)
+	backend.close()
+}
+
+// backlog takes the connections that wait.
+func backlog(t *testing.T, l *net.UnixListener) (n int) {
+	t.Helper()
+	file := must(l.File())(t)
+	defer file.Close()
+	for has(int(file.Fd()), unix.POLLIN) {
+		c := must(l.Accept())(t)
+		c.Close()
+		n++
+	}
+	return n
+}
+
+// The process that began to listen is gone, and another has its socket: nobody
+// knows whose that is.
+func TestOrphanedSocketFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))(t)
+	file := os.NewFile(uintptr(listener), "listener")
+	defer file.Close()
+	must(0, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))(t)
+	child := exec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), envListen+"=3")
+	child.ExtraFiles = []*os.File{file}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := dialOne(files(t), Address{Network: Unix, Path: path}, netip.AddrPort{}); !errors.Is(err, errOrphan) {
+		t.Errorf("%v, want %v", err, errOrphan)
+	}
+}
