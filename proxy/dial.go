@@ -56,9 +56,8 @@ func (ownNamespace) verify(int) error  { return nil }
 func (ownNamespace) refused()          {}
 func (ownNamespace) close()            {}
 
-func (ownNamespace) sources(Address, netip.AddrPort) ([]netip.AddrPort, error) { return anySource, nil }
-func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)             { return nil, nil }
-func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error)       {}
+func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)       { return nil, nil }
+func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error) {}
 
 // anySource leaves it to the kernel.
 var anySource = []netip.AddrPort{{}} //nolint:gochecknoglobals // a constant
@@ -161,8 +160,7 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		err = tune(fd)
 	}
 	if err == nil && from.IsValid() {
-		_, _, local := Address{Network: addr.Network, IP: from}.sockaddr()
-		err = os.NewSyscallError("bind", unix.Bind(fd, local))
+		err = bind(fd, Address{Network: addr.Network, IP: from})
 	}
 	var release func()
 	if err == nil {
@@ -195,6 +193,18 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
 	}
 	return s, nil
+}
+
+// bind gives a socket its own address. A port is found when it is known where it
+// leads: others may have it, too (ip(7), IP_BIND_ADDRESS_NO_PORT).
+func bind(fd int, from Address) error {
+	if from.Network == TCP && from.IP.Port() == 0 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	_, _, local := from.sockaddr()
+	return os.NewSyscallError("bind", unix.Bind(fd, local))
 }
 
 // hinted says what to do about an error that only the app's own settings mend

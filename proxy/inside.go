@@ -194,10 +194,6 @@ func (i *inside) socket(family, kind int) (int, error) {
 	if family == unix.AF_INET && i.foreign4 || family == unix.AF_INET6 && i.foreign6 {
 		err = allowForeign(fd, family)
 	}
-	if err == nil && kind == unix.SOCK_STREAM {
-		// A port is found when it is known where it leads: others may have it, too.
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	}
 	if err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("setsockopt", err)

@@ -78,17 +78,11 @@ func route(client netip.Addr) error {
 // net/ipv4/datagram.c). To connect to one is refused (ip(7), EACCES), and who
 // connects to an address of its own has the same.
 func isForeign(client netip.Addr) bool {
-	family, kind, sa := Address{Network: UDP, IP: netip.AddrPortFrom(client, 1)}.sockaddr()
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	own, err := addressFor(client)
 	if err != nil {
-		return false
+		return !errors.Is(err, unix.EACCES) // there may be no way out
 	}
-	defer unix.Close(fd)
-	if err := unix.Connect(fd, sa); err != nil {
-		return err != unix.EACCES // there may be no way out
-	}
-	local, err := unix.Getsockname(fd)
-	return err == nil && address(UDP, local).IP.Addr() != client
+	return own != client
 }
 
 // unroute ends it.

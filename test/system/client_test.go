@@ -124,3 +124,23 @@ func TestClientAddressHidden(t *testing.T) {
 		}
 	})
 }
+
+// In the host's network the app sees the host's own address for who comes from
+// somewhere else. By UDP it is loopback, and so it is for local clients.
+func TestClientAddressOnHost(t *testing.T) {
+	eachClient(t, func(t *testing.T, h *harness.Host) {
+		port := h.Port + 2000
+		for _, listen := range []string{"127.0.0.1", "[::]"} {
+			h.App("app", fmt.Sprintf("-peer %s:%d", listen, port), "Network=host", fmt.Sprintf("PublishPort=%d:%d", h.Port, port),
+				"[ScaleToZero]", "IdleTimeout=1s")
+			for _, client := range lab.Outside() {
+				c := h.ConnectAs(client, h.Port)
+				if seen := netip.MustParseAddrPort(told(h, c)).Addr(); seen != lab.Uplink(netip.MustParseAddr("127.0.0.1")) {
+					t.Errorf("an app on %s takes %s for %s", listen, client, seen)
+				}
+				c.Close()
+			}
+			h.Asleep()
+		}
+	})
+}
