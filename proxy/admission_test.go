@@ -235,7 +235,7 @@ func TestClientRoutes(t *testing.T) {
 	if got := routes(); len(got) != 0 {
 		t.Errorf("routes %q, want none", got)
 	}
-	n.command("ip", "route", "add", "local", "192.0.2.9", "dev", "lo", "src", "127.0.0.1", "table", fmt.Sprint(clientTable))
+	n.command("ip", "route", "add", "local", "192.0.2.9", "dev", "lo", "src", "127.0.0.1", "proto", "static", "table", fmt.Sprint(clientTable))
 	endD, seen := n.dial("udp:127.0.0.1:80", "192.0.2.9:1")
 	endD()
 	if got := routes(); seen != "192.0.2.9:1" || len(got) != 1 {
