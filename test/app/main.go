@@ -275,8 +275,15 @@ func serveUDP(address string, answer func(datagram []byte, from netip.AddrPort) 
 	}
 }
 
-// peer tells a client who it is for the app.
-func peer(c net.Conn) { fmt.Fprintln(c, peerOf(c)) }
+// peer tells a client who it is for the app. What the client has said is read:
+// to close a socket with something left to read is a reset (RFC 1122, 4.2.2.13).
+func peer(c net.Conn) {
+	fmt.Fprintln(c, peerOf(c))
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, c)
+}
 
 func peerOf(c net.Conn) string {
 	switch c := c.(type) {

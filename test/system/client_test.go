@@ -1,10 +1,9 @@
 package system
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,110 +11,179 @@ import (
 	"github.com/zerolet/zerolet/test/lab"
 )
 
-// eachClient runs a test of what the app sees of clients from outside.
-func eachClient(t *testing.T, test func(t *testing.T, h *harness.Host)) {
-	t.Helper()
-	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), test)
+// transports are those that zerolet forwards.
+func transports() []string { return []string{"tcp", "udp"} }
+
+// peers are the app's arguments to say who its client is, by both of them.
+func peers(addresses ...string) string {
+	var args []string
+	for _, address := range addresses {
+		args = append(args, "-peer", address, "-udp-peer", address)
+	}
+	return strings.Join(args, " ")
 }
 
-// The app sees each client with its own address and port, by TCP and UDP, of
-// IPv4 and IPv6, in each kind of network and user namespace. Those on the
-// machine itself are somebody else to it than who is in the container.
-func TestClientAddress(t *testing.T) {
-	eachClient(t, func(t *testing.T, h *harness.Host) {
-		h.PutFile("named.network", "[Network]\n")
-		h.PutFile("dual.network", "[Network]\nIPv6=true\n")
-		cases := []string{"Network=bridge", "Network=named.network", "Network=dual.network", "Network=none", "User=1234"}
-		if h.UserManager {
-			cases = append(cases, "Network=pasta", "UserNS=auto", "UserNS=keep-id", "UserNS=nomap",
-				"Network=dual.network\nUserNS=keep-id", "Network=none\nUserNS=nomap")
-		}
-		for _, setting := range cases {
-			for _, listen := range []string{"[::]", "127.0.0.1 [::1]"} {
-				t.Run(strings.ReplaceAll(setting, "\n", ",")+","+listen, func(t *testing.T) {
-					h := *h
-					h.T = t
-					var exec []string
-					for address := range strings.FieldsSeq(listen) {
-						exec = append(exec, fmt.Sprintf("-peer %s:1080 -udp-peer %[1]s:1080", address))
-					}
-					h.App("app", strings.Join(exec, " "), setting, fmt.Sprintf("PublishPort=%d:1080", h.Port),
-						fmt.Sprintf("PublishPort=%d:1080/udp", h.Port), "[ScaleToZero]", "IdleTimeout=1s")
-					for _, client := range lab.Outside() {
-						seenAsItself(&h, client)
-					}
-					v4, v6 := netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
-					for _, client := range []netip.Addr{v4, v6, lab.Uplink(v4), lab.Uplink(v6)} {
-						seenAsForeign(&h, client)
-					}
-					h.Asleep()
-				})
+// sees fails the test unless the app sees who its clients are, with their
+// ports, and nobody as 127.0.0.1 or ::1: the machine's loopback is not the
+// container's. By UDP it cannot see who has an address of its own.
+func sees(h *harness.Host, port int, own ...netip.Addr) {
+	h.Helper()
+	for _, network := range transports() {
+		for _, client := range harness.Clients() {
+			seen, is := h.Peer(network, netip.AddrPortFrom(client, 0), port)
+			can := network != "udp" || !slices.Contains(own, client)
+			if can && seen != is || seen.Addr().IsLoopback() {
+				h.Errorf("%s: the app sees %s as %s", network, is, seen)
 			}
+		}
+		for _, client := range harness.Loopbacks() {
+			if seen, is := h.Peer(network, netip.AddrPortFrom(client, 0), port); seen.Addr().IsLoopback() {
+				h.Errorf("%s: the app sees %s as %s", network, is, seen)
+			}
+		}
+	}
+}
+
+// The app sees its client's own address and port, whatever network and user
+// namespace Podman gives it, on the wildcard address and on its loopback.
+func TestClientAddress(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		users := []string{"", "User=1234", "UserNS=auto"}
+		if h.UserManager {
+			users = append(users, "UserNS=keep-id", "UserNS=nomap")
+		} else {
+			// Whose ids UserNS=auto takes for the system's containers (containers-storage.conf(5)).
+			h.Must(t, "sh", "-c", "echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid")
+		}
+		type test struct {
+			name string
+			port int
+			own  []netip.Addr
+		}
+		var tests []test
+		for _, network := range h.Networks() {
+			var own []netip.Addr
+			if network.Name == "pasta" { // it gives the container the machine's addresses (pasta(1))
+				own = []netip.Addr{lab.Uplink(harness.Loopbacks()[0]), lab.Uplink(harness.Loopbacks()[1])}
+			}
+			for _, user := range users {
+				port := h.Port + 20*len(tests)
+				// Not every user may bind 80.
+				h.PutFile(fmt.Sprintf("app%d.container", port), strings.Join(append([]string{
+					"[Container]", "Image=" + image, "Exec=" + peers(":8000", "127.0.0.1:8001", "[::1]:8001"),
+					fmt.Sprintf("PublishPort=%d:8000", port), fmt.Sprintf("PublishPort=%d:8000/udp", port),
+					fmt.Sprintf("PublishPort=%d:8001", port+10), fmt.Sprintf("PublishPort=%d:8001/udp", port+10), user,
+				}, append(network.Lines, "[ScaleToZero]", "IdleTimeout=1s", "")...), "\n"))
+				tests = append(tests, test{strings.TrimSuffix(network.Name+","+user, ","), port, own})
+			}
+		}
+		h.Reload()
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				host := *h
+				host.T = t
+				host.WaitState(fmt.Sprintf("app%d-proxy.socket", test.port), "active")
+				sees(&host, test.port, test.own...)
+				sees(&host, test.port+10, test.own...)
+			})
 		}
 	})
 }
 
-func seenAsItself(h *harness.Host, client netip.Addr) {
-	h.Helper()
-	c := h.ConnectAs(client, h.Port)
-	defer c.Close()
-	if seen := told(h, c); seen != c.LocalAddr().String() {
-		h.Errorf("the app takes %s for %s", c.LocalAddr(), seen)
-	}
-	u := h.DialUDPAs(client, h.Port)
-	defer u.Close()
-	for range 2 {
-		u.Say("who am I?")
-		if seen := u.Hear(); seen != u.LocalAddr().String() {
-			h.Errorf("the app takes %s for %s, by UDP", u.LocalAddr(), seen)
+// Clients of one port number are told apart, on both protocols at once.
+func TestClientsOfOnePort(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		h.App("app", peers(":80"), h.Publish(), h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s")
+		number := uint16(50000 + h.Port%10)                   // that of the other manager's clients is in use
+		for _, network := range append(transports(), "udp") { // of a session that is open, too
+			for _, client := range lab.Outside() {
+				if seen, is := h.Peer(network, netip.AddrPortFrom(client, number), h.Port); seen != is {
+					t.Errorf("%s: the app sees %s as %s", network, is, seen)
+				}
+			}
 		}
-	}
+		h.Asleep()
+	})
 }
 
-func seenAsForeign(h *harness.Host, client netip.Addr) {
-	h.Helper()
-	c := h.ConnectAs(client, h.Port)
-	defer c.Close()
-	u := h.DialUDPAs(client, h.Port)
-	defer u.Close()
-	u.Say("who am I?")
-	for kind, text := range map[string]string{"TCP": told(h, c), "UDP": u.Hear()} {
-		if seen, err := netip.ParseAddrPort(text); err != nil || seen.Addr().IsLoopback() {
-			h.Errorf("the app takes %s for %s, by %s", client, text, kind)
+// Wherever the app listens, its client is who it is where that can be, and
+// never local.
+func TestClientOfListener(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		four, six := fmt.Sprintf("10.98.%d.", h.Port%10), fmt.Sprintf("fd98:%d::", h.Port%10)
+		h.PutFile("own.network", "[Network]\nIPv6=true\nSubnet="+four+"0/24\nSubnet="+six+"/64\n")
+		for i, test := range []struct {
+			listen string
+			own    bool // bound to the container's own address alone
+		}{
+			{"0.0.0.0:80", false},
+			{"127.0.0.1:80", false},
+			{"[::1]:80", false},
+			{four + "9:80", true},
+			{"[" + six + "9]:80", true},
+		} {
+			t.Run(test.listen, func(t *testing.T) {
+				h := *h
+				h.T, h.Port = t, h.Port+10*i
+				h.App(fmt.Sprintf("app%d", i), peers(test.listen), h.Publish(), h.Publish()+"/udp",
+					"Network=own.network", "IP="+four+"9", "IP6="+six+"9", "[ScaleToZero]", "IdleTimeout=1s")
+				family := netip.MustParseAddrPort(test.listen).Addr()
+				for _, network := range transports() {
+					for _, client := range append(harness.Clients(), harness.Loopbacks()...) {
+						seen, is := h.Peer(network, netip.AddrPortFrom(client, 0), h.Port)
+						can := !test.own && client.Is4() == family.Is4() && !client.IsLoopback()
+						if can && seen != is || seen.Addr().IsLoopback() {
+							t.Errorf("%s: the app sees %s as %s", network, is, seen)
+						}
+					}
+				}
+				h.WaitState(fmt.Sprintf("app%d.service", i), "inactive") // the next one has its address
+			})
 		}
-	}
-}
-
-// told is what the app says to a client that has just connected.
-func told(h *harness.Host, c net.Conn) string {
-	h.Helper()
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		h.Fatalf("%v\n%s", err, h.LastJournal())
-	}
-	return strings.TrimSpace(line)
+	})
 }
 
 // ClientAddress=proxy and the PROXY protocol leave the container's own address,
-// and a client whose address the app cannot see is told of once.
+// and for UDP one that nobody has.
 func TestClientAddressHidden(t *testing.T) {
-	eachClient(t, func(t *testing.T, h *harness.Host) {
-		client := lab.Outside()[0]
-		for _, key := range []string{"ClientAddress=proxy", "ProxyProtocol=v1"} {
-			h.App("app", "-peer :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", key)
-			c := h.ConnectAs(client, h.Port)
-			seen := netip.MustParseAddrPort(told(h, c)).Addr()
-			c.Close()
-			if seen == client || seen.IsLoopback() {
-				t.Errorf("with %s the app takes %s for %s", key, client, seen)
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		four, six := fmt.Sprintf("10.98.%d.", h.Port%10), fmt.Sprintf("fd98:%d::", h.Port%10)
+		h.PutFile("own.network", "[Network]\nIPv6=true\nSubnet="+four+"0/24\nSubnet="+six+"/64\n")
+		own := map[string][]netip.Addr{
+			"tcp": {netip.MustParseAddr(four + "9"), netip.MustParseAddr(six + "9")},
+			"udp": {netip.MustParseAddr("169.254.1.2"), netip.MustParseAddr("fd7a::2")},
+		}
+		hidden := func(key string, networks ...string) {
+			t.Helper()
+			lines := []string{"Network=own.network", "IP=" + four + "9", "IP6=" + six + "9"}
+			for _, network := range networks {
+				lines = append(lines, h.Publish()+"/"+network)
+			}
+			h.App("app", peers(":80"), append(lines, "[ScaleToZero]", "IdleTimeout=1s", key)...)
+			for _, network := range networks {
+				for _, client := range append(harness.Clients(), harness.Loopbacks()...) {
+					if seen, is := h.Peer(network, netip.AddrPortFrom(client, 0), h.Port); !slices.Contains(own[network], seen.Addr()) {
+						t.Errorf("%s, %s: the app sees %s as %s", key, network, is, seen)
+					}
+				}
 			}
 			h.Asleep()
 		}
+		hidden("ClientAddress=proxy", "tcp", "udp")
+		hidden("ProxyProtocol=v1", "tcp")
+	})
+}
+
+// A client whose address the app cannot see is told of, once.
+func TestClientAddressImpossible(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		for _, client := range lab.Outside() {
-			c := h.ConnectAs(client, h.Port)
-			_ = told(h, c)
-			c.Close()
+			h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port)
 		}
 		h.Asleep()
 		journal, err := h.Journal(t.Context(), "")
@@ -128,17 +196,16 @@ func TestClientAddressHidden(t *testing.T) {
 // In the host's network the app sees the host's own address for who comes from
 // somewhere else. By UDP it is loopback, and so it is for local clients.
 func TestClientAddressOnHost(t *testing.T) {
-	eachClient(t, func(t *testing.T, h *harness.Host) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		port := h.Port + 2000
 		for _, listen := range []string{"127.0.0.1", "[::]"} {
 			h.App("app", fmt.Sprintf("-peer %s:%d", listen, port), "Network=host", fmt.Sprintf("PublishPort=%d:%d", h.Port, port),
 				"[ScaleToZero]", "IdleTimeout=1s")
 			for _, client := range lab.Outside() {
-				c := h.ConnectAs(client, h.Port)
-				if seen := netip.MustParseAddrPort(told(h, c)).Addr(); seen != lab.Uplink(netip.MustParseAddr("127.0.0.1")) {
-					t.Errorf("an app on %s takes %s for %s", listen, client, seen)
+				seen, is := h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port)
+				if seen.Addr() != lab.Uplink(harness.Loopbacks()[0]) {
+					t.Errorf("an app on %s sees %s as %s", listen, is, seen)
 				}
-				c.Close()
 			}
 			h.Asleep()
 		}
