@@ -88,7 +88,7 @@ func (e *Endpoint) settleNeeds() {
 	if e.Spec.Dependency() && len(e.Needs) == 0 {
 		but := ""
 		if boots(e.Spec.File) {
-			but = ", and a target in [Install] would keep it up for good"
+			but = "; [Install] is not used, since a target would keep it up"
 		}
 		e.Diagnostics.Warnf(e.Spec.SectionPos(),
 			"add PublishPort=8080:80 to [Container], or Listen=8080:80 here, or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",

@@ -41,11 +41,11 @@ func (s *Spec) checkNative(ds *Diagnostics) {
 		}
 	}
 	for _, key := range []string{"ReadyCheck", "ConnectionIdleTimeout", "ProxyProtocol", "ClientAddress", "MaxConnections", "AllowFrom"} {
-		if e, ok := s.setting(key); ok {
+		if e, ok := s.Setting(key); ok {
 			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, which Mode=native leaves out of the way", key)
 		}
 	}
-	if e, _ := s.setting("Mode"); !s.takesSockets() {
+	if e, _ := s.Setting("Mode"); !s.takesSockets() {
 		ds.Warnf(e.Pos, fmt.Sprintf("if it does (LISTEN_FDS, sd_listen_fds(3)) say so in [Container]: Label=%s; otherwise leave Mode= out", NativeLabel),
 			"nothing tells that the image takes its sockets from systemd")
 	}

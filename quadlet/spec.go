@@ -197,7 +197,7 @@ func (s *Spec) checkDependency(ds *Diagnostics) {
 		return
 	}
 	for _, k := range Keys() {
-		if e, ok := s.setting(k.Name); ok && !k.Dependency {
+		if e, ok := s.Setting(k.Name); ok && !k.Dependency {
 			ds.Errorf(e.Pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]; without a port the container stops with the last unit that needs it",
 				"%s= has no meaning without a port, and the file has none", k.Name)
 		}
@@ -327,9 +327,9 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 	}
 }
 
-// setting is the assignment of a key of the section that is in effect. It is
+// Setting is the assignment of a key of the section that is in effect. It is
 // false if there is none, or it restores the default.
-func (s *Spec) setting(key string) (Entry, bool) {
+func (s *Spec) Setting(key string) (Entry, bool) {
 	for _, e := range slices.Backward(s.File.Entries) {
 		if scaleSection(e.Section) && e.Key == key {
 			return e, e.Value != ""
@@ -342,11 +342,11 @@ func (s *Spec) setting(key string) (Entry, bool) {
 func (s *Spec) checkSockets(ds *Diagnostics) {
 	public := slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostPath != "" })
 	for _, key := range []string{"SocketMode", "SocketUser", "SocketGroup", "DirectoryMode"} {
-		if e, ok := s.setting(key); ok && !public {
+		if e, ok := s.Setting(key); ok && !public {
 			ds.Warnf(e.Pos, "name one in Listen=, such as %t/web.sock:80", "%s= has no effect: clients connect to no unix socket", key)
 		}
 	}
-	if e, ok := s.setting("SocketUser"); ok && s.search.Manager == User {
+	if e, ok := s.Setting("SocketUser"); ok && s.search.Manager == User {
 		ds.Errorf(e.Pos, "let others in with SocketGroup=, a group that you are in, and SocketMode=0660",
 			"a user's manager cannot give a socket to another user")
 	}
@@ -362,7 +362,7 @@ func (s *Spec) checkSockets(ds *Diagnostics) {
 
 // checkAllowed tells where AllowFrom= does nothing.
 func (s *Spec) checkAllowed(ds *Diagnostics) {
-	e, ok := s.setting("AllowFrom")
+	e, ok := s.Setting("AllowFrom")
 	if !ok {
 		return
 	}
@@ -376,10 +376,10 @@ func (s *Spec) checkAllowed(ds *Diagnostics) {
 // checkReadiness tells what cannot be asked or told in datagrams.
 func (s *Spec) checkReadiness(ds *Diagnostics) {
 	datagrams := func(l Listener) bool { return l.Protocol == "udp" }
-	if e, ok := s.setting("ReadyCheck"); ok && strings.HasPrefix(s.ReadyCheck, "http:") && !slices.ContainsFunc(s.Listen, func(l Listener) bool { return !datagrams(l) }) {
+	if e, ok := s.Setting("ReadyCheck"); ok && strings.HasPrefix(s.ReadyCheck, "http:") && !slices.ContainsFunc(s.Listen, func(l Listener) bool { return !datagrams(l) }) {
 		ds.Errorf(e.Pos, "write tcp, or add the port that answers HTTP", "ReadyCheck=http: needs a port that is not udp")
 	}
-	if e, ok := s.setting("ProxyProtocol"); ok && s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, datagrams) {
+	if e, ok := s.Setting("ProxyProtocol"); ok && s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, datagrams) {
 		ds.Errorf(e.Pos, "name the tcp ports alone with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
 	}
 }

@@ -100,20 +100,20 @@ func (c *call) explainPorts(table io.Writer, e *generator.Endpoint) {
 	}
 	if len(e.Spec.AllowFrom) > 0 {
 		fmt.Fprintf(table, "  only %s may connect; the others are %s, and wake nothing\t%s\n", joined(e.Spec.AllowFrom),
-			map[quadlet.Manager]string{quadlet.System: "not heard", quadlet.User: "reset"}[c.manager], origin(e.Spec.File, "AllowFrom"))
+			map[quadlet.Manager]string{quadlet.System: "not heard", quadlet.User: "reset"}[c.manager], origin(e.Spec, "AllowFrom"))
 	}
 	fmt.Fprintf(table, "  the first client starts %s.service; each is held until the app accepts, at most %s\t%s\n",
-		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec.File, "StartTimeout"))
+		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec, "StartTimeout"))
 	if e.Inside() {
 		what, key := seesClients(e.Spec)
-		fmt.Fprintf(table, "  the app sees %s\t%s\n", what, origin(e.Spec.File, key))
+		fmt.Fprintf(table, "  the app sees %s\t%s\n", what, origin(e.Spec, key))
 	}
-	fmt.Fprintf(table, "  %s\t%s\n", stops(e), origin(e.Spec.File, "IdleTimeout"))
+	fmt.Fprintf(table, "  %s\t%s\n", stops(e), origin(e.Spec, "IdleTimeout"))
 	for _, p := range e.Spec.Published {
 		fmt.Fprintf(table, "  %s stays published by Podman and is no use\t%s\n", p.Value, line(p.Pos))
 	}
 	if !e.Spec.AutoStart {
-		fmt.Fprintf(table, "  nothing starts the socket but [Install] or a person\t%s\n", origin(e.Spec.File, "AutoStart"))
+		fmt.Fprintf(table, "  nothing starts the socket but [Install] or a person\t%s\n", origin(e.Spec, "AutoStart"))
 	}
 }
 
@@ -187,11 +187,9 @@ func joined(prefixes []netip.Prefix) string {
 }
 
 // origin is the line that sets a key, or says that none does.
-func origin(f *quadlet.File, key string) string {
-	for _, section := range []string{"ScaleToZero", "X-ScaleToZero"} {
-		if e, ok := f.Last(section, key); ok {
-			return line(e.Pos)
-		}
+func origin(s *quadlet.Spec, key string) string {
+	if e, ok := s.Setting(key); ok {
+		return line(e.Pos)
 	}
 	return "default of " + key + "="
 }
