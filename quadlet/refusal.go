@@ -15,6 +15,9 @@ func refused(f *File, message string) Diagnostics {
 	switch {
 	case strings.HasPrefix(message, "unsupported key ") && key != "":
 		hint = "remove it: podman-systemd.unit(5) of this Podman has the keys that its Quadlet knows"
+		if section := home(key); section != "" {
+			hint = "move it to [" + section + "]: it is systemd's"
+		}
 	case strings.Contains(message, "was not found") || strings.Contains(message, "does not exist"):
 		hint = "write that file, or name an object that Podman has without the extension"
 	case strings.HasPrefix(message, "no Image or Rootfs"):
@@ -46,3 +49,30 @@ func locate(f *File, message string) (pos Pos, key string) {
 	}
 	return Pos{File: f.Path}, ""
 }
+
+// home is the section of systemd that a key belongs to, if it is one of those
+// that are often written for Podman (systemd.unit(5), systemd.service(5),
+// systemd.exec(5), systemd.resource-control(5)). None of them is Quadlet's.
+func home(key string) string {
+	switch {
+	case slices.Contains(unitKeys, key):
+		return "Unit"
+	case slices.Contains(serviceKeys, key):
+		return "Service"
+	case slices.Contains([]string{"WantedBy", "RequiredBy", "UpheldBy", "Alias", "Also"}, key):
+		return "Install"
+	}
+	return ""
+}
+
+var unitKeys = strings.Fields(`
+	After Before BindsTo Conflicts Description Documentation OnFailure OnSuccess PartOf PropagatesReloadTo Requires
+	RequiresMountsFor Requisite StartLimitBurst StartLimitIntervalSec StopWhenUnneeded Upholds Wants
+	ConditionPathExists ConditionHost AssertPathExists`)
+
+var serviceKeys = strings.Fields(`
+	AllowedCPUs CPUAccounting CPUAffinity CPUQuota CPUQuotaPeriodSec CPUSchedulingPolicy CPUWeight Delegate ExecReload
+	ExecStartPost ExecStartPre ExecStop ExecStopPost IOAccounting IODeviceWeight IOReadBandwidthMax IOSchedulingClass
+	IOWeight IOWriteBandwidthMax KillMode KillSignal LimitNOFILE LimitNPROC MemoryAccounting MemoryHigh MemoryLow
+	MemoryMax MemoryMin MemorySwapMax Nice OOMPolicy OOMScoreAdjust RemainAfterExit Restart RestartSec RuntimeMaxSec
+	Slice SuccessExitStatus TasksAccounting TasksMax TimeoutSec TimeoutStartSec TimeoutStopSec Type UMask WatchdogSec`)
