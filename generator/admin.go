@@ -3,6 +3,7 @@ package generator
 import (
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -31,19 +32,72 @@ func adminDirs(m quadlet.Manager, getenv func(string) string) []string {
 	return dirs
 }
 
+// adminUnit is the administrator's unit in the place of the container's.
+type adminUnit int
+
+const (
+	none   adminUnit = iota
+	own              // wins over what Quadlet makes
+	masked           // and is no unit at all
+)
+
+// AdminUnit tells whether the administrator has a unit file of a name, and
+// whether it is a mask.
+func (p *Plan) AdminUnit(name string) (exists, masked bool) {
+	if p.adminUnit == nil {
+		return false, false
+	}
+	return p.adminUnit(name)
+}
+
+// settleAdmin warns of units of the administrator that win over ours.
+func (p *Plan) settleAdmin(unit func(name string) (exists, masked bool)) {
+	p.adminUnit = unit
+	for _, e := range p.Endpoints {
+		if e.Spec.Unit == "" {
+			continue
+		}
+		warn := func(hint, format, name string) {
+			e.Diagnostics.Warnf(quadlet.Pos{File: e.Spec.File.Path}, hint, format, name)
+		}
+		service := e.name(".service")
+		switch exists, mask := unit(service); {
+		case mask:
+			e.admin = masked
+			warn("systemctl unmask brings it back", "%s is masked: the endpoint is left out", service)
+			continue
+		case exists:
+			e.admin = own
+			warn("", "%s is the administrator's own: none is generated", service)
+		}
+		if e.Spec.Dependency() {
+			continue
+		}
+		for _, suffix := range e.reserved() {
+			if exists, mask := unit(e.name(suffix)); exists && !mask {
+				warn("rename one of the two; a drop-in changes the generated one",
+					"%s is the administrator's own: it takes the place of the generated one", e.name(suffix))
+			}
+		}
+	}
+}
+
 // AdminUnit tells whether the administrator has a unit file of a name, and
 // whether it is a mask: a link to /dev/null or an empty file
 // (systemd.unit(5)).
 func AdminUnit(m quadlet.Manager, getenv func(string) string) func(name string) (exists, masked bool) {
-	dirs := make(map[string][]string) // that have a unit, by its name
-	for _, dir := range adminDirs(m, getenv) {
-		entries, _ := os.ReadDir(dir) // what systemd cannot read does not win either
-		for _, e := range entries {
-			dirs[e.Name()] = append(dirs[e.Name()], dir)
+	dirs := sync.OnceValue(func() map[string][]string { // that have a unit, by its name
+		dirs := make(map[string][]string)
+		for _, dir := range adminDirs(m, getenv) {
+			entries, _ := os.ReadDir(dir) // what systemd cannot read does not win either
+			for _, e := range entries {
+				dirs[e.Name()] = append(dirs[e.Name()], dir)
+			}
 		}
-	}
+		return dirs
+	})
 	return func(name string) (exists, masked bool) {
-		for _, dir := range dirs[name] {
+		for _, dir := range dirs()[name] {
 			path := filepath.Join(dir, name)
 			if target, err := filepath.EvalSymlinks(path); err == nil && target == os.DevNull {
 				return true, true

@@ -17,6 +17,10 @@ type Generator struct {
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
 	TempDir string   // see [quadlet.Converter]
+	// AdminUnit tells whether the administrator has a unit file of this name
+	// where it would win over a generated one, and whether it is a mask. Nil is
+	// no unit at all.
+	AdminUnit func(name string) (exists, masked bool)
 }
 
 // Plan reads every file of the manager and plans those that are scaled. What is
@@ -41,6 +45,9 @@ func (g Generator) Read() *Plan {
 	p.Sources, p.Search = sources, append(search, scan...)
 	for _, e := range p.Endpoints {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
+	}
+	if g.AdminUnit != nil {
+		p.settleAdmin(g.AdminUnit)
 	}
 	return p
 }

@@ -25,6 +25,7 @@ type Endpoint struct {
 
 	manager quadlet.Manager
 	search  quadlet.Search
+	admin   adminUnit
 }
 
 // Forward leads from a listening socket to the app.
@@ -43,6 +44,7 @@ type Plan struct {
 	Search      quadlet.Diagnostics // of the search for files: with an error, some may be missing
 	Diagnostics quadlet.Diagnostics // about no endpoint in particular
 
+	adminUnit func(name string) (exists, masked bool)
 	nameTaken bool // a file has the name of the units of Removal
 }
 

@@ -35,7 +35,7 @@ func (p *Plan) checkRemoved(files []*quadlet.File) {
 // in a user's manager: there a path unit looks after the program, in the
 // system's manager the script starts the service.
 func (p *Plan) Removal(l Layout, units []Unit) []Unit {
-	names := l.own(units)
+	names := p.own(units)
 	if len(names) == 0 || p.nameTaken {
 		return nil
 	}
@@ -67,13 +67,13 @@ func (p *Plan) Removal(l Layout, units []Unit) []Unit {
 
 // own are the names of the units that systemd loads from what we write: a file
 // of the administrator's wins over one of ours in Normal.
-func (l Layout) own(units []Unit) []string {
+func (p *Plan) own(units []Unit) []string {
 	var names []string
 	for _, u := range units {
 		if u.Link != "" || filepath.Ext(u.Name) == ".conf" {
 			continue
 		}
-		if exists, _ := l.AdminUnit(u.Name); !exists {
+		if exists, _ := p.AdminUnit(u.Name); !exists {
 			names = append(names, u.Name)
 		}
 	}

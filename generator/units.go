@@ -17,16 +17,12 @@ import (
 type Layout struct {
 	Proxy   string // path of zerolet-proxy
 	Zerolet string // path of zerolet, which tells why an endpoint was refused
-	// AdminUnit tells whether the administrator has a unit file of this name
-	// where it would win over a generated one, and whether it is a mask.
-	AdminUnit func(name string) (exists, masked bool)
 }
 
 // drain is how long a stopped proxy lets open connections finish.
 const drain = 10 * time.Second
 
-// Units spells the plan. What an administrator's own unit keeps us from
-// writing is a warning of the plan.
+// Units spells the plan, and leaves it as it is.
 func (p *Plan) Units(l Layout) []Unit {
 	var units []Unit
 	for _, e := range p.Endpoints {
@@ -39,13 +35,10 @@ func (p *Plan) Units(l Layout) []Unit {
 
 func (e *Endpoint) units(l Layout) []Unit {
 	units := e.installMasks()
-	exists, masked := l.AdminUnit(e.name(".service"))
 	switch {
-	case masked:
-		e.warn("%s is masked: the endpoint is left out", e.name(".service"))
+	case e.admin == masked:
 		return units
-	case exists:
-		e.warn("%s is the administrator's own: none is generated", e.name(".service"))
+	case e.admin == own:
 	case e.Refused():
 		return append(units, e.refusal(l))
 	default:
@@ -57,11 +50,6 @@ func (e *Endpoint) units(l Layout) []Unit {
 	units = append(units, e.needed()...)
 	if e.Spec.Dependency() {
 		return units
-	}
-	for _, suffix := range e.reserved() {
-		if exists, masked := l.AdminUnit(e.name(suffix)); exists && !masked {
-			e.warn("%s is the administrator's own: it takes the place of the generated one", e.name(suffix))
-		}
 	}
 	if e.Spec.AutoStart {
 		units = append(units, e.autoStart()...)
@@ -79,10 +67,6 @@ func (e *Endpoint) units(l Layout) []Unit {
 		units = append(units, e.entrySocket(), e.entry(l))
 	}
 	return append(units, e.installLinks()...)
-}
-
-func (e *Endpoint) warn(format string, args ...any) {
-	e.Diagnostics.Warnf(quadlet.Pos{File: e.Spec.File.Path}, "", format, args...)
 }
 
 func (e *Endpoint) name(suffix string) string { return e.Spec.Unit + suffix }

@@ -98,7 +98,6 @@ func units(m quadlet.Manager, path, text string) []Unit {
 	p.Convert(context.Background(), quadlet.Converter{Manager: m, Sources: sources})
 	return p.Units(Layout{
 		Proxy: "/usr/libexec/zerolet/zerolet-proxy", Zerolet: "/usr/bin/zerolet",
-		AdminUnit: func(string) (bool, bool) { return false, false },
 	})
 }
 
@@ -260,7 +259,8 @@ func TestRemoval(t *testing.T) {
 		p := NewPlan(quadlet.Search{Manager: test.manager}, []*quadlet.File{f})
 		sources, _ := quadlet.Scan(nil)
 		p.Convert(t.Context(), quadlet.Converter{Manager: test.manager, Sources: sources})
-		l := Layout{Proxy: "/usr/libexec/zerolet/zerolet-proxy", AdminUnit: func(name string) (bool, bool) { return name == "web-proxy.socket", false }}
+		p.adminUnit = func(name string) (bool, bool) { return name == "web-proxy.socket", false }
+		l := Layout{Proxy: "/usr/libexec/zerolet/zerolet-proxy"}
 		var stops string
 		if units := p.Removal(l, p.Units(l)); len(units) > 0 {
 			checkUnits(t, units)
@@ -273,5 +273,17 @@ func TestRemoval(t *testing.T) {
 		if warned := slices.ContainsFunc(p.All(), taken); warned != (test.stops == "") {
 			t.Errorf("%s of %v: %v", test.file, test.manager, p.All())
 		}
+	}
+}
+
+// Units may be asked for as often as one likes: what there is to say of a plan
+// is said once.
+func TestUnitsLeavePlan(t *testing.T) {
+	f, _ := quadlet.Parse("/etc/containers/systemd/web.container", []byte("[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"))
+	p := NewPlan(quadlet.Search{Manager: quadlet.User}, []*quadlet.File{f})
+	p.settleAdmin(func(name string) (exists, masked bool) { return name == "web.service", false })
+	first, second := p.Units(Layout{}), p.Units(Layout{})
+	if !reflect.DeepEqual(first, second) || len(p.All()) != 1 {
+		t.Errorf("%d units, then %d, and %v", len(first), len(second), p.All())
 	}
 }

@@ -44,16 +44,16 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		Quadlet: quadlet.FindQuadlet(),
 		// A generator of the system manager sees the file system read-only but
 		// for its output (and, since systemd 254, a private /tmp).
-		TempDir: args[1],
+		TempDir:   args[1],
+		AdminUnit: generator.AdminUnit(manager, getenv),
 	}
 	plan := g.Plan(context.Background())
 	var err error
 	if len(plan.Endpoints) > 0 { // else every daemon-reload would pay for what nobody needs
 		libexec := libexecDir()
 		layout := generator.Layout{
-			Proxy:     filepath.Join(libexec, "zerolet-proxy"),
-			Zerolet:   filepath.Join(libexec, "../../bin/zerolet"),
-			AdminUnit: generator.AdminUnit(manager, getenv),
+			Proxy:   filepath.Join(libexec, "zerolet-proxy"),
+			Zerolet: filepath.Join(libexec, "../../bin/zerolet"),
 		}
 		units := plan.Units(layout)
 		units = append(units, plan.Removal(layout, units)...)

@@ -104,7 +104,6 @@ func (s *service) works() bool {
 func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service, lost []string) []change {
 	var all []change
 	declared := make(map[string]bool)
-	admin := c.layout().AdminUnit
 	for _, e := range plan.Endpoints {
 		main := e.Spec.Unit + "-proxy.socket"
 		if e.Spec.Dependency() {
@@ -114,7 +113,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			continue
 		}
 		declared[e.Spec.Unit] = true
-		if left, others := leftAlone(e, admin, lost); others {
+		if left, others := leftAlone(e, plan.AdminUnit, lost); others {
 			all = append(all, left)
 			continue
 		}

@@ -33,9 +33,10 @@ func (c *call) generator(names []string) (generator.Generator, []string, error) 
 		return generator.Generator{}, nil, failure{exitUsage, err.Error(), ""}
 	}
 	return generator.Generator{
-		Search:  quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid, UnprivilegedPort: c.unprivileged},
-		Quadlet: c.quadlet,
-		Dirs:    dirs,
+		Search:    quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid, UnprivilegedPort: c.unprivileged},
+		Quadlet:   c.quadlet,
+		Dirs:      dirs,
+		AdminUnit: generator.AdminUnit(c.manager, c.getenv),
 	}, names, nil
 }
 
@@ -58,9 +59,8 @@ func (c *call) planOf(ctx context.Context) *generator.Plan {
 
 func (c *call) layout() generator.Layout {
 	return generator.Layout{
-		Proxy:     filepath.Join(c.prefix, "libexec/zerolet/zerolet-proxy"),
-		Zerolet:   filepath.Join(c.prefix, "bin/zerolet"),
-		AdminUnit: generator.AdminUnit(c.manager, c.getenv),
+		Proxy:   filepath.Join(c.prefix, "libexec/zerolet/zerolet-proxy"),
+		Zerolet: filepath.Join(c.prefix, "bin/zerolet"),
 	}
 }
 

@@ -160,7 +160,6 @@ func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*gener
 	for _, e := range plan.Endpoints {
 		endpoints[e.Spec.File.Name()] = e
 	}
-	plan.Units(generator.Layout{AdminUnit: func(string) (bool, bool) { return false, false }})
 	return endpoints
 }
 
