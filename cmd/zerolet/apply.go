@@ -49,7 +49,11 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	status := verdict(plan.Search, plan.All())
 	for _, change := range changes {
 		for _, args := range change.after {
-			if err := c.control(ctx, began, args...); err != nil {
+			err := c.control(ctx, began, args...)
+			if ctx.Err() != nil {
+				return exitError, failure{exitError, "interrupted", "zerolet apply does the rest"}
+			}
+			if err != nil {
 				c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", change.name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
 				status = exitError
 				break
@@ -70,7 +74,11 @@ func (c *call) control(ctx context.Context, since time.Time, args ...string) err
 		if why, e := c.lastWords(ctx, args[len(args)-1], since); e == nil && why != "" {
 			return errors.New(why)
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 	return err
 }
