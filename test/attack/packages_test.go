@@ -25,10 +25,25 @@ func TestPackageScripts(t *testing.T) {
 		t.Run(kind.Name, func(t *testing.T) {
 			sleeper(t, m)
 			attackRoot(t, m, kind.Install)
-			// The reload was not lost on the stopped manager.
-			harness.Each(t, m, func(t *testing.T, h *harness.Host) { h.WaitState("app-proxy.socket", "active") })
+			before := make(map[string]string)
+			harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+				h.WaitState("app-proxy.socket", "active") // the reload was not lost on the stopped manager
+				before[h.Name] = h.Property("app-proxy.socket", "InvocationID")
+			})
 			attackRoot(t, m, kind.Upgrade)
-			harness.Each(t, m, func(t *testing.T, h *harness.Host) { h.Expect("app-proxy.socket", "active") })
+			harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+				if h.UserManager {
+					// Its reload may have come before its look at the programs.
+					h.Wait("the upgrade is seen, and is no removal", func() bool {
+						m.Root().Must(t, "touch", "/usr/libexec/zerolet/zerolet-proxy")
+						return h.Property("zerolet-removed.service", "ExecMainExitTimestampMonotonic") != "0"
+					})
+				}
+				h.Expect("app-proxy.socket", "active")
+				if h.Property("app-proxy.socket", "InvocationID") != before[h.Name] {
+					t.Error("the upgrade has stopped the socket")
+				}
+			})
 			attackRoot(t, m, kind.Remove)
 			harness.Each(t, m, func(t *testing.T, h *harness.Host) { h.WaitState("app-proxy.socket", "inactive") })
 		})
@@ -76,12 +91,14 @@ func sleeper(t *testing.T, m *lab.Machine) {
 }
 
 // mallory says what they have found, for as long as they live. The kernel shows
-// the descriptors and the environment of one's own processes, proc_pid_fd(5).
+// the descriptors and the environment of one's own processes, proc_pid_fd(5), and
+// gives the former away: pidfd_getfd(2) is 438, pidfd_open(2) 434.
 const mallory = `
+write='open my $tty, ">&=", syscall 438, syscall(434, $ARGV[0]+0, 0), $ARGV[1]+0, 0; print $tty "mallory was here\n"'
 while :; do
 	for fd in $(find /proc/[0-9]*/fd -lname '/dev/pts/*' 2>/dev/null); do
 		pid=${fd#/proc/} pid=${pid%%/*}
-		kill -STOP "$pid" && echo "$fd is root's terminal" && echo "mallory was here" >"$fd"
+		kill -STOP "$pid" && echo "$fd is root's terminal" && perl -e "$write" "$pid" "${fd##*/}"
 	done
 	grep -saho 'ROOT_SECRET=[^[:cntrl:]]*' /proc/[0-9]*/environ
 done`
