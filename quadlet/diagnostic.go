@@ -100,14 +100,25 @@ func (ds *Diagnostics) add(d Diagnostic) {
 }
 
 // Printable is text with every control character, line break and invalid byte
-// replaced.
-func Printable(text string) string {
+// replaced, and what has a terminal show text in another order than it has
+// (Unicode Standard Annex 9, "Directional Formatting Characters").
+func Printable(text string) string { return strings.Map(printable, text) }
+
+// PrintableLines is Printable of a text that keeps its line breaks and tabs.
+func PrintableLines(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return utf8.RuneError
+		if r == '\n' || r == '\t' {
+			return r
 		}
-		return r
+		return printable(r)
 	}, text)
+}
+
+func printable(r rune) rune {
+	if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
+		return utf8.RuneError
+	}
+	return r
 }
 
 // ValueError is what is wrong with a value, and at which of its bytes.

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -31,19 +29,13 @@ const (
 func main() {
 	m := machine{
 		getenv: os.Getenv, uid: os.Getuid(), unprivileged: quadlet.UnprivilegedPort(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
-		color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "",
-		live:  isTerminal(os.Stdout), progress: isTerminal(os.Stderr),
+		color: canMove(os.Stderr) && os.Getenv("NO_COLOR") == "",
+		live:  canMove(os.Stdout), progress: canMove(os.Stderr),
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], m, os.Stdout, os.Stderr)
+	status := run(ctx, os.Args[1:], m, output(os.Stdout), output(os.Stderr))
 	stop()
 	os.Exit(status)
-}
-
-// isTerminal tells whether a file is a terminal that can do more than print.
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) // as isatty(3) does
-	return err == nil && os.Getenv("TERM") != "dumb"
 }
 
 // machine is what the commands ask of the machine they run on.

@@ -22,30 +22,41 @@ type printer struct {
 
 func (p printer) print(d quadlet.Diagnostic) {
 	style := map[quadlet.Severity]string{quadlet.Error: "1;31", quadlet.Warning: "1;35", quadlet.Note: "1;36"}[d.Severity] // as compilers have them
-	severity := p.paint(style, d.Severity.String())
-	fmt.Fprintf(p.w, "%s: %s: %s\n", p.paint("1", d.Pos.String()), severity, d.Message)
+	p.paint("1", d.Pos.String())
+	p.text(": ")
+	p.paint(style, d.Severity.String())
+	p.text(": %s\n", d.Message)
 	if line, caret, ok := excerpt(d.Pos); ok {
 		number := fmt.Sprintf("%5d", d.Pos.Line)
-		fmt.Fprintf(p.w, "%s | %s\n%s | %s%s\n", number, line,
-			strings.Repeat(" ", len(number)), caret, p.paint("1;32", "^"))
+		p.text("%s | %s\n%s | %s", number, line, strings.Repeat(" ", len(number)), caret)
+		p.paint("1;32", "^")
+		p.text("\n")
 	}
-	if d.Hint != "" {
-		fmt.Fprintf(p.w, "%s: %s\n", p.paint("36", "hint"), d.Hint)
-	}
+	p.hint(d.Hint)
 }
 
 func (p printer) failure(f failure) {
-	fmt.Fprintf(p.w, "zerolet: %s: %s\n", p.paint("1;31", "error"), f.message)
-	if f.hint != "" {
-		fmt.Fprintf(p.w, "%s: %s\n", p.paint("36", "hint"), f.hint)
+	p.text("zerolet: ")
+	p.paint("1;31", "error")
+	p.text(": %s\n", f.message)
+	p.hint(f.hint)
+}
+
+func (p printer) hint(text string) {
+	if text != "" {
+		p.paint("36", "hint")
+		p.text(": %s\n", text)
 	}
 }
 
-func (p printer) paint(style, text string) string {
-	if !p.color {
-		return text
+func (p printer) text(format string, args ...any) { fmt.Fprintf(p.w, format, args...) }
+
+func (p printer) paint(style, text string) {
+	if p.color {
+		control(p.w, "\x1b["+style+"m")
+		defer control(p.w, "\x1b[0m")
 	}
-	return "\x1b[" + style + "m" + text + "\x1b[0m"
+	p.text("%s", text)
 }
 
 // excerpt is the line at a position as it can be shown, and what puts a caret
@@ -64,7 +75,7 @@ func excerpt(pos quadlet.Pos) (line, caret string, ok bool) {
 	if len(tail) > after {
 		tail = cutBack(tail, after) + "…"
 	}
-	head, tail = shown(head), shown(tail)
+	head, tail = quadlet.PrintableLines(head), quadlet.PrintableLines(tail)
 	caret = strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return r
@@ -88,15 +99,6 @@ func cutBack(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// shown keeps the terminal from obeying what stands in a file.
-func shown(s string) string {
-	parts := strings.Split(s, "\t")
-	for i := range parts {
-		parts[i] = quadlet.Printable(parts[i])
-	}
-	return strings.Join(parts, "\t")
 }
 
 // sourceLine reads one line of a file. Only files that were read as Quadlet

@@ -61,8 +61,7 @@ func (c *call) status(ctx context.Context) (int, error) {
 			return status, err
 		}
 		if c.live && !c.json {
-			// Home, each line's rest and what is below erased: no flicker.
-			fmt.Fprint(c.stdout, "\x1b[H"+strings.ReplaceAll(screen.String(), "\n", "\x1b[K\n")+"\x1b[J")
+			c.draw(screen.String())
 		} else if _, err := screen.WriteTo(c.stdout); err != nil {
 			return exitFailure, err
 		}
@@ -72,6 +71,17 @@ func (c *call) status(ctx context.Context) (int, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// draw replaces what stands on the terminal: home, each line's rest and what is
+// below erased, so that nothing flickers.
+func (c *call) draw(screen string) {
+	control(c.stdout, "\x1b[H")
+	for line := range strings.Lines(screen) {
+		_ = c.printf("%s", strings.TrimSuffix(line, "\n")) // the next one fails, too
+		control(c.stdout, "\x1b[K\n")
+	}
+	control(c.stdout, "\x1b[J")
 }
 
 func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {

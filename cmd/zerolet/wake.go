@@ -140,6 +140,7 @@ func (c *call) watchService(ctx context.Context, name string, done func(*service
 // progressLine replaces the line on a terminal.
 func (c *call) progressLine(format string, args ...any) {
 	if c.progress {
-		fmt.Fprintf(c.stderr.w, "\r\x1b[K"+format, args...)
+		control(c.stderr.w, "\r\x1b[K")
+		c.stderr.text(format, args...)
 	}
 }
