@@ -422,17 +422,6 @@ func TestHelperDies(t *testing.T) {
 	}
 }
 
-func killHelper(t *testing.T) {
-	t.Helper()
-	for _, child := range childrenOf(t, os.Getpid()) {
-		if cmdline, _ := os.ReadFile("/proc/" + child + "/cmdline"); strings.Contains(string(cmdline), HelperArg) {
-			syscall.Kill(must(strconv.Atoi(child))(t), syscall.SIGKILL)
-			return
-		}
-	}
-	t.Fatal("there is no helper")
-}
-
 // A container that is in the host's network is not dialled: who listens on the
 // host's loopback is somebody else.
 func TestHostNetworkRefused(t *testing.T) {
