@@ -386,7 +386,7 @@ func (s *Spec) checkReadiness(ds *Diagnostics) {
 
 // checkKind refuses files that are not one long-running service.
 func (s *Spec) checkKind(ds *Diagnostics) {
-	whole := Pos{File: s.File.Path}
+	whole := s.File.UnitPos()
 	if base, instance, ok := strings.Cut(s.Unit, "@"); ok {
 		// Its sockets would be instances too, and two instances of one file
 		// cannot listen on one port.
