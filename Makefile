@@ -19,11 +19,11 @@ MD2MAN  ?= $(TOOL) go-md2man
 # The time in the packages is the last commit's: the same source makes the same package.
 EPOCH    = $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 ARCHIVE  = tar --create --gzip --sort=name --format=gnu --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner
-STAMP    = github.com/zerolet/zerolet/cmd/internal/version.stamped
+STAMP    = github.com/zerolet/zerolet/cmd/internal/release.version
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: always help build install package sources test attack lint lab demo golden fuzz bench soak clean
+.PHONY: always help build install package sources check test unit attack lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,12 +72,17 @@ sources: ## make dist/*.tar.gz, what packaging/rpm/zerolet.spec builds from
 	$(ARCHIVE) --directory dist --file dist/zerolet-$(VERSION)-vendor.tar.gz vendor
 	cp packaging/rpm/go-vendor-tools.toml dist && rm -r dist/vendor
 
-test: ## run every test, the lab's included (as root; installs what it needs)
+check: lint unit ## lint, and run every test that needs no root
+	$(GO) -C test test -short -count=1 ./...
+
+test: unit ## run every test, the lab's included (as root; installs what it needs)
+	$(GO) -C test test -count=1 -timeout 40m ./...
+
+unit:
 	$(GO) test ./...
 	@# Go's cache does not see that these tests install and read the rest of the repository.
 	$(GO) -C test/knative test -count=1 ./...
 	$(GO) -C test/butane test -count=1 ./...
-	$(GO) -C test test -count=1 -timeout 40m ./...
 
 attack: ## attack what runs, one case for each way to be trusted wrongly (as root)
 	$(GO) -C test test -count=1 -v ./attack

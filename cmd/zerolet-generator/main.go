@@ -9,9 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
-	"github.com/zerolet/zerolet/cmd/internal/version"
+	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -26,8 +27,8 @@ func main() {
 // run is 0 when every scaled file got its units and 1 otherwise. systemd does
 // not look at it.
 func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	if len(args) == 2 && args[1] == "--version" {
-		fmt.Fprintln(stdout, "zerolet-generator", version.String())
+	if slices.Equal(args[1:], []string{"--version"}) {
+		fmt.Fprintln(stdout, "zerolet-generator", release.Version())
 		return 0
 	}
 	if len(args) != 4 {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zerolet/zerolet/cmd/internal/version"
+	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/proxy"
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -41,7 +41,7 @@ const web = "[Container]\nImage=localhost/web\nPublishPort=8080:80\nPublishPort=
 func TestVersion(t *testing.T) {
 	var out, errs bytes.Buffer
 	if status := run([]string{"zerolet-generator", "--version"}, nil, &out, &errs); status != 0 ||
-		out.String() != "zerolet-generator "+version.String()+"\n" || errs.Len() > 0 {
+		out.String() != "zerolet-generator "+release.Version()+"\n" || errs.Len() > 0 {
 		t.Errorf("status %d: %s%s", status, &out, &errs)
 	}
 }

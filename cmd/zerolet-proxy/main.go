@@ -14,7 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
-	"github.com/zerolet/zerolet/cmd/internal/version"
+	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/proxy"
 )
 
@@ -36,7 +36,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return proxy.RunHelper()
 	}
 	if len(args) == 1 && args[0] == "--version" {
-		fmt.Fprintln(stdout, "zerolet-proxy", version.String())
+		fmt.Fprintln(stdout, "zerolet-proxy", release.Version())
 		return 0
 	}
 	if len(args) == 1 && args[0] == openArg {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/zerolet/zerolet/cmd/internal/version"
+	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -46,7 +46,7 @@ func TestHelp(t *testing.T) {
 func TestVersion(t *testing.T) {
 	var out, errs strings.Builder
 	if status := run(t.Context(), []string{"--version"}, machine{}, &out, &errs); status != exitOK ||
-		out.String() != "zerolet "+version.String()+"\n" || errs.Len() > 0 {
+		out.String() != "zerolet "+release.Version()+"\n" || errs.Len() > 0 {
 		t.Errorf("status %d: %s%s", status, &out, &errs)
 	}
 }

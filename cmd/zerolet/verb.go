@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/zerolet/zerolet/cmd/internal/version"
+	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -165,7 +165,7 @@ func (c *call) version(args []string) error {
 	if len(args) > 0 {
 		return usage("--version stands alone")
 	}
-	if err := c.printf("zerolet %s\n", version.String()); err != nil {
+	if err := c.printf("zerolet %s\n", release.Version()); err != nil {
 		return err
 	}
 	return flag.ErrHelp

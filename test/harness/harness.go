@@ -27,7 +27,7 @@ import (
 // Patience bounds every wait for a condition; nothing is timed.
 const Patience = 2 * time.Minute
 
-var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none")
+var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none") //nolint:gochecknoglobals // a flag of go test
 
 // scratch is a directory for what is built, removed by [Main].
 var scratch = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process

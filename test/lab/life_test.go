@@ -61,6 +61,9 @@ func TestOrphan(t *testing.T) {
 
 // Nothing of a machine is left on the host when it is closed.
 func TestClose(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it boots a machine")
+	}
 	before := hostState(t)
 	m, err := Start(t.Context(), Options{})
 	if errors.Is(err, ErrNotRoot) {

@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-// New starts a machine that ends with the test. It skips the test when not root. When the test has failed,
-// the log shows the units that failed.
+// New starts a machine that ends with the test. It skips the test when not root, and with -short. When the test
+// has failed, the log shows the units that failed.
 func New(t testing.TB, o Options) *Machine {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("lab: it boots a machine")
+	}
 	m, err := Start(t.Context(), o)
 	if errors.Is(err, ErrNotRoot) {
 		t.Skip(err)

@@ -49,13 +49,13 @@ func imports() map[string][]string {
 		"quadlet":     {"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet"},
 		"generator":   {module + "/quadlet", systemd + "unit"},
 		"proxy":       {systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
-		"cmd/zerolet": {module + "/quadlet", module + "/generator", module + "/cmd/internal/version", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
+		"cmd/zerolet": {module + "/quadlet", module + "/generator", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
 		// systemd and the journal are asked by their own programs.
 		"cmd/zerolet/internal/systemd": {},
 		"cmd/zerolet/internal/knative": {module + "/quadlet", "go.yaml.in/yaml/v3"},
-		"cmd/internal/version":         {},
-		"cmd/zerolet-generator":        {module + "/cmd/internal/version", module + "/quadlet", module + "/generator", systemd + "journal"},
-		"cmd/zerolet-proxy":            {module + "/cmd/internal/version", module + "/proxy", systemd + "activation"},
+		"cmd/internal/release":         {},
+		"cmd/zerolet-generator":        {module + "/cmd/internal/release", module + "/quadlet", module + "/generator", systemd + "journal"},
+		"cmd/zerolet-proxy":            {module + "/cmd/internal/release", module + "/proxy", systemd + "activation"},
 	}
 }
 
