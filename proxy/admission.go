@@ -18,7 +18,7 @@ var errLocal = errors.New("the app would take its client for a local one")
 // The addresses of a client that has none to show, where the container has
 // none of its own either. Podman gives the first to the host (podman-run(1),
 // host.containers.internal), the second is one of nobody's (RFC 4193).
-var standIn = map[bool]netip.Addr{ //nolint:gochecknoglobals // constants
+var standIn = map[bool]netip.Addr{ // constants
 	true:  netip.AddrFrom4([4]byte{169, 254, 1, 2}),
 	false: netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x7a, 15: 2}),
 }

@@ -60,7 +60,7 @@ func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)       { retur
 func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error) {}
 
 // anySource leaves it to the kernel.
-var anySource = []netip.AddrPort{{}} //nolint:gochecknoglobals // a constant
+var anySource = []netip.AddrPort{{}} // a constant
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.

@@ -143,8 +143,10 @@ func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []strin
 	}
 	for i, name := range names {
 		at := len(suffixes()) * i
-		s := &service{name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4],
-			entrySocket: shown[at+5], entry: shown[at+6]}
+		s := &service{
+			name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4],
+			entrySocket: shown[at+5], entry: shown[at+6],
+		}
 		s.abandoned = c.abandoned(s)
 		lost = append(lost, s.lost()...)
 		if s.disown(); s.ours() {

@@ -41,8 +41,10 @@ func TestForgedRecords(t *testing.T) {
 				"FORGED=1|MESSAGE=forged: run this|PRIORITY=3|"+unit+"=mute-proxy.socket",
 				"FORGED=1|MESSAGE=forged: it has failed|PRIORITY=3|MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c|"+unit+"=mute-proxy.socket")
 		}
-		h.Must(t, append([]string{"podman", "run", "--rm", "--network=none", "--security-opt=label=disable",
-			"--volume=/run/systemd/journal/socket:/journal", image}, records...)...)
+		h.Must(t, append([]string{
+			"podman", "run", "--rm", "--network=none", "--security-opt=label=disable",
+			"--volume=/run/systemd/journal/socket:/journal", image,
+		}, records...)...)
 		journal := h.M.Root() // whose journal it is, and that it is readable, is not the matter
 		journal.WaitFor(t, harness.Patience, "the forged records are in the journal", func() (bool, error) {
 			out, err := journal.Run(t.Context(), "journalctl", "--quiet", "--output=cat", "FORGED=1", uid(h))

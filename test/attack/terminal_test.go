@@ -27,9 +27,23 @@ func TestEscapes(t *testing.T) {
 		h.Reload()
 		_, _ = h.Session.Run(t.Context(), "zerolet", "wake", "app") // its last words
 		for _, args := range [][]string{
-			{"check"}, {"check", bad}, {"check", "/none/" + escapes}, {"render"}, {"render", "none" + escapes}, {"explain"},
-			{"status"}, {"status", escapes}, {"doctor"}, {"history"}, {"metrics"}, {"export", "knative", "app"}, {"apply", "--dry-run"},
-			{"wake", "app"}, {"sleep", escapes}, {escapes}, {"status", "--" + escapes},
+			{"check"},
+			{"check", bad},
+			{"check", "/none/" + escapes},
+			{"render"},
+			{"render", "none" + escapes},
+			{"explain"},
+			{"status"},
+			{"status", escapes},
+			{"doctor"},
+			{"history"},
+			{"metrics"},
+			{"export", "knative", "app"},
+			{"apply", "--dry-run"},
+			{"wake", "app"},
+			{"sleep", escapes},
+			{escapes},
+			{"status", "--" + escapes},
 		} {
 			for _, term := range []string{"xterm", "dumb"} {
 				written := onTerminal(t, h, term, append([]string{"zerolet"}, args...))

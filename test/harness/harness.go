@@ -27,16 +27,16 @@ import (
 // Patience bounds every wait for a condition; nothing is timed.
 const Patience = 2 * time.Minute
 
-var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none") //nolint:gochecknoglobals // a flag of go test
+var suite = flag.String("suite", lab.DefaultSuite, "run on this Debian `suite` what names none") // a flag of go test
 
 // scratch is a directory for what is built, removed by [Main].
-var scratch = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
+var scratch = sync.OnceValues(func() (string, error) { // once for each process
 	return os.MkdirTemp("", "zerolet-test-")
 })
 
 // install is a directory with what "make install" writes. Two packages of
 // tests may ask at the same time; the lock keeps the builds apart.
-var install = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
+var install = sync.OnceValues(func() (string, error) { // once for each process
 	dir, err := scratch()
 	if err != nil {
 		return "", err

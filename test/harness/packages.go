@@ -24,7 +24,7 @@ func PackageKinds() []PackageKind {
 }
 
 // packages is a directory with the packages of two versions, below /pkg.
-var packages = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // once for each process
+var packages = sync.OnceValues(func() (string, error) { // once for each process
 	dir, err := scratch()
 	if err != nil {
 		return "", err

@@ -31,7 +31,7 @@ func (h *Host) Peer(network string, client netip.AddrPort, port int) (seen, is n
 	if err != nil {
 		h.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	is = netip.MustParseAddrPort(c.LocalAddr().String())
 	text, err := who(c, network)
 	if err == nil {
