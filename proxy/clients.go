@@ -19,6 +19,10 @@ type clients struct {
 // ends are those of a session: where the app listens, and whom it sees.
 type ends struct{ app, client netip.AddrPort }
 
+// needsRoute reports whether the app would not find back by itself, as it does
+// from one of the container's own addresses to the same.
+func (e ends) needsRoute() bool { return e.app.Addr().IsLoopback() }
+
 type clientRoute struct {
 	sessions int
 	found    bool // it was there before: another may need it
@@ -33,6 +37,20 @@ func (h *helper) admitClient(e ends) error {
 	if h.clients.taken[e] {
 		return unix.EADDRINUSE
 	}
+	if err := h.addRoute(e); err != nil {
+		return err
+	}
+	if e.client.Port() != 0 { // else the kernel finds one that is free
+		h.clients.taken[e] = true
+	}
+	return nil
+}
+
+// addRoute counts a session in.
+func (h *helper) addRoute(e ends) error {
+	if !e.needsRoute() {
+		return nil
+	}
 	client := e.client.Addr()
 	r := h.clients.routes[client]
 	if r == nil {
@@ -45,15 +63,15 @@ func (h *helper) admitClient(e ends) error {
 		h.clients.routes[client] = r
 	}
 	r.sessions++
-	if e.client.Port() != 0 { // the kernel finds one that is free
-		h.clients.taken[e] = true
-	}
 	return nil
 }
 
 // dismissClient is the end of it.
 func (h *helper) dismissClient(e ends) error {
 	delete(h.clients.taken, e)
+	if !e.needsRoute() {
+		return nil
+	}
 	client := e.client.Addr()
 	r := h.clients.routes[client]
 	if r.sessions--; r.sessions > 0 {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,9 +92,18 @@ func dial(source socketSource, addrs []Address, client netip.AddrPort) (_ *socke
 
 // ways are the addresses, those of IPv6 first for its clients, and then the
 // container's own: an app may listen on one of those alone. They are asked for
-// only when the others have failed.
+// only when the others have failed. For datagrams that of the client goes first,
+// if it is one of these, as it is with pasta(1) for who is on the host: an app
+// that listens everywhere answers it from there.
 func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[Address] {
+	own := addrs[0]
 	return func(yield func(Address) bool) {
+		if isOwn(source, own.Network, client.Addr()) {
+			own.IP = netip.AddrPortFrom(client.Addr(), own.IP.Port())
+			if !yield(own) {
+				return
+			}
+		}
 		for i := range addrs {
 			if client.Addr().Is6() {
 				i = len(addrs) - 1 - i
@@ -102,7 +112,6 @@ func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[
 				return
 			}
 		}
-		own := addrs[0]
 		for _, ip := range source.own() {
 			own.IP = netip.AddrPortFrom(ip, own.IP.Port())
 			if !yield(own) {
@@ -110,6 +119,12 @@ func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[
 			}
 		}
 	}
+}
+
+// isOwn reports whether a client of datagrams has one of the container's own
+// addresses.
+func isOwn(source socketSource, network Network, client netip.Addr) bool {
+	return network == UDP && client.IsValid() && slices.Contains(source.own(), client)
 }
 
 // dialOne connects from the first source from which that can be done.

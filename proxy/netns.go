@@ -96,11 +96,15 @@ func (n *containerNamespace) own() []netip.Addr {
 // sources leaves who is dialled at an address of the container's own to come
 // from the same one, as everybody does inside.
 func (n *containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
-	if !to.IP.Addr().IsLoopback() {
-		return anySource, nil
-	}
 	if n.hide {
 		client = netip.AddrPort{}
+	}
+	switch ip := to.IP.Addr(); {
+	case ip.IsLoopback():
+	case to.Network == UDP && ip == client.Addr():
+		return []netip.AddrPort{client, {}}, nil
+	default:
+		return anySource, nil
 	}
 	a, err := n.admit()
 	if err != nil {

@@ -58,11 +58,9 @@ type front struct {
 	*listener
 	relay  *relay
 	target *target
-	// Where the app was found: by clients of IPv6, if it listens there, and by
-	// others.
-	way6, way Address
-	open      bool  // the app takes what it is sent
-	held      *held // what the app has to take first; the socket is not read meanwhile
+	ways   map[netip.Addr]Address // where the app was found, see wayKey
+	open   bool                   // the app takes what it is sent
+	held   *held                  // what the app has to take first; the socket is not read meanwhile
 
 	verified time.Time // see front.verify
 }
@@ -94,7 +92,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), inbox: new(inbox), paused: true,
 	}
 	for _, l := range listeners {
-		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen]})
+		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen], ways: make(map[netip.Addr]Address)})
 	}
 	r.timer = time.AfterFunc(time.Hour, func() { r.post(r.tick) })
 	for _, f := range r.fronts {
@@ -252,20 +250,22 @@ func (*session) cut() {}
 // forward gives a datagram to an app that took the last one.
 func (r *relay) forward(f *front, d datagram, now time.Time) {
 	s := r.sessions.find(d.from, now)
-	way := f.wayFor(d.from.client)
-	if s == nil && *way == (Address{}) {
-		r.hold(f, d, false, now)
-		return
-	}
 	var err error
 	if s != nil {
 		err = f.verify(s, now)
 		if err == nil {
 			err = s.backend.sendDatagram(d.data)
 		}
-	} else if s, err = r.begin(f, d, *way, now); err == nil {
-		f.seen(s)
-		r.keep(s)
+	} else {
+		way, found := f.ways[f.wayKey(d.from.client)]
+		if !found {
+			r.hold(f, d, false, now)
+			return
+		}
+		if s, err = r.begin(f, d, way, now); err == nil {
+			f.seen(s)
+			r.keep(s)
+		}
 	}
 	switch {
 	case err == nil:
@@ -288,12 +288,16 @@ func (f *front) verify(s *session, now time.Time) error {
 	return s.backend.control(f.target.source.verify)
 }
 
-// wayFor is the way for a client's family, empty if it was not found yet.
-func (f *front) wayFor(client netip.AddrPort) *Address {
-	if client.Addr().Is6() && len(f.target.addrs) > 1 {
-		return &f.way6
+// wayKey is who finds the app at the same address: each of the container's own
+// addresses, and all others of a family.
+func (f *front) wayKey(client netip.AddrPort) netip.Addr {
+	switch ip := client.Addr(); {
+	case isOwn(f.target.source, UDP, ip):
+		return ip
+	case ip.Is6() && len(f.target.addrs) > 1:
+		return netip.IPv6Unspecified()
 	}
-	return &f.way
+	return netip.IPv4Unspecified()
 }
 
 // begin sends the first datagram of a client, from a socket of its own. A session
@@ -327,7 +331,7 @@ func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*sessio
 // seen tells as whom the app sees the client of a new session.
 func (f *front) seen(s *session) {
 	if local, err := unix.Getsockname(s.backend.fd); err == nil {
-		f.target.source.seen(*f.wayFor(s.from.client), s.from.client, address(UDP, local).IP, nil)
+		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, address(UDP, local).IP, nil)
 	}
 }
 
@@ -354,7 +358,8 @@ func (r *relay) missed(f *front, err error) {
 	if !f.open {
 		return
 	}
-	f.open, f.way, f.way6 = false, Address{}, Address{}
+	f.open = false
+	clear(f.ways)
 	if isStarting(err) {
 		for s := range maps.Values(r.sessions.all) {
 			if s.front == f {
@@ -404,7 +409,7 @@ func (r *relay) attempt(f *front, now time.Time) {
 	for way := range ways(f.target.source, f.target.addrs, h.from.client) {
 		s, err := r.begin(f, h.datagram, way, now)
 		if err == nil {
-			*f.wayFor(h.from.client), h.trial, h.due = way, s, now.Add(verdict)
+			f.ways[f.wayKey(h.from.client)], h.trial, h.due = way, s, now.Add(verdict)
 			return
 		}
 		if first == nil {
