@@ -13,11 +13,11 @@ import (
 // gone.
 const removed = "zerolet-removed"
 
-// stopWhenGone is a script that gets the path of a program of zerolet's, the
+// cleanup is a script that gets the path of a program of zerolet's, the
 // scope for systemctl, and zerolet's units. The generator being gone, they are
 // no more after the reload, and sockets.target upholds no socket. What sleeps is
 // not loaded then, which is no failure. What fails to stop, systemd tells.
-const stopWhenGone = `[ -e "$0" ] || { systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; }` //nolint:gosec // a script, and no credential
+const cleanup = `[ -e "$0" ] || { systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; }`
 
 // checkRemoved looks for a file that takes the name.
 func (p *Plan) checkRemoved(files []*quadlet.File) {
@@ -42,7 +42,7 @@ func (p *Plan) Removal(l Layout, units []Unit) []Unit {
 	if p.Manager == quadlet.User {
 		names = append(names, removed+".path")
 	}
-	args := []string{":/bin/sh", "-c", word(literal(stopWhenGone)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
+	args := []string{":/bin/sh", "-c", word(literal(cleanup)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
 	for _, name := range names {
 		args = append(args, word(literal(name)))
 	}

@@ -85,6 +85,9 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 			c.Close()
 		}
 	}
+	// The SIGHUP of the upgrade is done with before this reload is: a path unit
+	// that comes back after the removal would have nothing to see.
+	harness.Each(t, m, func(_ *testing.T, h *harness.Host) { h.Reload() })
 
 	root.Must(t, "sh", "-c", kind.Remove)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
