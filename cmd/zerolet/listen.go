@@ -65,15 +65,12 @@ func listeningSockets(m systemd.Manager) (map[listener]bool, error) {
 			return nil, err
 		}
 	}
-	err := eachLine("/proc/net/unix", func(fields []string) {
-		// Num RefCount Protocol Flags Type St Inode Path
-		if len(fields) == 8 && fields[4] == "0001" && fields[3] == "00010000" { // __SO_ACCEPTCON
-			found[listener{fields[7], "Stream"}] = true
+	sockets, err := unixSockets()
+	for _, s := range sockets {
+		if (s.owner == int64(owner) || s.owner == -1) && s.isThere() {
+			found[s.listener] = true
 		}
-		if len(fields) == 8 && fields[4] == "0002" {
-			found[listener{fields[7], "Datagram"}] = true
-		}
-	})
+	}
 	return found, err
 }
 

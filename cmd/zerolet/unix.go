@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is asked of sock_diag(7) about unix sockets, and answered
+// (linux/unix_diag.h).
+const (
+	unixDiagReq = 24 // sizeof(struct unix_diag_req)
+	unixDiagMsg = 16 // sizeof(struct unix_diag_msg)
+
+	showName, showVFS, showUID = 0x01, 0x02, 0x40
+	attrName, attrVFS, attrUID = 0, 1, 7
+
+	stateClose  = 7 // a datagram socket without a peer (net/tcp_states.h)
+	stateListen = 10
+)
+
+// unixSocket is a listening socket with a path, and the inode of the file that
+// it was bound to, 0 if that is not told.
+type unixSocket struct {
+	listener
+	file  uint32
+	owner int64 // -1: not told (before Linux 5.3)
+}
+
+// unixSockets are those of the machine. A kernel without CONFIG_UNIX_DIAG does
+// not tell to which file they were bound.
+func unixSockets() ([]unixSocket, error) {
+	if all, err := diagnosedSockets(); err == nil {
+		return all, nil
+	}
+	return listedSockets()
+}
+
+func listedSockets() (all []unixSocket, err error) {
+	err = eachLine("/proc/net/unix", func(fields []string) {
+		// Num RefCount Protocol Flags Type St Inode Path
+		if len(fields) != 8 {
+			return
+		}
+		switch l := (listener{address: fields[7]}); {
+		case fields[4] == "0001" && fields[3] == "00010000": // __SO_ACCEPTCON
+			l.kind = "Stream"
+			all = append(all, unixSocket{listener: l, owner: -1})
+		case fields[4] == "0002":
+			l.kind = "Datagram"
+			all = append(all, unixSocket{listener: l, owner: -1})
+		}
+	})
+	return all, err
+}
+
+func diagnosedSockets() ([]unixSocket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing is lost
+	order := binary.NativeEndian
+	request := make([]byte, unix.SizeofNlMsghdr+unixDiagReq)
+	order.PutUint32(request, uint32(len(request)))
+	order.PutUint16(request[4:], unix.SOCK_DIAG_BY_FAMILY)
+	order.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	body := request[unix.SizeofNlMsghdr:]
+	body[0] = unix.AF_UNIX
+	order.PutUint32(body[4:], 1<<stateListen|1<<stateClose)
+	order.PutUint32(body[12:], showName|showVFS|showUID)
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, os.NewSyscallError("sendto", err)
+	}
+	var all []unixSocket
+	for buf := make([]byte, 64<<10); ; {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return nil, os.NewSyscallError("recvfrom", err)
+		}
+		messages, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return nil, fmt.Errorf("sock_diag: %w", err)
+		}
+		for _, m := range messages {
+			switch {
+			case m.Header.Type == unix.NLMSG_DONE:
+				return all, nil
+			case m.Header.Type == unix.NLMSG_ERROR || len(m.Data) < unixDiagMsg:
+				return nil, errors.New("sock_diag: the kernel does not tell of unix sockets") // CONFIG_UNIX_DIAG
+			}
+			if s := parseUnixSocket(m.Data); s.kind != "" && strings.HasPrefix(s.address, "/") {
+				all = append(all, s)
+			}
+		}
+	}
+}
+
+// parseUnixSocket reads a struct unix_diag_msg and its attributes.
+func parseUnixSocket(message []byte) unixSocket {
+	order := binary.NativeEndian
+	s := unixSocket{listener: listener{kind: map[byte]string{unix.SOCK_STREAM: "Stream", unix.SOCK_DGRAM: "Datagram"}[message[1]]}, owner: -1}
+	for attrs := message[unixDiagMsg:]; len(attrs) >= unix.SizeofNlAttr; {
+		size := int(order.Uint16(attrs))
+		if size < unix.SizeofNlAttr || size > len(attrs) {
+			break
+		}
+		value := attrs[unix.SizeofNlAttr:size]
+		switch kind := order.Uint16(attrs[2:]); {
+		case kind == attrName:
+			s.address = strings.TrimRight(string(value), "\x00")
+		case kind == attrVFS && len(value) >= 4:
+			s.file = order.Uint32(value)
+		case kind == attrUID && len(value) == 4:
+			s.owner = int64(order.Uint32(value))
+		}
+		attrs = attrs[min(len(attrs), (size+3)&^3):]
+	}
+	return s
+}
+
+// isThere reports whether the socket's file is still what leads to it. systemd
+// does not see that it has been removed, or put out of the way for another.
+func (s unixSocket) isThere() bool {
+	var file unix.Stat_t
+	err := unix.Stat(s.address, &file)
+	return err == nil && file.Mode&unix.S_IFMT == unix.S_IFSOCK && (s.file == 0 || s.file == uint32(file.Ino)) //nolint:gosec // the kernel tells 32 bits
+}
