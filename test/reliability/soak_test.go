@@ -26,7 +26,7 @@ import (
 type boundary struct {
 	idle     time.Duration // IdleTimeout= of the services
 	services int
-	wakes    *atomic.Int64 // how many are left to do, of both managers
+	wakes    *atomic.Int64 // how many are left to do
 	clients  []netip.Addr  // who asks
 
 	mu     sync.Mutex
@@ -114,18 +114,18 @@ func tallied(message string) int {
 }
 
 // bothManagers runs a test on both managers of a machine at once, with a source
-// of random numbers for each, until they have had so many wakes together.
+// of random numbers for each, until each has had its half of the wakes.
 func bothManagers(t *testing.T, wakes int, test func(h *harness.Host, r *rand.Rand, left *atomic.Int64)) {
 	t.Parallel()
 	seed := *seed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	left := new(atomic.Int64)
-	left.Store(int64(wakes))
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		t.Parallel()
 		t.Logf("seed %d", seed)
+		left := new(atomic.Int64)
+		left.Store(int64(wakes+1) / 2)
 		test(h, rand.New(rand.NewPCG(seed, uint64(h.Port))), left)
 	})
 }
