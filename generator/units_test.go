@@ -287,3 +287,33 @@ func TestUnitsLeavePlan(t *testing.T) {
 		t.Errorf("%d units, then %d, and %v", len(first), len(second), p.All())
 	}
 }
+
+// The order of podman's arguments says nothing, that of any other line does.
+func TestSame(t *testing.T) {
+	u := Unit{Name: "web.service", Sections: []*unit.UnitSection{
+		section("Container", "PublishPort", "1:1", "PublishPort", "2:2"),
+		section("Service", "ExecStart", "/usr/bin/podman run --shm-size 128m --hostname web i", "ExecStop", "/usr/bin/podman rm -f -i"),
+	}}
+	for _, test := range []struct {
+		old, new string
+		same     bool
+	}{
+		{"", "", true},
+		{"--shm-size 128m --hostname web", "--hostname web --shm-size 128m", true},
+		{"--shm-size 128m", "--shm-size 256m", false},
+		{"--shm-size 128m ", "", false},
+		{"128m", "128m 128m", false},
+		{"PublishPort=1:1\nPublishPort=2:2", "PublishPort=2:2\nPublishPort=1:1", false},
+		{"rm -f -i", "rm -i -f", false},
+		{"[Service]", "[X-Service]", false},
+		{"ExecStop=", "Exec\x00Stop=", false},
+	} {
+		if text := strings.Replace(string(u.Text()), test.old, test.new, 1); u.Same([]byte(text)) != test.same {
+			t.Errorf("%q for %q: not %v", test.new, test.old, test.same)
+		}
+	}
+	proxy := Unit{Name: "web-proxy.service", Sections: []*unit.UnitSection{section("Service", "ExecStart", "/usr/libexec/zerolet/zerolet-proxy --forward=a --forward=b")}}
+	if text := strings.Replace(string(proxy.Text()), "--forward=a --forward=b", "--forward=b --forward=a", 1); proxy.Same([]byte(text)) {
+		t.Error("the proxy asks the first port whether the app is ready: their order matters")
+	}
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -259,7 +258,7 @@ func (c *call) atOnce(names ...string) string {
 	return fmt.Sprintf(" (zerolet sleep --%s --force %s: at once)", c.manager, strings.TrimSuffix(names[0], ".service"))
 }
 
-// changed are the units whose files are not as they are going to be.
+// changed are the units whose files do not say what they are going to say.
 func (s *service) changed(units []generator.Unit) []string {
 	var names []string
 	for unit, has := range s.units() {
@@ -267,7 +266,7 @@ func (s *service) changed(units []generator.Unit) []string {
 		if i < 0 || !generated(has) {
 			continue
 		}
-		if text, err := os.ReadFile(has["FragmentPath"]); err == nil && !bytes.Equal(text, units[i].Text()) {
+		if text, err := os.ReadFile(has["FragmentPath"]); err == nil && !units[i].Same(text) {
 			names = append(names, unit)
 		}
 	}

@@ -145,14 +145,19 @@ func stockEach(t *testing.T, bin, dir string, names []string, m quadlet.Manager)
 	return units
 }
 
-func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*generator.Endpoint {
+func planOf(t *testing.T, bin, dir string, m quadlet.Manager) *generator.Plan {
 	t.Helper()
-	plan := generator.Generator{
+	return generator.Generator{
 		Quadlet: bin,
 		Search: quadlet.Search{Manager: m, Getenv: func(name string) string {
 			return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
 		}},
 	}.Plan(t.Context())
+}
+
+func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*generator.Endpoint {
+	t.Helper()
+	plan := planOf(t, bin, dir, m)
 	for _, d := range plan.Diagnostics {
 		t.Logf("%v", d)
 	}

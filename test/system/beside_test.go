@@ -143,3 +143,22 @@ func TestLowPort(t *testing.T) {
 		h.Asleep()
 	})
 }
+
+// TestNothingHasChanged: a file that nobody has edited has no other settings,
+// in whatever order Quadlet writes podman's options at each look.
+func TestNothingHasChanged(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "HostName=web", "ShmSize=128m", "StopTimeout=20", "StopSignal=SIGTERM", "Tmpfs=/run", "[ScaleToZero]", "IdleTimeout=1s")
+		for range 20 {
+			if out := h.Must(t, "zerolet", "apply", "--dry-run"); out != "nothing to do: 1 service as declared" {
+				t.Fatalf("zerolet apply --dry-run: %q", out)
+			}
+		}
+		if out := h.Must(t, "zerolet", "doctor"); out != "all is well" {
+			t.Errorf("zerolet doctor: %q", out)
+		}
+		h.MustGet()
+		h.Asleep()
+	})
+}
