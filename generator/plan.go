@@ -66,6 +66,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkNames(files)
 	p.checkRemoved(files)
 	p.checkListeners()
+	p.checkHostPorts()
 	p.checkPublished(files)
 	p.forward()
 	p.findNeeds(files)

@@ -267,6 +267,9 @@ func (e *Endpoint) proxyCommand(proxy string) string {
 	case e.Inside():
 		args = append(args, word("--pidfile="+e.pidFile()))
 	}
+	if e.Spec.Network == quadlet.Host && e.dialsPorts() {
+		args = append(args, "--host-network")
+	}
 	args = append(args,
 		"--idle-timeout="+duration(e.Spec.IdleTimeout),
 		"--start-timeout="+duration(e.Spec.StartTimeout),

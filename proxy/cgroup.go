@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroups is where the control groups of version 2 are (cgroups(7)).
@@ -81,6 +84,16 @@ func (u *unitCgroup) holds(pid int) error {
 			}
 		}
 		return false
+	})
+}
+
+// owns tells whether the unit has a cgroup with an id, as the kernel writes it of
+// sockets: that is the handle of its directory (kernfs_encode_fh() in
+// fs/kernfs/mount.c).
+func (u *unitCgroup) owns(id uint64) error {
+	return u.find(func(dir string) bool {
+		handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, 0)
+		return err == nil && handle.Size() == 8 && binary.NativeEndian.Uint64(handle.Bytes()) == id
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 const Infinity = time.Duration(math.MaxInt64)
 
 // Usage is what --help prints.
-const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH]
+const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH | --host-network]
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
@@ -40,6 +40,8 @@ inside a rootful container for its proxy, which connects to the passed socket.
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
                         the sockets inside in place of this process
   --client=UNIT         the proxy's service unit, whom the entry serves
+  --host-network        targets are in the network of the proxy: who listens there
+                        and is not of the container's unit gets nothing
   --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
                         a GET of it on the first target has a status 2xx or 3xx;
                         without it, once it accepts and does not reset at once
@@ -90,6 +92,9 @@ type Config struct {
 	// Enter says that this is that process, and Client is the unit it serves.
 	Enter  bool
 	Client string
+	// HostNetwork says that the container has the network of the proxy, where
+	// others can listen, too.
+	HostNetwork bool
 	// Native says that the app accepts from the passed sockets itself.
 	Native bool
 	// IdleTimeout is how long the proxy stays without a connection.
@@ -147,6 +152,7 @@ func ParseArgs(args []string) (Config, error) {
 	set.BoolVar(&cfg.Enter, "enter", false, "")
 	set.StringVar(&cfg.Client, "client", "", "")
 	set.Func("ready-check", "", cfg.setReadyCheck)
+	set.BoolVar(&cfg.HostNetwork, "host-network", false, "")
 	set.StringVar(&cfg.Started, "started", "", "")
 	set.Func("proxy-protocol", "", cfg.setProxyProtocol)
 	set.Func("client-address", "", cfg.setClientAddress)
@@ -190,10 +196,10 @@ func (c *Config) check() error {
 		return errors.New("--enter wants --pidfile=, and excludes --entry=, --native and --forward=")
 	case c.Enter:
 		return nil
-	case c.PIDFile != "" && c.Entry != "":
-		return errors.New("--pidfile= and --entry= exclude each other")
-	case c.Native && (c.inside() || len(c.Forwards) > 0):
-		return errors.New("--native excludes --pidfile=, --entry= and --forward=")
+	case moreThanOne(c.PIDFile != "", c.Entry != "", c.HostNetwork):
+		return errors.New("--pidfile=, --entry= and --host-network exclude each other")
+	case c.Native && (c.inside() || c.HostNetwork || len(c.Forwards) > 0):
+		return errors.New("--native excludes --pidfile=, --entry=, --host-network and --forward=")
 	case len(c.Forwards) == 0 && !c.Native:
 		return errors.New("--forward= is missing")
 	}
@@ -202,6 +208,16 @@ func (c *Config) check() error {
 
 // inside reports whether the targets are in the container's network namespace.
 func (c *Config) inside() bool { return c.PIDFile != "" || c.Entry != "" }
+
+func moreThanOne(all ...bool) bool {
+	n := 0
+	for _, one := range all {
+		if one {
+			n++
+		}
+	}
+	return n > 1
+}
 
 func (c *Config) setReadyCheck(s string) error {
 	path, http := strings.CutPrefix(s, "http:")
@@ -239,7 +255,7 @@ func (c *Config) addAllowed(s string) error {
 
 func (c *Config) addVolume(s string) error {
 	if !filepath.IsAbs(s) {
-		return errors.New("want an absolute path")
+		return errors.New("not an absolute path")
 	}
 	c.Volumes = append(c.Volumes, filepath.Clean(s))
 	return nil

@@ -54,6 +54,8 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --client=a-proxy.service":               "go together",
 		ok + " --enter --client=a-proxy.service":       "wants --pidfile=",
 		ok + " --client-address=host":                  "want client or proxy",
+		ok + " --host-network --entry=/run/e":          "exclude each other",
+		ok + " --volume=a":                             "not an absolute path",
 		ok + " --idle-timeout=0s":                      "more than zero",
 		ok + " --idle-timeout=-1s":                     "more than zero",
 		ok + " --start-timeout=1minute":                "want a time",

@@ -45,6 +45,8 @@ type found struct {
 	state  uint8
 	remote netip.AddrPort
 	inode  uint32
+	cookie uint64 // tells the socket from all others for as long as the machine runs
+	cgroup uint64 // of who made it; 0: not told
 }
 
 // owned tells whether a process has the socket. None has one that waits to be
@@ -198,9 +200,9 @@ func parseDiag(b []byte, f func(found)) (done bool, err error) {
 	return false, nil
 }
 
-// parseSocket reads a struct inet_diag_msg.
+// parseSocket reads a struct inet_diag_msg and the attributes that follow.
 func parseSocket(b []byte) (found, error) {
-	const size, inode = 72, 68
+	const size, cookie, inode = 72, 44, 68
 	if len(b) < size {
 		return found{}, fmt.Errorf("sock_diag: a socket of %d bytes", len(b))
 	}
@@ -212,5 +214,23 @@ func parseSocket(b []byte) (found, error) {
 		state:  b[1],
 		remote: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[6:])),
 		inode:  binary.NativeEndian.Uint32(b[inode:]),
+		cookie: binary.NativeEndian.Uint64(b[cookie:]),
+		cgroup: parseCgroup(b[size:]),
 	}, nil
+}
+
+// parseCgroup finds INET_DIAG_CGROUP_ID among attributes (struct rtattr).
+func parseCgroup(b []byte) uint64 {
+	const header, cgroupID = 4, 21
+	for len(b) >= header {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < header || size > len(b) {
+			break
+		}
+		if binary.NativeEndian.Uint16(b[2:]) == cgroupID && size == header+8 {
+			return binary.NativeEndian.Uint64(b[header:])
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return 0
 }

@@ -129,9 +129,6 @@ func isOwn(source socketSource, network Network, client netip.Addr) bool {
 
 // dialOne connects from the first source from which that can be done.
 func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket, error) {
-	if files, ok := source.(*socketFiles); ok {
-		return files.dial(addr)
-	}
 	sources, err := source.sources(addr, client)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
@@ -159,7 +156,15 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
 }
 
+// dialer is a source that has to know where a socket of its leads.
+type dialer interface {
+	dialFrom(addr Address, from netip.AddrPort) (*socket, error)
+}
+
 func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
+	if own, ok := source.(dialer); ok {
+		return own.dialFrom(addr, from)
+	}
 	_, _, sa := addr.sockaddr()
 	return connectAs(source, addr, sa, from)
 }
@@ -204,7 +209,7 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		err = s.control(source.verify)
 	}
 	if err != nil {
-		s.close()
+		s.reset() // whoever was reached learns that it is over
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
 	}
 	return s, nil
@@ -267,7 +272,7 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 func isStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN,
-		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotReady,
+		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotReady, errUnproven,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -49,8 +49,8 @@ func newSocketFiles(cgroup *unitCgroup, volumes []string) *socketFiles {
 	return &socketFiles{cgroup: cgroup, volumes: volumes, refusals: make(map[string]refusal)}
 }
 
-// dial is dialOne for a path.
-func (s *socketFiles) dial(addr Address) (*socket, error) {
+// dialFrom is that for a path, which has no source.
+func (s *socketFiles) dialFrom(addr Address, from netip.AddrPort) (*socket, error) {
 	fd, id, err := s.open(addr.Path)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
@@ -60,7 +60,7 @@ func (s *socketFiles) dial(addr Address) (*socket, error) {
 		return nil, err
 	}
 	// A name for what was opened with O_PATH (proc_pid_fd(5)).
-	backend, err := connectAs(s, addr, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", fd)}, netip.AddrPort{})
+	backend, err := connectAs(s, addr, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", fd)}, from)
 	if errors.Is(err, errStranger) || errors.Is(err, errOrphan) {
 		s.remember(addr.Path, refusal{id, err})
 	}

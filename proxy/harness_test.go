@@ -173,7 +173,8 @@ func prepareServer(t testing.TB, cfg Config, files []*os.File) *running {
 	t.Helper()
 	r := &running{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
 	r.server = must(newServer(cfg, files, r.log))(t)
-	r.files.cgroup = ownCgroup(t)
+	own := ownCgroup(t)
+	r.cgroup.dir, r.cgroup.err = own.dir, own.err
 	r.addr = cfg.Forwards[0].Listen.String()
 	return r
 }

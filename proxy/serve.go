@@ -56,6 +56,7 @@ type server struct {
 	cfg       Config
 	listeners []*listener
 	targets   map[Address]*target
+	cgroup    *unitCgroup
 	source    socketSource
 	files     *socketFiles // where targets are unix sockets
 	activity  *activity
@@ -111,8 +112,9 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		cancel()
 		loops.cut()
 	}
+	s.cgroup = newUnitCgroup(cfg.Container)
 	s.source = s.newSource()
-	s.files = newSocketFiles(newUnitCgroup(cfg.Container), cfg.Volumes)
+	s.files = newSocketFiles(s.cgroup, cfg.Volumes)
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
@@ -205,6 +207,8 @@ func (s *server) newSource() socketSource {
 		return newContainerNamespace(newNsenter(s.cfg.PIDFile, s.cfg.Container), s.cfg, s.record.note)
 	case s.cfg.Entry != "":
 		return newContainerNamespace(&entry{path: s.cfg.Entry}, s.cfg, s.record.note)
+	case s.cfg.HostNetwork:
+		return newHostNetwork(s.cgroup)
 	}
 	return ownNamespace{}
 }

@@ -281,7 +281,7 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 
 // verify looks from time to time whether a session still reaches the container.
 func (f *front) verify(s *session, now time.Time) error {
-	if now.Sub(f.verified) < verifyEvery {
+	if now.Sub(f.verified) < verifyInterval(f.target.source) {
 		return nil
 	}
 	f.verified = now
@@ -489,6 +489,9 @@ func (s *session) ready(*loop, int, uint32) {
 	n, err := read(s.backend.fd, r.inbox.data[:])
 	if err == unix.EAGAIN {
 		return
+	}
+	if err == nil {
+		err = s.front.verify(s, now)
 	}
 	if err != nil {
 		r.fail(s, err, now)

@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// onHost is the host's network with the test as the app, or as somebody else.
+func onHost(t testing.TB, app bool) *hostNetwork {
+	t.Helper()
+	h := newHostNetwork(ownCgroup(t))
+	t.Cleanup(h.close)
+	if !app {
+		h.cgroup.dir = t.TempDir()
+	}
+	return h
+}
+
+// Who listens in the host's network and is not in the container's unit is not
+// reached, by neither protocol nor family.
+func TestStrangerOnHostNetwork(t *testing.T) {
+	for name, addr := range map[string]Address{
+		"tcp":  addrOf(listenTCP(t, "127.0.0.1:0")),
+		"tcp6": addrOf(listenTCP(t, "[::1]:0")),
+		"dual": TCPAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrOf(listenTCP(t, "[::]:0")).IP.Port())),
+		"udp":  udpApp(t, "127.0.0.1:0"),
+		"udp6": udpApp(t, "[::1]:0"),
+	} {
+		backend, err := dialOne(onHost(t, true), addr, netip.AddrPort{})
+		if err != nil {
+			t.Errorf("%s: the app: %v", name, err)
+		} else {
+			backend.close()
+		}
+		if _, err := dialOne(onHost(t, false), addr, netip.AddrPort{}); !errors.Is(err, errStranger) {
+			t.Errorf("%s: %v, want %v", name, err, errStranger)
+		}
+	}
+}
+
+func udpApp(t *testing.T, addr string) Address {
+	t.Helper()
+	c := must(net.ListenPacket("udp", addr))(t)
+	t.Cleanup(func() { c.Close() })
+	return Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+}
+
+// Nobody is there to get a datagram, and none is sent.
+func TestNobodyOnHostNetwork(t *testing.T) {
+	c := must(net.ListenPacket("udp", "127.0.0.1:0"))(t)
+	addr := Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	c.Close()
+	if _, err := dialOne(onHost(t, true), addr, netip.AddrPort{}); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("%v, want %v", err, unix.ECONNREFUSED)
+	}
+}
+
+// An app that is done with a connection before anybody has looked is known by
+// its listener from the second connection on, but a thief never is.
+func TestShortWordsOnHostNetwork(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn){"closed": func(c *net.TCPConn) { c.Close() }, "reset": resetConn} {
+		for _, app := range []bool{true, false} {
+			l := listenTCP(t, "127.0.0.1:0")
+			h := onHost(t, app)
+			first, second := dialAndEnd(t, h, l, end), dialAndEnd(t, h, l, end)
+			switch {
+			case app && (first != nil && !errors.Is(first, errUnproven) || second != nil),
+				!app && (!errors.Is(first, errStranger) || !errors.Is(second, errStranger)):
+				t.Errorf("%s, app %v: %v, then %v", name, app, first, second)
+			}
+		}
+	}
+}
+
+// dialAndEnd looks at a connection that its far end has ended.
+func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.TCPConn)) error {
+	t.Helper()
+	c := must(net.Dial("tcp", l.Addr().String()))(t).(*net.TCPConn)
+	defer c.Close()
+	end(must(l.AcceptTCP())(t))
+	file := must(c.File())(t)
+	defer file.Close()
+	eventually(t, "the end has come", func() bool { return has(int(file.Fd()), unix.POLLIN) })
+	return hostApp{h, addrOf(l).IP}.verify(int(file.Fd()))
+}
+
+// Without sock_diag nobody is taken for the app.
+func TestUntoldOnHostNetwork(t *testing.T) {
+	l := listenTCP(t, "127.0.0.1:0")
+	h := onHost(t, true)
+	if err := h.within(found{}); !errors.Is(err, errUntold) {
+		t.Errorf("%v, want %v", err, errUntold)
+	}
+	c := connect(t, l.Addr().String())
+	file := must(c.File())(t)
+	defer file.Close()
+	nowhere := must(netip.ParseAddrPort("192.0.2.1:1"))(t)
+	if err := h.absent(int(file.Fd()), TCP, nowhere, unix.ECONNREFUSED); !errors.Is(err, errUntold) {
+		t.Errorf("%v, want %v", err, errUntold)
+	}
+	h.err = unix.EPROTONOSUPPORT
+	if _, err := dialOne(h, addrOf(l), netip.AddrPort{}); !errors.Is(err, h.err) {
+		t.Errorf("%v, want %v", err, h.err)
+	}
+}
+
+// What it costs to know who answers, once for a connection.
+func BenchmarkDial(b *testing.B) {
+	tcp, file := listenTCP(b, "127.0.0.1:0"), listenUnix(b)
+	for _, l := range []net.Listener{tcp, file} {
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+	}
+	for _, c := range []struct {
+		name   string
+		source socketSource
+		addr   Address
+	}{
+		{"tcp/any", ownNamespace{}, addrOf(tcp)}, {"tcp/host", onHost(b, true), addrOf(tcp)},
+		{"unix/any", ownNamespace{}, addrOf(file)}, {"unix/volume", files(b), addrOf(file)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				s, err := dialOne(c.source, c.addr, netip.AddrPort{})
+				switch {
+				case err == nil:
+					s.reset()
+				case !isStarting(err): // else the backlog is full
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
