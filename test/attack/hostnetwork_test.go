@@ -35,7 +35,7 @@ func TestHostNetworkPortTaken(t *testing.T) {
 			thief.leave()
 			got := make([]byte, 1000)
 			n, err := c.Read(got)
-			if answer := string(got[:n]); err != nil || !strings.HasSuffix(answer, " 1 token\n") {
+			if answer := string(got[:n]); err != nil || !strings.Contains(answer, " 1 ") || !strings.HasSuffix(answer, " token\n") {
 				t.Errorf("%s: the client was answered %q, %v", protocol, answer, err)
 			}
 			if loot := thief.loot(); loot != "" {
