@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // server is one way of answering on a listener. It returns only with an error.
@@ -66,6 +67,7 @@ func main() {
 		})
 		return nil
 	})
+	endpointFlag("escape", "take each connection's socket to port 9000 of the loopback of its network, and print what is said there", each(escape))
 	endpointFlag("reset", "accept, then reset", each(reset))
 	endpointFlag("cut", "send the start id, then reset once a byte comes", each(cut(id)))
 	delay := flag.Duration("delay", 0, "wait this long before listening")
@@ -350,6 +352,39 @@ func cut(id string) func(net.Conn) {
 		_, _ = io.ReadFull(c, make([]byte, 1))
 		reset(c)
 	}
+}
+
+// escape does what whoever has been passed a socket of another network can do: a socket that is disconnected can be
+// connected again, from the network that it was made in (connect(2), AF_UNSPEC).
+func escape(c net.Conn) {
+	file, err := c.(*net.TCPConn).File()
+	if err != nil {
+		fmt.Println("escape:", err)
+		return
+	}
+	defer file.Close()
+	fd := int(file.Fd())                                                           // makes it a blocking one
+	_, _, _ = syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), unspecified(), 16) // a client that is gone is none the less
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Usec: 300_000})
+	if err := syscall.Connect(fd, loopbackOf(fd)); err != nil {
+		fmt.Println("escape:", err)
+		return
+	}
+	said := make([]byte, 100)
+	n, _ := syscall.Read(fd, said)
+	fmt.Printf("escaped: %s\n", said[:max(0, n)])
+}
+
+// unspecified is the address of a struct sockaddr of AF_UNSPEC, which is 0.
+func unspecified() uintptr { return uintptr(unsafe.Pointer(new([16]byte))) }
+
+// loopbackOf is 127.0.0.1 as a socket of either family knows it.
+func loopbackOf(fd int) syscall.Sockaddr {
+	const port = 9000
+	if domain, _ := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_DOMAIN); domain == syscall.AF_INET6 {
+		return &syscall.SockaddrInet6{Port: port, Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
+	}
+	return &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
 }
 
 // reset closes with data unsent or unread discarded: the peer sees RST (socket(7), SO_LINGER).
