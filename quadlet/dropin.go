@@ -1,7 +1,6 @@
 package quadlet
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,13 +45,17 @@ func isDropinDir(name string) bool {
 // dropinDir is one directory of drop-ins.
 type dropinDir struct {
 	path  string
+	uid   int      // with whose rights it is read
 	names []string // of its .conf files, sorted
 	err   error    // why it could not be read
 }
 
-func readDropinDir(path string) dropinDir {
-	entries, err := os.ReadDir(path)
-	d := dropinDir{path: path, err: err}
+func readDropinDir(uid int, path string) dropinDir {
+	if uid == 0 && !ofRoot(path) {
+		uid = readerOf(path)
+	}
+	entries, err := readDir(uid, path)
+	d := dropinDir{path: path, uid: uid, err: err}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) == ".conf" {
 			d.names = append(d.names, e.Name())
@@ -80,7 +83,7 @@ func (s *Sources) findDropins(name string) ([]string, Diagnostics) {
 	for _, dirName := range DropinDirs(name) {
 		for _, dir := range s.dropins[dirName] {
 			if dir.err != nil {
-				ds.Errorf(Pos{File: dir.path}, "", "cannot read drop-in directory: %v", reason(dir.err))
+				ds.Errorf(Pos{File: dir.path}, hintOf(dir.uid), "cannot read drop-in directory: %v", reason(dir.err))
 			}
 			for _, conf := range dir.names {
 				if _, ok := paths[conf]; ok {
@@ -101,16 +104,18 @@ func (s *Sources) findDropins(name string) ([]string, Diagnostics) {
 	return names, ds
 }
 
+func (s *Sources) read(path string) (*File, Diagnostics) { return readFile(s.uid(path), path) }
+
 // Load reads a file and merges its drop-ins. The diagnostics are those of all
 // these files. A drop-in with errors, which Quadlet leaves out, is merged as
 // far as it could be read: what it says about scaling must be seen, and the
 // error keeps the file from being used.
 func (s *Sources) Load(path string) (*File, Diagnostics) {
-	f, ds := ReadFile(path)
+	f, ds := s.read(path)
 	paths, more := s.findDropins(f.Name())
 	ds = append(ds, more...)
 	for _, dropin := range paths {
-		d, more := ReadFile(dropin)
+		d, more := s.read(dropin)
 		ds = append(ds, more...)
 		f.Merge(d)
 	}

@@ -84,29 +84,37 @@ func (c Converter) mirror(overrides []Override) (*mirror, error) {
 
 // link shows one file and its drop-ins.
 func (m *mirror) link(path string) error {
-	if !regular(path) {
-		return nil
-	}
-	if err := m.symlink(path, m.root+path); err != nil {
+	if err := m.show(path, m.root+path); err != nil {
 		return err
 	}
 	for _, dropin := range m.sources.Dropins(filepath.Base(path)) {
-		if !regular(dropin) {
-			continue
-		}
-		if err := m.symlink(dropin, filepath.Join(m.root+path+".d", filepath.Base(dropin))); err != nil {
+		if err := m.show(dropin, filepath.Join(m.root+path+".d", filepath.Base(dropin))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *mirror) symlink(target, path string) error {
+// show makes a link to a file, or a copy where root has to read it with a user's
+// rights: Quadlet would follow that user's links. What cannot be read is left
+// out; the error is told by who reads it for the plan.
+func (m *mirror) show(file, path string) error {
+	uid := m.sources.uid(file)
+	text, err := []byte(nil), error(nil)
+	if uid != 0 {
+		text, err = readAs(uid, file)
+	}
+	if err != nil || uid == 0 && !regular(file) {
+		return nil
+	}
 	if err := m.mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	m.made = append(m.made, path)
-	return os.Symlink(target, path)
+	if uid != 0 {
+		return WriteFile(path, text, 0o600)
+	}
+	return os.Symlink(file, path)
 }
 
 // mkdir makes a directory with those above it.
@@ -176,7 +184,7 @@ func (m *mirror) remove(refused map[string]string) bool {
 	found := false
 	for path := range refused {
 		info, err := os.Lstat(m.root + path)
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 && os.Remove(m.root+path) == nil {
+		if err == nil && !info.IsDir() && os.Remove(m.root+path) == nil {
 			found = true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
@@ -27,11 +28,13 @@ const (
 // the file cannot be read. Only regular files are read, so that a FIFO cannot
 // hang the reader, and /dev/null, which is how an administrator masks a
 // drop-in: it is an empty file.
-func ReadFile(path string) (*File, Diagnostics) {
+func ReadFile(path string) (*File, Diagnostics) { return readFile(readerOf(filepath.Dir(path)), path) }
+
+func readFile(uid int, path string) (*File, Diagnostics) {
 	var ds Diagnostics
-	data, err := ReadRegular(path)
+	data, err := readAs(uid, path)
 	if err != nil {
-		ds.Errorf(Pos{File: path}, "", "cannot read: %v", reason(err))
+		ds.Errorf(Pos{File: path}, hintOf(uid), "cannot read: %v", reason(err))
 		return &File{Path: path}, ds
 	}
 	return Parse(path, data)
@@ -39,8 +42,8 @@ func ReadFile(path string) (*File, Diagnostics) {
 
 func errTooLarge() error { return fmt.Errorf("it is larger than %d MiB", maxFile>>20) }
 
-// ReadRegular is the content of a file of at most maxFile bytes.
-func ReadRegular(path string) ([]byte, error) {
+// readRegular is the content of a file of at most maxFile bytes.
+func readRegular(path string) ([]byte, error) {
 	// System calls as they are: package os would offer each file to epoll, which
 	// takes longer than to read it. O_NONBLOCK: opening a FIFO does not wait for
 	// a writer (fifo(7)).

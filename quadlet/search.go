@@ -143,7 +143,7 @@ func (w *walk) environment(env string) {
 // add adds a directory and those below it. What is not there or not a
 // directory is passed over.
 func (w *walk) add(path string) {
-	dir, err := filepath.EvalSymlinks(path)
+	dir, err := RealDir(path)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			w.ds.Errorf(Pos{File: path}, "", "cannot follow: %v", reason(err))
@@ -185,24 +185,29 @@ type Sources struct {
 	dirs    []string
 	units   []string               // that win, in the order of the directories
 	dropins map[string][]dropinDir // by the name of the directory
+	uids    map[string]int         // with whose rights what is in a directory is read
 }
 
 // Scan reads the search directories once. The diagnostics tell which could not
 // be read: files may be missing then.
 func Scan(dirs []string) (*Sources, Diagnostics) {
 	var ds Diagnostics
-	s := &Sources{dirs: dirs, dropins: make(map[string][]dropinDir)}
+	s := &Sources{dirs: dirs, dropins: make(map[string][]dropinDir), uids: make(map[string]int)}
 	seen := make(map[string]bool)
 	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
+		uid := readerOf(dir)
+		s.uids[dir] = uid
+		entries, err := readDir(uid, dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			ds.Errorf(Pos{File: dir}, "", "cannot read directory: %v", reason(err))
+			ds.Errorf(Pos{File: dir}, hintOf(uid), "cannot read directory: %v", reason(err))
 		}
 		for _, e := range entries {
 			name := e.Name()
 			switch {
 			case isDropinDir(name):
-				s.dropins[name] = append(s.dropins[name], readDropinDir(filepath.Join(dir, name)))
+				d := readDropinDir(uid, filepath.Join(dir, name))
+				s.dropins[name] = append(s.dropins[name], d)
+				s.uids[d.path] = d.uid
 			case isUnitKind(filepath.Ext(name)) && !seen[name]:
 				seen[name] = true
 				s.units = append(s.units, filepath.Join(dir, name))
@@ -210,6 +215,15 @@ func Scan(dirs []string) (*Sources, Diagnostics) {
 		}
 	}
 	return s, ds
+}
+
+// uid is with whose rights a file is read, 0 being whoever runs.
+func (s *Sources) uid(path string) int {
+	dir := filepath.Dir(path)
+	if uid, scanned := s.uids[dir]; scanned {
+		return uid
+	}
+	return readerOf(dir)
 }
 
 // Dirs are the directories that were scanned.

@@ -90,7 +90,7 @@ func realDir(path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return "", err
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	dir, err := quadlet.RealDir(filepath.Dir(path))
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -101,27 +99,23 @@ func cutBack(s string, n int) string {
 	return s[:n]
 }
 
-// sourceLine reads one line of a file. Only files that were read as Quadlet
-// files have positions with a line, so this does not open a FIFO.
+// sourceLine is one line of a file, which may not be what it was when it was
+// read as a Quadlet file.
 func sourceLine(pos quadlet.Pos) (string, bool) {
 	if pos.Line < 1 {
 		return "", false
 	}
-	f, err := os.Open(pos.File)
+	text, err := quadlet.ReadNamed(pos.File, pos.File)
 	if err != nil {
 		return "", false
 	}
-	defer f.Close()
-	r := bufio.NewReader(f)
-	for n := 1; ; n++ {
-		line, err := r.ReadString('\n')
-		if n == pos.Line {
-			return strings.TrimRight(line, "\r\n"), line != ""
-		}
-		if err != nil {
-			return "", false
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if n++; n == pos.Line {
+			return strings.TrimRight(line, "\r\n"), true
 		}
 	}
+	return "", false
 }
 
 // report is what check --json prints; docs/diagnostics.md describes it.

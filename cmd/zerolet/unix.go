@@ -64,7 +64,7 @@ func diagnosedSockets() ([]unixSocket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing is lost
+	defer unix.Close(fd)
 	order := binary.NativeEndian
 	request := make([]byte, unix.SizeofNlMsghdr+unixDiagReq)
 	order.PutUint32(request, uint32(len(request)))
@@ -129,5 +129,5 @@ func parseUnixSocket(message []byte) unixSocket {
 func (s unixSocket) isThere() bool {
 	var file unix.Stat_t
 	err := unix.Stat(s.address, &file)
-	return err == nil && file.Mode&unix.S_IFMT == unix.S_IFSOCK && (s.file == 0 || s.file == uint32(file.Ino)) //nolint:gosec // the kernel tells 32 bits
+	return err == nil && file.Mode&unix.S_IFMT == unix.S_IFSOCK && (s.file == 0 || s.file == uint32(file.Ino))
 }

@@ -84,7 +84,7 @@ func (x *exporter) readEnvironment(e quadlet.Entry, path, name string) (map[stri
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(x.file.Path), path)
 	}
-	text, err := quadlet.ReadRegular(path)
+	text, err := quadlet.ReadNamed(e.Pos.File, path)
 	switch {
 	case err != nil:
 		x.lost(e, hint, "cannot read %s: %v: the ConfigMap %s is missing", path, err, name)
