@@ -196,7 +196,7 @@ func (c *Config) check() error {
 		return errors.New("--enter wants --pidfile=, and excludes --entry=, --native and --forward=")
 	case c.Enter:
 		return nil
-	case moreThanOne(c.PIDFile != "", c.Entry != "", c.HostNetwork):
+	case c.PIDFile != "" && c.Entry != "", c.inside() && c.HostNetwork:
 		return errors.New("--pidfile=, --entry= and --host-network exclude each other")
 	case c.Native && (c.inside() || c.HostNetwork || len(c.Forwards) > 0):
 		return errors.New("--native excludes --pidfile=, --entry=, --host-network and --forward=")
@@ -208,16 +208,6 @@ func (c *Config) check() error {
 
 // inside reports whether the targets are in the container's network namespace.
 func (c *Config) inside() bool { return c.PIDFile != "" || c.Entry != "" }
-
-func moreThanOne(all ...bool) bool {
-	n := 0
-	for _, one := range all {
-		if one {
-			n++
-		}
-	}
-	return n > 1
-}
 
 func (c *Config) setReadyCheck(s string) error {
 	path, http := strings.CutPrefix(s, "http:")

@@ -36,8 +36,9 @@ type socketSource interface {
 	// seen is told as whom the app sees a client that it has taken, and why a
 	// better source failed.
 	seen(to Address, client, as netip.AddrPort, failed error)
-	// verify looks whether a connected socket reaches the container.
-	verify(fd int) error
+	// verify looks whether a socket that was connected to an address reaches the
+	// container.
+	verify(fd int, to Address) error
 	// refused is told that a dial failed, and may look for a newer container.
 	refused()
 	// close ends what the source runs, and waits for it.
@@ -52,10 +53,10 @@ func (ownNamespace) socket(family, kind int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) own() []netip.Addr { return nil }
-func (ownNamespace) verify(int) error  { return nil }
-func (ownNamespace) refused()          {}
-func (ownNamespace) close()            {}
+func (ownNamespace) own() []netip.Addr         { return nil }
+func (ownNamespace) verify(int, Address) error { return nil }
+func (ownNamespace) refused()                  {}
+func (ownNamespace) close()                    {}
 
 func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)       { return nil, nil }
 func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error) {}
@@ -129,6 +130,9 @@ func isOwn(source socketSource, network Network, client netip.Addr) bool {
 
 // dialOne connects from the first source from which that can be done.
 func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket, error) {
+	if files, ok := source.(*socketFiles); ok {
+		return files.dial(addr)
+	}
 	sources, err := source.sources(addr, client)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
@@ -156,15 +160,7 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
 }
 
-// dialer is a source that has to know where a socket of its leads.
-type dialer interface {
-	dialFrom(addr Address, from netip.AddrPort) (*socket, error)
-}
-
 func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
-	if own, ok := source.(dialer); ok {
-		return own.dialFrom(addr, from)
-	}
 	_, _, sa := addr.sockaddr()
 	return connectAs(source, addr, sa, from)
 }
@@ -206,7 +202,7 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		err = nil
 	}
 	if err == nil {
-		err = s.control(source.verify)
+		err = source.verify(s.fd, addr)
 	}
 	if err != nil {
 		s.reset() // whoever was reached learns that it is over

@@ -49,8 +49,8 @@ func newSocketFiles(cgroup *unitCgroup, volumes []string) *socketFiles {
 	return &socketFiles{cgroup: cgroup, volumes: volumes, refusals: make(map[string]refusal)}
 }
 
-// dialFrom is that for a path, which has no source.
-func (s *socketFiles) dialFrom(addr Address, from netip.AddrPort) (*socket, error) {
+// dial is dialOne for a path.
+func (s *socketFiles) dial(addr Address) (*socket, error) {
 	fd, id, err := s.open(addr.Path)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
@@ -60,7 +60,7 @@ func (s *socketFiles) dialFrom(addr Address, from netip.AddrPort) (*socket, erro
 		return nil, err
 	}
 	// A name for what was opened with O_PATH (proc_pid_fd(5)).
-	backend, err := connectAs(s, addr, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", fd)}, from)
+	backend, err := connectAs(s, addr, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", fd)}, netip.AddrPort{})
 	if errors.Is(err, errStranger) || errors.Is(err, errOrphan) {
 		s.remember(addr.Path, refusal{id, err})
 	}
@@ -141,7 +141,7 @@ func (s *socketFiles) split(path string) (volume, below string) {
 
 // verify looks who listens: the process that has called listen(2), as SO_PEERCRED
 // tells (unix(7)). If that has exited, its pid may be another's by now.
-func (s *socketFiles) verify(fd int) error {
+func (s *socketFiles) verify(fd int, _ Address) error {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)

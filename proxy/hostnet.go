@@ -46,72 +46,44 @@ func (h *hostNetwork) close() {
 	}
 }
 
-// dialFrom is that in the host's network.
-func (h *hostNetwork) dialFrom(addr Address, from netip.AddrPort) (*socket, error) {
-	_, _, sa := addr.sockaddr()
-	if addr.Network == UDP {
-		return connectAs(h, addr, sa, from)
-	}
-	return connectAs(hostApp{h, addr.IP}, addr, sa, from)
-}
-
-// verify looks who would get what is sent through a socket for datagrams.
-func (h *hostNetwork) verify(fd int) error {
-	remote, err := unix.Getpeername(fd)
-	if err != nil {
-		return os.NewSyscallError("getpeername", err)
-	}
-	s, known, err := h.find(fd, UDP, address(UDP, remote).IP)
-	switch {
-	case err != nil:
-		return err
-	case !known:
-		return h.absent(fd, UDP, address(UDP, remote).IP, unix.ECONNREFUSED)
-	}
-	return h.within(s)
-}
-
-// hostApp verifies connections to one address.
-type hostApp struct {
-	*hostNetwork
-	addr netip.AddrPort
-}
-
-// verify looks at the socket that a connection has ended in. It may be none of
-// a process any more, or not yet: reset, or closed after a few words, or with
-// the last segment of the handshake still on its way. Then its listener stands
-// for it, if that was known before the connection was made, and is there yet:
-// as long as it is, nobody else can listen there.
-func (a hostApp) verify(fd int) error {
-	s, known, err := a.find(fd, TCP, a.addr)
-	if err != nil {
-		return err
-	}
+// verify looks who would get what is sent through a socket. A connection may be
+// none of a process any more, or not yet: reset, or closed after a few words, or
+// with the last segment of the handshake still on its way. Then its listener
+// stands for it, if that was known before the connection was made, and is there
+// yet: as long as it is, nobody else can listen there.
+func (h *hostNetwork) verify(fd int, to Address) error {
+	s, known, err := h.find(fd, to)
 	const accepted = inUse &^ (1 << unix.BPF_TCP_SYN_RECV)
-	if known && accepted>>s.state&1 != 0 && s.cgroup != 0 { // what only waits for the last segments has none
-		return a.within(s)
+	switch {
+	case err != nil:
+		return err
+	case known && to.Network == UDP,
+		known && accepted>>s.state&1 != 0 && s.cgroup != 0: // what only waits for the last segments has none
+		return h.within(s)
+	case to.Network == UDP:
+		return h.absent(fd, to)
 	}
-	l, known, err := a.diag.find(endpoints{TCP, a.addr.Addr().Is6(), a.addr, netip.AddrPort{}})
+	l, known, err := h.diag.find(endpoints{TCP, to.IP.Addr().Is6(), to.IP, netip.AddrPort{}})
 	switch {
 	case err != nil:
 		return err
 	case !known:
-		return a.absent(fd, TCP, a.addr, unix.ECONNREFUSED)
+		return h.absent(fd, to)
 	}
-	if err := a.within(l); err != nil {
+	if err := h.within(l); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.proven[a.addr] != l.cookie {
-		a.proven[a.addr] = l.cookie
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.proven[to.IP] != l.cookie {
+		h.proven[to.IP] = l.cookie
 		return errUnproven
 	}
 	return nil
 }
 
 // find looks up the far end of a socket.
-func (h *hostNetwork) find(fd int, network Network, remote netip.AddrPort) (found, bool, error) {
+func (h *hostNetwork) find(fd int, to Address) (found, bool, error) {
 	if h.err != nil {
 		return found{}, false, h.err
 	}
@@ -119,24 +91,24 @@ func (h *hostNetwork) find(fd int, network Network, remote netip.AddrPort) (foun
 	if err != nil {
 		return found{}, false, os.NewSyscallError("getsockname", err)
 	}
-	return h.diag.find(endpoints{network, isV6(fd), remote, address(network, local).IP})
+	return h.diag.find(endpoints{to.Network, isV6(fd), to.IP, address(to.Network, local).IP})
 }
 
 // absent is the error where no socket was found: nobody is there, or the kernel
 // does not know of our own either.
-func (h *hostNetwork) absent(fd int, network Network, remote netip.AddrPort, nobody error) error {
+func (h *hostNetwork) absent(fd int, to Address) error {
 	local, err := unix.Getsockname(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	_, known, err := h.diag.find(endpoints{network, isV6(fd), address(network, local).IP, remote})
+	_, known, err := h.diag.find(endpoints{to.Network, isV6(fd), address(to.Network, local).IP, to.IP})
 	switch {
 	case err != nil:
 		return err
 	case !known && !isGone(fd):
 		return errUntold
 	}
-	return nobody
+	return unix.ECONNREFUSED
 }
 
 // within fails unless a socket is the unit's.

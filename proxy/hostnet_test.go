@@ -85,7 +85,7 @@ func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.
 	file := must(c.File())(t)
 	defer file.Close()
 	eventually(t, "the end has come", func() bool { return has(int(file.Fd()), unix.POLLIN) })
-	return hostApp{h, addrOf(l).IP}.verify(int(file.Fd()))
+	return h.verify(int(file.Fd()), addrOf(l))
 }
 
 // Without sock_diag nobody is taken for the app.
@@ -98,8 +98,8 @@ func TestUntoldOnHostNetwork(t *testing.T) {
 	c := connect(t, l.Addr().String())
 	file := must(c.File())(t)
 	defer file.Close()
-	nowhere := must(netip.ParseAddrPort("192.0.2.1:1"))(t)
-	if err := h.absent(int(file.Fd()), TCP, nowhere, unix.ECONNREFUSED); !errors.Is(err, errUntold) {
+	nowhere := must(ParseAddress("192.0.2.1:1"))(t)
+	if err := h.absent(int(file.Fd()), nowhere); !errors.Is(err, errUntold) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
 	h.err = unix.EPROTONOSUPPORT

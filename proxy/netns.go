@@ -165,7 +165,7 @@ func (n *containerNamespace) seen(to Address, client, as netip.AddrPort, failed 
 // (__inet_bind() in net/ipv4/af_inet.c). And an address that a container had
 // and the next one has not may be a neighbour's by now; who talks to an address
 // of its own does so from the same.
-func (n *containerNamespace) verify(fd int) error {
+func (n *containerNamespace) verify(fd int, _ Address) error {
 	remote, err := unix.Getpeername(fd)
 	if err != nil {
 		return nil // reset already

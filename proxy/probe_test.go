@@ -79,7 +79,7 @@ type replacing struct {
 	replace func()
 }
 
-func (r replacing) verify(int) error {
+func (r replacing) verify(int, Address) error {
 	r.replace()
 	return nil
 }

@@ -26,6 +26,7 @@ type session struct {
 	to      sockaddr
 	source  []byte // see datagram.source
 	backend *socket
+	way     Address // to which the backend is connected
 
 	last     time.Time // something was sent, either way
 	answered bool

@@ -285,7 +285,7 @@ func (f *front) verify(s *session, now time.Time) error {
 		return nil
 	}
 	f.verified = now
-	return s.backend.control(f.target.source.verify)
+	return f.target.source.verify(s.backend.fd, s.way)
 }
 
 // wayKey is who finds the app at the same address: each of the container's own
@@ -314,9 +314,9 @@ func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*sessio
 	if err == nil {
 		// Before it was sent this had shown that it would reach nobody else,
 		// now it shows that it has not been left lying.
-		err = backend.control(f.target.source.verify)
+		err = f.target.source.verify(backend.fd, way)
 	}
-	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, last: now}
+	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
 		backend.interest = unix.EPOLLIN
 		err = r.add(s, backend)
