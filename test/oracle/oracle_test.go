@@ -363,7 +363,7 @@ func TestNeighbours(t *testing.T) {
 				}
 			}
 			for _, want := range []string{
-				" --hostname mine ", " --publish 7070:70", ":80 ",
+				" --hostname mine ", " --publish 7070:70",
 				" --env-file " + filepath.Join(dir, "here.env") + " ", " --env-file " + filepath.Join(root, "etc/containers/web.env") + " ",
 			} {
 				if !strings.Contains(strings.ReplaceAll(line, "=mine", " mine"), want) {
