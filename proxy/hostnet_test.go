@@ -127,8 +127,10 @@ func BenchmarkDial(b *testing.B) {
 		source socketSource
 		addr   Address
 	}{
-		{"tcp/any", ownNamespace{}, addrOf(tcp)}, {"tcp/host", onHost(b, true), addrOf(tcp)},
-		{"unix/any", ownNamespace{}, addrOf(file)}, {"unix/volume", files(b), addrOf(file)},
+		{"tcp/any", ownNamespace{}, addrOf(tcp)},
+		{"tcp/host", onHost(b, true), addrOf(tcp)},
+		{"unix/any", ownNamespace{}, addrOf(file)},
+		{"unix/volume", files(b), addrOf(file)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

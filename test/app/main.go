@@ -363,8 +363,9 @@ func escape(c net.Conn) {
 		return
 	}
 	defer file.Close()
-	fd := int(file.Fd())                                                           // makes it a blocking one
-	_, _, _ = syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), unspecified(), 16) // a client that is gone is none the less
+	fd := int(file.Fd())                                                                                            // makes it a blocking one
+	var none [16]byte                                                                                               // a struct sockaddr of AF_UNSPEC, which is 0
+	_, _, _ = syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), uintptr(len(none))) //nolint:gosec // the kernel takes an address
 	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Usec: 300_000})
 	if err := syscall.Connect(fd, loopbackOf(fd)); err != nil {
 		fmt.Println("escape:", err)
@@ -374,9 +375,6 @@ func escape(c net.Conn) {
 	n, _ := syscall.Read(fd, said)
 	fmt.Printf("escaped: %s\n", said[:max(0, n)])
 }
-
-// unspecified is the address of a struct sockaddr of AF_UNSPEC, which is 0.
-func unspecified() uintptr { return uintptr(unsafe.Pointer(new([16]byte))) }
 
 // loopbackOf is 127.0.0.1 as a socket of either family knows it.
 func loopbackOf(fd int) syscall.Sockaddr {

@@ -17,7 +17,8 @@ func TestLinksOfAUser(t *testing.T) {
 		root, user := h.M.Root(), h.M.User()
 		put := func(s interface {
 			Must(testing.TB, ...string) string
-		}, text, file string) {
+		}, text, file string,
+		) {
 			s.Must(t, "sh", "-ec", `mkdir -p "${1%/*}"; printf %s "$0" >"$1"`, text, file)
 		}
 		root.Must(t, "mkdir", "--mode=0700", "--parents", "/root/private.d")
