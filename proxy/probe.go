@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,43 +26,52 @@ type probe struct {
 	header  []byte // of the PROXY protocol, if it is spoken
 	target  *target
 
-	asking sync.Mutex // held by who asks, or reads what was found
-	ready  string     // the container that was found ready
+	asking chan struct{}          // holds an element while somebody asks
+	ready  atomic.Pointer[fileID] // the container that was found ready
+}
+
+func newProbe(path, started string) *probe {
+	return &probe{path: path, started: started, asking: make(chan struct{}, 1)}
 }
 
 // container tells one container from the next: Podman writes the file anew,
 // and its unit removes it.
-func (p *probe) container() (string, error) {
+func (p *probe) container() (fileID, error) {
 	var s unix.Stat_t
 	if err := unix.Stat(p.started, &s); err != nil {
-		return "", errNoContainer
+		return fileID{}, errNoContainer
 	}
-	return fmt.Sprintf("%d %d %d", s.Ino, s.Mtim.Nano(), s.Ctim.Nano()), nil
+	return fileID{s.Dev, s.Ino, s.Ctim}, nil
 }
 
 // isReady tells whether the container that runs now was found ready. It does
 // not wait for who is finding out.
 func (p *probe) isReady() bool {
-	if !p.asking.TryLock() {
-		return false
-	}
-	defer p.asking.Unlock()
 	now, err := p.container()
-	return err == nil && now == p.ready
+	return err == nil && p.found(now)
+}
+
+func (p *probe) found(now fileID) bool {
+	ready := p.ready.Load()
+	return ready != nil && *ready == now
 }
 
 // ask makes sure of it, with one question if need be.
 func (p *probe) ask(ctx context.Context) error {
-	p.asking.Lock()
-	defer p.asking.Unlock()
+	select {
+	case p.asking <- struct{}{}:
+		defer func() { <-p.asking }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	now, err := p.container()
-	if err != nil || now == p.ready {
+	if err != nil || p.found(now) {
 		return err
 	}
 	if err := p.get(ctx); err != nil {
 		return err
 	}
-	p.ready = now
+	p.ready.Store(&now)
 	p.target.proven.Store(true) // it has answered
 	return nil
 }

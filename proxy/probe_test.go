@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -93,12 +94,47 @@ func TestReplacedWhileDialled(t *testing.T) {
 		}
 	}
 	replace()
-	p := &probe{started: started}
-	p.ready = must(p.container())(t)
+	p := foundReady(t, started)
 	target := newTarget(addrOf(l), false, replacing{replace: replace}, func(error) {})
 	target.probe = p
 	if _, err := target.dial(netip.AddrPort{}); !errors.Is(err, errNotReady) {
 		t.Errorf("got %v, want: %v", err, errNotReady)
+	}
+}
+
+// foundReady is the check of an app whose container was found ready.
+func foundReady(t *testing.T, started string) *probe {
+	t.Helper()
+	p := newProbe("/", started)
+	now := must(p.container())(t)
+	p.ready.Store(&now)
+	return p
+}
+
+// Dials at once to an app that was found ready are not told that it is not.
+func TestReadyForAllAtOnce(t *testing.T) {
+	back := listenTCP(t, "127.0.0.1:0")
+	app(t, back, func(c *net.TCPConn) { c.Close() })
+	started := filepath.Join(t.TempDir(), "app.pid")
+	must(0, os.WriteFile(started, nil, 0o600))(t)
+	target := newTarget(addrOf(back), false, ownNamespace{}, func(error) {})
+	target.probe = foundReady(t, started)
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 1000 {
+				if backend, err := target.dial(netip.AddrPort{}); err == nil {
+					backend.reset()
+				} else if errors.Is(err, errNotReady) { // a full backlog is none of it
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d of 4000 dials to a ready app were told that it is not", n)
 	}
 }
 

@@ -158,7 +158,7 @@ func (s *server) checkReadiness() {
 	if s.cfg.ReadyCheck == "" || s.cfg.ReadyCheck == NoCheck {
 		return
 	}
-	p := &probe{path: s.cfg.ReadyCheck, started: s.cfg.Started}
+	p := newProbe(s.cfg.ReadyCheck, s.cfg.Started)
 	s.probe = p
 	if s.cfg.ProxyProtocol != 0 {
 		p.header = proxyHeader(s.cfg.ProxyProtocol, Address{}, Address{})
