@@ -3,11 +3,15 @@ package lab
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed outside.sh
@@ -58,11 +62,15 @@ func (m *Machine) DialFrom(ctx context.Context, network string, client netip.Add
 	return conn, err
 }
 
+// dialerFrom lets several connections of a client have one port, if they lead to different ones.
 func dialerFrom(network string, client netip.AddrPort) *net.Dialer {
 	if network == "udp" {
 		return &net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(client)}
 	}
-	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(client)}
+	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(client), Control: func(_, _ string, c syscall.RawConn) (err error) {
+		controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		return errors.Join(controlErr, err)
+	}}
 }
 
 // outside is Network for the network of clients.

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"bufio"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -94,19 +95,31 @@ func TestClientAddress(t *testing.T) {
 	})
 }
 
-// Clients of one port number are told apart, on both protocols at once.
+// Clients of one port number are told apart, on both protocols at once, and one
+// client has the same number on two of the app's ports.
 func TestClientsOfOnePort(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
-		h.App("app", peers(":80"), h.Publish(), h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s")
-		number := uint16(50000 + h.Port%10)                   // that of the other manager's clients is in use
-		for _, network := range append(transports(), "udp") { // of a session that is open, too
-			for _, client := range lab.Outside() {
-				if seen, is := h.Peer(network, netip.AddrPortFrom(client, number), h.Port); seen != is {
+		other := h.Port + 10
+		h.App("app", peers(":80")+" -peer :81", h.Publish(), h.Publish()+"/udp", fmt.Sprintf("PublishPort=%d:81", other),
+			"[ScaleToZero]", "IdleTimeout=1s")
+		number := uint16(50000 + h.Port%10) // that of the other manager's clients is in use
+		for _, client := range lab.Outside() {
+			from := netip.AddrPortFrom(client, number)
+			held, err := h.M.DialFrom(t.Context(), "tcp", from, uint16(other))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			fromOther, err := bufio.NewReader(held).ReadString('\n')
+			if err != nil || strings.TrimSpace(fromOther) != from.String() {
+				t.Errorf("tcp: the app sees %s as %q, %v", from, fromOther, err)
+			}
+			for _, network := range append(transports(), "udp") { // of a session that is open, too
+				if seen, is := h.Peer(network, from, h.Port); seen != is {
 					t.Errorf("%s: the app sees %s as %s", network, is, seen)
 				}
 			}
 		}
-		h.Asleep()
 	})
 }
 
