@@ -72,6 +72,14 @@ func TestHostNetworkByConfiguration(t *testing.T) {
 // evil answers every request with its name, on a port of the host.
 func evil(h *harness.Host, address string) (stop func()) {
 	h.Helper()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "evil") })}
+	go server.Serve(onHost(h, address))
+	return func() { server.Close() }
+}
+
+// onHost listens in the machine's own network.
+func onHost(h *harness.Host, address string) net.Listener {
+	h.Helper()
 	var l net.Listener
 	err := h.M.Network(func() (err error) {
 		l, err = net.Listen("tcp", address)
@@ -80,7 +88,5 @@ func evil(h *harness.Host, address string) (stop func()) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "evil") })}
-	go server.Serve(l)
-	return func() { server.Close() }
+	return l
 }

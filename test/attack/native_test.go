@@ -2,7 +2,6 @@ package attack
 
 import (
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,14 +55,7 @@ func TestNativeReachesTheHost(t *testing.T) {
 // secret listens on the host and says one.
 func secret(h *harness.Host, address string) {
 	h.Helper()
-	var l net.Listener
-	err := h.M.Network(func() (err error) {
-		l, err = net.Listen("tcp", address)
-		return err
-	})
-	if err != nil {
-		h.Fatal(err)
-	}
+	l := onHost(h, address)
 	h.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
