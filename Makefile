@@ -118,7 +118,7 @@ bench: ## measure, and write docs/benchmarks.md (as root; BENCH=generator, traff
 		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
 # The newest systemd and Podman take their turn with everything; "make test" does a little of it there.
-soak: ## provoke what is random or slow, half an hour, and all of forky (as root; SEED=1 COUNT=10000 LIMIT=17m: longer)
+soak: ## provoke what is random or slow, and all of forky, three quarters of an hour (as root; SEED=1 COUNT=10000 LIMIT=17m: longer)
 	for suite in trixie forky; do \
 		$(GO) -C test test -count=1 -timeout 40m -v ./reliability -suite=$$suite -soak \
 			$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT)) || exit 1; \
