@@ -71,7 +71,7 @@ func newGate(h *harness.Host, unit, stage string) gate {
 func newStopGate(h *harness.Host, unit string) gate {
 	h.Helper()
 	g := gate{h, filepath.Join(h.RuntimeDir, "gate")}
-	dropIn(h, unit, "[Service]", "ExecStop=", "ExecStop"+g.wait(), "ExecStop=/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid")
+	dropIn(h, unit, "[Service]", "ExecStop=", "ExecStop"+g.wait(), "ExecStop=/usr/bin/podman rm -v -f -i systemd-%N")
 	g.shut()
 	return g
 }
