@@ -178,7 +178,7 @@ func verify(h *harness.Host) {
 	const always = "Read-only bind remount failed, ignoring: Operation not supported"
 	scope := map[bool]string{false: "--system", true: "--user"}[h.UserManager]
 	for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
-		out, err := h.Session.Run(h.Context(), "systemd-analyze", scope, "--generators=yes", "verify", unit)
+		out, err := h.Session.Run(h.Context(), "systemd-analyze", scope, "--generators=yes", "--man=no", "verify", unit)
 		if text := strings.TrimSpace(strings.ReplaceAll(out.Stdout+out.Stderr, always, "")); err != nil || text != "" {
 			h.Errorf("verify %s: %v\n%s", unit, err, text)
 		}
