@@ -176,8 +176,11 @@ func verify(h *harness.Host) {
 	h.Helper()
 	// systemd-analyze 262 tells root so with each run: it sandboxes generators, and may not load libmount for it.
 	const always = "Read-only bind remount failed, ignoring: Operation not supported"
-	scope := map[bool]string{false: "--system", true: "--user"}[h.UserManager]
-	for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service"} {
+	scope, units := "--system", []string{"app-entry.socket", "app-entry.service"}
+	if h.UserManager {
+		scope, units = "--user", []string{"zerolet-removed.path"}
+	}
+	for _, unit := range append(units, "app-proxy.socket", "app-proxy.service", "app.service", "zerolet-removed.service") {
 		out, err := h.Session.Run(h.Context(), "systemd-analyze", scope, "--generators=yes", "--man=no", "verify", unit)
 		if text := strings.TrimSpace(strings.ReplaceAll(out.Stdout+out.Stderr, always, "")); err != nil || text != "" {
 			h.Errorf("verify %s: %v\n%s", unit, err, text)
