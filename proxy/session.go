@@ -8,7 +8,7 @@ import (
 
 const (
 	// maxSessions bounds the sessions of a proxy. One takes 3.6 KiB, most of it
-	// the kernel's, so that made-up senders cannot have more than 30 MB (docs/security.md).
+	// the kernel's, so that made-up senders cannot have more than 30 MB (docs/internals/security.md).
 	maxSessions = 8192
 	// briefLimit and steadyLimit are how long a session may be silent. They are not
 	// longer than what conntrack keeps a flow for (nf_conntrack_udp_timeout,

@@ -16,7 +16,7 @@ func (s *Spec) checkLocal(ds *Diagnostics) {
 		switch {
 		case l.ContainerPath == "":
 		case l.HostPath == "" && s.ProxyProtocol == "no":
-			ds.Warnf(l.Pos, `have the app ask local clients for a password, too, or give it a port: docs/security.md, "Local means trusted"`,
+			ds.Warnf(l.Pos, `have the app ask local clients for a password, too, or give it a port: docs/internals/security.md, "Local means trusted"`,
 				"the app takes every client of port %d for a local one, and for %s: it sees the proxy on %s", l.HostPort, seen, l.ContainerPath)
 		case l.HostPath != "" && s.search.Manager == User && s.letsOthersIn(l):
 			ds.Warnf(l.Pos, "keep others out by SocketMode=0600, or by a path below %t",

@@ -25,9 +25,9 @@ func TestKeyTable(t *testing.T) {
 		"container port is dropped, every other one stays published by Podman and does not count as use. The host's side of\n" +
 		"those may be a variable; the container's may not, since nobody could tell whether it is dropped.\n" +
 		"\n`53:53/udp` scales a UDP port, `53:53/tcp,udp` both protocols of it, with one container. UDP has no connections: `IdleTimeout=` counts from\n" +
-		"the last datagram in either direction ([how it works](how-it-works.md#datagrams)).\n" +
+		"the last datagram in either direction ([how it works](internals/how-it-works.md#datagrams)).\n" +
 		"\nA section without any port, neither `Listen=` nor `PublishPort=`, is for a container that others need, such as a database: it\n" +
-		"runs while one of them does ([how it works](how-it-works.md#what-a-container-needs)). Of the keys only " + dependencyKeys() + " has a meaning there.\n")
+		"runs while one of them does ([how it works](internals/how-it-works.md#what-a-container-needs)). Of the keys only " + dependencyKeys() + " has a meaning there.\n")
 	golden(t, "../../docs/keys.md", b.String())
 }
 

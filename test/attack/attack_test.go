@@ -2,7 +2,7 @@
 // for having passed through zerolet, or may want to be. Every case attacks a
 // booted machine, as root and as a rootless user, and is bounded. A new hole is
 // one more test function. `make attack` runs them all, with what each has
-// tried; docs/security.md says who attacks whom.
+// tried; docs/internals/security.md says who attacks whom.
 package attack
 
 import (

@@ -12,7 +12,7 @@ import (
 
 // With Mode=native a container is passed sockets of the host's network. What it
 // accepts from them it can disconnect and connect anew, to the host's loopback
-// even with Network=none: docs/security.md says so, and the way to
+// even with Network=none: docs/internals/security.md says so, and the way to
 // prevent it, which needs the system's manager.
 func TestNativeReachesTheHost(t *testing.T) {
 	t.Parallel()

@@ -46,7 +46,7 @@ func TestLocalPeer(t *testing.T) {
 	})
 }
 
-// isLocal reports whether a uid is the proxy's, as docs/security.md has it: the
+// isLocal reports whether a uid is the proxy's, as docs/internals/security.md has it: the
 // container's root, the user, or one of DynamicUser= (systemd.exec(5)).
 func isLocal(h *harness.Host, mode string, uid int) bool {
 	switch {

@@ -1,5 +1,5 @@
 // Command bench measures zerolet against what it stands beside, in the same
-// run, and writes the figures into docs/benchmarks.md. It tests nothing.
+// run, and writes the figures into docs/internals/benchmarks.md. It tests nothing.
 //
 //	go run ./bench CASE...
 package main
@@ -55,7 +55,7 @@ func run(ctx context.Context, names []string) error {
 
 // record puts the text of a case into its place in the document.
 func record(name, text string) error {
-	const path = "../docs/benchmarks.md"
+	const path = "../docs/internals/benchmarks.md"
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err

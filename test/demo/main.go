@@ -104,7 +104,7 @@ EOF`)
 	s.say("And the next request wakes it again.")
 	s.expect("curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\\n' http://localhost:8080/", "HTTP 200")
 	s.expect("podman ps --format '{{.Names}} {{.Image}} {{.Status}}'", "systemd-web localhost/nginx")
-	s.say("That is all. docs/how-it-works.md says how.")
+	s.say("That is all. docs/internals/how-it-works.md says how.")
 }
 
 func (s *story) say(text string) {

@@ -237,7 +237,7 @@ func firstError(e *generator.Endpoint) string {
 }
 
 // compare tells where our unit differs from stock's but for what the design
-// changes (docs/how-it-works.md names it).
+// changes (docs/internals/how-it-works.md names it).
 func compare(e *generator.Endpoint, stock *quadlet.File) string {
 	ours, theirs := settings(e.ServiceUnit()), settings(stock.Entries)
 	var b strings.Builder

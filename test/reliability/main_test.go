@@ -1,5 +1,5 @@
 // Package reliability tests in the lab that nothing is lost and nothing stays
-// dead. Every fault and race of docs/reliability.md is a test here, as root
+// dead. Every fault and race of docs/internals/reliability.md is a test here, as root
 // and as the rootless user; what is random or takes minutes runs with -soak.
 package reliability
 

@@ -11,7 +11,7 @@ import (
 	"github.com/zerolet/zerolet/test/harness"
 )
 
-// The proxy's sandbox is as tight as docs/security.md says. What runs in it
+// The proxy's sandbox is as tight as docs/internals/security.md says. What runs in it
 // cannot listen: the proxy starts only after systemd-socket-activate was told
 // so; else that would wait for clients and the proxy would never start.
 func TestExposure(t *testing.T) {

@@ -63,7 +63,11 @@ func documents(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.Concat(manuals, docs, []string{"../../README.md"})
+	internals, err := filepath.Glob("../../docs/internals/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(manuals, docs, internals, []string{"../../README.md"})
 }
 
 // untyped is what stands in a document's text, looks like a command, and is not
