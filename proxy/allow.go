@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,44 +28,56 @@ func (c *Config) allowed(peer Address) bool {
 // allowed from starting the proxy: the proxy has the manager start it then,
 // for the first client who is.
 type starter struct {
-	unit    string // that keeps the container up; "" if systemd has done so
-	failing func(error)
+	unit       string // that keeps the container up; "" if systemd has done so
+	failing    func(error)
+	background func(func())
+	hard       context.Context // ends an attempt
 
+	done atomic.Bool
 	mu   sync.Mutex
-	done bool
+	over chan struct{} // closed at the end of the attempt under way; nil: there is none
 }
 
+// startPause is the time between an attempt that failed and the next.
+const startPause = time.Second
+
 // start returns once the container's start is over: the unit is ordered after
-// it. Then the container is not one that is going down.
+// it. Then the container is not one that is going down. Who waits for an attempt
+// can leave, and all others go on waiting for it.
 func (s *starter) start(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for !s.done && s.unit != "" {
-		err := s.ask(ctx)
-		if s.done = err == nil; s.done {
-			break
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s.failing(fmt.Errorf("cannot start %s: %w", s.unit, err))
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
+	for !s.isDone() {
+		select {
+		case <-s.attempt():
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	return nil
 }
 
-// isDone does not wait for who is starting it.
-func (s *starter) isDone() bool {
-	if s.unit == "" {
-		return true
-	}
-	if !s.mu.TryLock() {
-		return false
-	}
+func (s *starter) isDone() bool { return s.unit == "" || s.done.Load() }
+
+// attempt begins one unless it is under way.
+func (s *starter) attempt() <-chan struct{} {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.done
+	if s.over == nil {
+		over := make(chan struct{})
+		s.over = over
+		s.background(func() {
+			defer close(over)
+			err := s.ask(s.hard)
+			s.done.Store(err == nil)
+			if err != nil && s.hard.Err() == nil {
+				s.failing(fmt.Errorf("cannot start %s: %w", s.unit, err))
+				_ = sleep(s.hard, startPause)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.over = nil
+		})
+	}
+	return s.over
 }
 
 func (s *starter) ask(ctx context.Context) error {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func prefixes(list ...string) (out []netip.Prefix) {
@@ -79,5 +81,30 @@ func TestDeniedClient(t *testing.T) {
 	}
 	if text := string(must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start web-wake.target\n") {
 		t.Error(text)
+	}
+}
+
+// The start timeout counts from the accept, and who leaves is gone, while the
+// manager is asked and does not answer.
+func TestStartThatHangs(t *testing.T) {
+	bin := t.TempDir()
+	never := filepath.Join(bin, "never")
+	must(0, errors.Join(unix.Mkfifo(never, 0o600),
+		os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\nread line <"+never+"\n"), 0o755)))(t)
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for _, timeout := range []time.Duration{300 * time.Millisecond, Infinity} {
+		front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+		app(t, l, echo)
+		cfg := config(front, addrOf(l))
+		cfg.StartTimeout, cfg.Start = timeout, "web-wake.target"
+		r := serve(t, cfg, front, nil)
+		c := connect(t, r.addr)
+		eventually(t, "the client is held", func() bool { return r.activity.accepted.Load() == 1 })
+		if timeout == Infinity {
+			resetConn(c)
+		} else if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v, want a reset after %s", err, timeout)
+		}
+		eventually(t, "the client is counted out", func() bool { return r.activity.open.Load() == 0 })
 	}
 }

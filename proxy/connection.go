@@ -20,21 +20,18 @@ type connection struct {
 	retried  bool
 }
 
-// admit takes a client that was just accepted and counted in. An app that has
-// answered before is dialled at once: that takes no waiting, unless its
-// backlog is full or it is gone.
+// admit takes a client that was just accepted and counted in. Nobody waits for
+// what becomes of it: to dial may take a while, if the app's backlog is full or
+// a helper is slow.
 func (s *server) admit(l *listener, fd int, peer Address) {
-	c := &connection{server: s, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer, accepted: time.Now()}
+	c := &connection{
+		server: s, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
+		accepted: time.Now(),
+	}
 	if s.cfg.StartTimeout != Infinity {
 		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
 	}
 	s.connections.Add(1)
-	if c.target.proven.Load() {
-		if backend, err := c.target.dial(peer.IP); err == nil {
-			c.carry(backend)
-			return
-		}
-	}
 	go c.hold()
 }
 
@@ -47,11 +44,7 @@ func (c *connection) end() {
 
 // hold waits for the app, and has the connection carried.
 func (c *connection) hold() {
-	err := c.starter.start(c.hard)
-	var backend *socket
-	if err == nil {
-		backend, err = c.target.reach(c.hard, c.client, c.peer.IP, c.deadline)
-	}
+	backend, err := c.reach()
 	if err != nil {
 		c.explain(err)
 		c.client.reset()
@@ -61,8 +54,39 @@ func (c *connection) hold() {
 	if c.resetGrace > 0 && !c.target.proven.Load() {
 		backend.awaitWord(c.resetGrace)
 	}
-	c.reached(c.name())
+	c.reached(c.name)
 	c.carry(backend)
+}
+
+// quickly is how long an app that is there takes to accept, but for a full
+// backlog.
+const quickly = 20 * time.Millisecond
+
+// reach returns a connection to the app. It holds the client until then, but not
+// past the deadline, or the client's own end. While the app is there it takes no
+// time, and then not even a look at the client.
+func (c *connection) reach() (*socket, error) {
+	var slow attempt
+	if c.starter.isDone() && c.target.open.Load() {
+		first := c.target.try(c.hard, c.peer.IP)
+		switch backend, err, over := first.soon(quickly); {
+		case !over:
+			slow = first
+		case err == nil:
+			return backend, nil
+		}
+	}
+	ctx, release := heldContext(c.hard, c.client, c.deadline)
+	defer release()
+	if slow != nil {
+		if backend, err := c.target.within(ctx, slow); err == nil {
+			return backend, nil
+		}
+	}
+	if err := c.starter.start(ctx); err != nil {
+		return nil, err
+	}
+	return c.target.reach(ctx, c.peer.IP, c.accepted)
 }
 
 // carry hands the connection to a loop.

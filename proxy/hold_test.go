@@ -310,3 +310,66 @@ func TestPause(t *testing.T) {
 		}
 	}
 }
+
+// stuckSource is a way to the app on which some dials hang, as behind a helper
+// that does not answer.
+type stuckSource struct {
+	ownNamespace
+	hangs atomic.Int64 // how many of the next
+	end   chan struct{}
+}
+
+func (s *stuckSource) sources(Address, netip.AddrPort) ([]netip.AddrPort, error) {
+	if s.hangs.Add(-1) >= 0 {
+		<-s.end
+	}
+	return anySource, nil
+}
+
+func serveStuck(t *testing.T, startTimeout time.Duration) (*running, *stuckSource) {
+	t.Helper()
+	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	cfg := config(front, addrOf(l))
+	cfg.StartTimeout = startTimeout
+	source := &stuckSource{end: make(chan struct{})}
+	r := serve(t, cfg, front, func(s *server) {
+		for _, target := range s.targets {
+			target.source = source
+		}
+	})
+	t.Cleanup(func() {
+		select {
+		case <-source.end:
+		default:
+			close(source.end)
+		}
+	})
+	ask(t, connect(t, r.addr), "ping")
+	eventually(t, "the app has answered", func() bool { return r.targets[r.cfg.Forwards[0].Listen].proven.Load() })
+	return r, source
+}
+
+// Nobody waits for another's dial, once the app is there.
+func TestDialsAtOnce(t *testing.T) {
+	r, source := serveStuck(t, Infinity)
+	source.hangs.Store(1)
+	slow := connect(t, r.addr)
+	eventually(t, "a dial hangs", func() bool { return source.hangs.Load() <= 0 })
+	ask(t, connect(t, r.addr), "ping")
+	close(source.end)
+	ask(t, slow, "ping")
+}
+
+// While a dial hangs the start timeout goes on, and who leaves is gone.
+func TestDialThatHangs(t *testing.T) {
+	r, source := serveStuck(t, 300*time.Millisecond)
+	source.hangs.Store(2)
+	late, gone := connect(t, r.addr), connect(t, r.addr)
+	eventually(t, "both dials hang", func() bool { return source.hangs.Load() <= 0 })
+	resetConn(gone)
+	if _, err := late.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want a reset", err)
+	}
+	eventually(t, "both are counted out", func() bool { return r.activity.open.Load() <= 1 }) // the first goes on
+}

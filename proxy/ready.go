@@ -32,11 +32,12 @@ type target struct {
 	failing func(error) // told why a dial failed, if not by the app's starting
 
 	// open lets each connection dial for itself. Without it they go through
-	// asking one by one, and the first asks until the app accepts: a thousand
-	// held clients cost no more than one, and once the app is there each gets
-	// through with one attempt.
+	// asking one by one: a thousand held clients cost no more than one, and once
+	// the app is there each gets through with one attempt.
 	open   atomic.Bool
 	asking chan struct{} // holds an element while somebody asks
+
+	background func(func()) // runs what may go on after its client has left
 
 	probe *probe // asks whether the app is ready; nil if it is once it accepts
 
@@ -47,7 +48,7 @@ type target struct {
 func newTarget(addr Address, inside bool, source socketSource, failing func(error)) *target {
 	return &target{
 		addr: addr, addrs: targetAddrs(addr, inside), source: source, failing: failing,
-		asking: make(chan struct{}, 1),
+		asking: make(chan struct{}, 1), background: func(f func()) { go f() },
 	}
 }
 
@@ -93,23 +94,72 @@ func (t *target) why() error {
 	return nil
 }
 
-// reach returns a connection to the app. It holds the client until then, but
-// not past the deadline (zero: none), ctx, or the client's own end.
-func (t *target) reach(ctx context.Context, client *socket, peer netip.AddrPort, deadline time.Time) (*socket, error) {
-	if t.open.Load() {
-		if backend, err := t.dial(peer); err == nil {
+// reach asks until the app accepts or ctx ends. Those who ask take turns: one may
+// fail for a reason of its own. Who waits since the given time rests accordingly.
+func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time) (*socket, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case t.asking <- struct{}{}:
+		}
+		backend, err := t.within(ctx, t.try(ctx, peer))
+		if err != nil {
+			_ = sleep(ctx, pause(time.Since(since)))
+		}
+		<-t.asking
+		if err == nil {
 			return backend, nil
 		}
 	}
-	ctx, release := heldContext(ctx, client, deadline)
-	defer release()
+}
+
+// attempt is a dial under way.
+type attempt chan dialled
+
+type dialled struct {
+	backend *socket
+	err     error
+}
+
+// try begins to ask whether the app is ready, if need be, and to dial.
+func (t *target) try(ctx context.Context, peer netip.AddrPort) attempt {
+	a := make(attempt, 1)
+	t.background(func() {
+		var d dialled
+		if d.err = t.isReady(ctx); d.err == nil {
+			d.backend, d.err = t.dial(peer)
+		}
+		a <- d
+	})
+	return a
+}
+
+// soon waits for it, but not for long.
+func (a attempt) soon(limit time.Duration) (backend *socket, err error, over bool) { //nolint:revive // err is the attempt's
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case t.asking <- struct{}{}:
+	case d := <-a:
+		return d.backend, d.err, true
+	case <-timer.C:
+		return nil, nil, false
 	}
-	defer func() { <-t.asking }()
-	return t.ask(ctx, peer)
+}
+
+// within waits for an attempt until ctx ends. What comes later is for nobody.
+func (t *target) within(ctx context.Context, a attempt) (*socket, error) {
+	select {
+	case d := <-a:
+		return d.backend, d.err
+	case <-ctx.Done():
+		t.background(func() {
+			if d := <-a; d.err == nil {
+				d.backend.reset()
+			}
+		})
+		return nil, context.Cause(ctx)
+	}
 }
 
 // heldContext ends with errTooLate at the deadline and with errClientGone when
@@ -135,31 +185,16 @@ func heldContext(parent context.Context, client *socket, deadline time.Time) (_ 
 	}
 }
 
-// ask dials until the app accepts or ctx ends.
-func (t *target) ask(ctx context.Context, peer netip.AddrPort) (*socket, error) {
-	began := time.Now()
-	for {
-		if t.isReady(ctx) {
-			if backend, err := t.dial(peer); err == nil {
-				return backend, nil
-			}
-		}
-		if sleep(ctx, pause(time.Since(began))) != nil {
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
 // isReady asks the probe, if there is one.
-func (t *target) isReady(ctx context.Context) bool {
+func (t *target) isReady(ctx context.Context) error {
 	if t.probe == nil {
-		return true
+		return nil
 	}
 	err := t.probe.ask(ctx)
 	if err != nil && ctx.Err() == nil {
 		t.failed(err)
 	}
-	return err == nil
+	return err
 }
 
 // pause is how long to rest between attempts after having waited for so long:

@@ -63,7 +63,7 @@ type server struct {
 	record    *recorder
 	loops     *loops
 	relay     *relay // nil without UDP sockets
-	starter   starter
+	starter   *starter
 	asking    atomic.Bool // for isReady
 	room      room
 	full      error  // why there is no more room
@@ -103,7 +103,6 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
-	s.starter = starter{unit: cfg.Start, failing: s.record.retrying}
 	if cfg.ReadyCheck == NoCheck {
 		s.resetGrace = 0
 	}
@@ -112,6 +111,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		cancel()
 		loops.cut()
 	}
+	s.starter = &starter{unit: cfg.Start, failing: s.record.retrying, background: s.background, hard: s.hard}
 	s.cgroup = newUnitCgroup(cfg.Container)
 	s.source = s.newSource()
 	s.files = newSocketFiles(s.cgroup, cfg.Volumes)
@@ -147,10 +147,13 @@ func (s *server) divide() (err error) {
 // newTarget finds the way to the app. A unix socket is in the file system,
 // whatever the container's network.
 func (s *server) newTarget(addr Address) *target {
+	source, inside := s.source, s.cfg.inside()
 	if addr.Network == Unix {
-		return newTarget(addr, false, s.files, s.record.retrying)
+		source, inside = s.files, false
 	}
-	return newTarget(addr, s.cfg.inside(), s.source, s.record.retrying)
+	t := newTarget(addr, inside, source, s.record.retrying)
+	t.background = s.background
+	return t
 }
 
 // checkReadiness has all targets wait for what the first one answers.
@@ -183,7 +186,7 @@ func (s *server) isReady() bool {
 		s.background(func() {
 			defer s.asking.Store(false)
 			if s.starter.start(s.hard) == nil && s.probe != nil {
-				s.probe.target.isReady(s.hard)
+				_ = s.probe.target.isReady(s.hard)
 			}
 		})
 	}
@@ -298,9 +301,9 @@ func (s *server) drain() {
 }
 
 // reached is called when the app has taken a client.
-func (s *server) reached(peer string) {
+func (s *server) reached(peer func() string) {
 	s.wake.Do(func() {
-		s.record.wake(peer, time.Since(s.activity.start))
+		s.record.wake(peer(), time.Since(s.activity.start))
 		close(s.activity.reached)
 	})
 }

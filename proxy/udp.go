@@ -40,7 +40,7 @@ type relay struct {
 	activity *activity
 	record   *recorder
 	patience time.Duration // that a datagram is held
-	reached  func(peer string)
+	reached  func(peer func() string)
 	allowed  func(netip.AddrPort) bool
 	isReady  func() bool // the container may be sent something
 	fronts   []*front
@@ -452,7 +452,7 @@ func (r *relay) accept(f *front, now time.Time) {
 	r.keep(s)
 	r.activity.in.Add(int64(len(f.held.data)))
 	f.open = true
-	r.reached(f.held.from.String())
+	r.reached(f.held.from.String)
 	r.release(f, now)
 }
 
