@@ -281,8 +281,8 @@ func serveUDP(address string, answer func(datagram []byte, from netip.AddrPort) 
 // to close a socket with something left to read is a reset (RFC 1122, 4.2.2.13).
 func peer(c net.Conn) {
 	fmt.Fprintln(c, peerOf(c))
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.CloseWrite()
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
 	}
 	_, _ = io.Copy(io.Discard, c)
 }
