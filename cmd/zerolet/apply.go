@@ -176,8 +176,12 @@ func gone(s *service) change {
 // stop are systemctl's arguments that stop what runs, if anything does.
 func (s *service) stop() [][]string {
 	args := []string{"stop", "--"}
-	for name, unit := range s.units() {
-		if s.owns(unit) && unit.Is("active", "activating", "reloading") { // systemctl fails over one that is not loaded
+	units := s.units()
+	// The entry ends with the proxy, and systemctl fails over a unit that is not
+	// loaded any more: its units are asked first.
+	for _, suffix := range slices.Backward(suffixes()) {
+		name := s.name + suffix
+		if unit := units[name]; s.owns(unit) && unit.Is("active", "activating", "reloading") {
 			args = append(args, name)
 		}
 	}

@@ -16,8 +16,9 @@ import (
 // prevent it, which needs the system's manager.
 func TestNativeReachesTheHost(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
-		secret(h, "127.0.0.1:9000")
+	m := harness.Boot(t, lab.Options{Outside: true})
+	secret(&harness.Host{T: t, M: m}, "127.0.0.1:9000")
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-escape systemd:0", "Label=zerolet.native=yes", "Network=none", h.Publish(), "[ScaleToZero]", "Mode=native", "IdleTimeout=1s")
 		says := func(want string) {
 			t.Helper()
