@@ -507,7 +507,17 @@ func (c *call) lastWords(ctx context.Context, unit string, since time.Time) (str
 			cause = cmp.Or(cause, text)
 		}
 	}
-	return cmp.Or(last, words, cause), nil // systemd may not have told the failure yet
+	return reasoned(cmp.Or(last, words, cause)), nil // systemd may not have told the failure yet
+}
+
+// reasoned adds the reason that systemd's words leave out: a child of the manager
+// opens a socket and tells why it could not, but journald takes that for nobody's
+// if the child has ended before it is looked at.
+func reasoned(words string) string {
+	if strings.Contains(words, "Failed to receive listening socket") && strings.HasSuffix(words, "Input/output error") {
+		return words + " (most likely the address is in use)"
+	}
+	return words
 }
 
 // isCause tells whether a message of systemd's may say why a unit failed, and

@@ -92,9 +92,8 @@ func (m Manager) Journal(ctx context.Context, q Query) ([]Entry, error) {
 
 // Told matches what the manager itself says about units. Fields that begin with
 // "_" nobody can set (systemd.journal-fields(7)), and a container is not in the
-// manager's own cgroup. What the manager forks for a unit is still there when it
-// says that an address is in use, or is in the unit's and among what comes From
-// that.
+// manager's own cgroup. What a process says that the manager has forked for a
+// unit is among what comes From that unit.
 func (m Manager) Told(units ...string) []string {
 	field, terms := "UNIT=", []string{"_UID=0", "_SYSTEMD_UNIT=init.scope"}
 	if m.User {
