@@ -14,10 +14,12 @@ import (
 const removed = "zerolet-removed"
 
 // cleanup is a script that gets the path of a program of zerolet's, the
-// scope for systemctl, and zerolet's units. The generator being gone, they are
-// no more after the reload, and sockets.target upholds no socket. What sleeps is
-// not loaded then, which is no failure. What fails to stop, systemd tells.
-const cleanup = `[ -e "$0" ] || { systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; }`
+// scope for systemctl, and zerolet's units. Who installs by hand takes the program
+// away for a moment. The generator being gone, the units are no more after the
+// reload, and sockets.target upholds no socket. What sleeps is not loaded then,
+// which is no failure. What fails to stop, systemd tells.
+const cleanup = `for i in 1 2 3 4 5; do [ -e "$0" ] && exit; sleep 1; done; ` +
+	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :`
 
 // checkRemoved looks for a file that takes the name.
 func (p *Plan) checkRemoved(files []*quadlet.File) {

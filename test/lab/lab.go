@@ -202,13 +202,13 @@ func (m *Machine) Failed(ctx context.Context) ([]string, error) {
 // become root, links stay links.
 func (m *Machine) Install(ctx context.Context, destdir string) error {
 	var archive bytes.Buffer
-	pack := exec.CommandContext(ctx, "tar", "-C", destdir, "--owner=0", "--group=0", "-c", ".")
-	pack.Stdout = &archive
+	// Files alone: tar takes everybody's rights to a directory away while it unpacks into it.
+	pack := exec.CommandContext(ctx, "sh", "-c", "find . ! -type d -print0 | tar --owner=0 --group=0 --null --files-from=- -c")
+	pack.Dir, pack.Stdout = destdir, &archive
 	if out, err := runQuiet(pack); err != nil {
 		return fmt.Errorf("lab: install: %w: %s", err, out)
 	}
-	// The archive's "." carries the modes of destdir, which are not the root directory's.
-	unpack := m.Root().Command(ctx, "tar", "-C", "/", "-x", "--keep-directory-symlink", "--no-overwrite-dir")
+	unpack := m.Root().Command(ctx, "tar", "-C", "/", "-x", "--keep-directory-symlink")
 	unpack.Stdin = &archive
 	if out, err := runQuiet(unpack); err != nil {
 		return fmt.Errorf("lab: install: %w: %s", err, out)

@@ -46,7 +46,10 @@ func list(t *testing.T, dir string) []pkg {
 func imports() map[string][]string {
 	const systemd = "github.com/coreos/go-systemd/v22/"
 	return map[string][]string{
-		"quadlet":     {"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet"},
+		"quadlet": {
+			"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet",
+			"golang.org/x/sys/unix", // setfsuid(2): root reads with the rights of who has made a file
+		},
 		"generator":   {module + "/quadlet", systemd + "unit"},
 		"proxy":       {systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
 		"cmd/zerolet": {module + "/quadlet", module + "/generator", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
