@@ -18,6 +18,7 @@ type connection struct {
 	accepted time.Time
 	deadline time.Time // for the app to accept; zero: none
 	retried  bool
+	held     bool // has room among those of the target
 }
 
 // admit takes a client that was just accepted and counted in. Nobody waits for
@@ -26,7 +27,7 @@ type connection struct {
 func (s *server) admit(l *listener, fd int, peer Address) {
 	c := &connection{
 		server: s, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
-		accepted: time.Now(),
+		accepted: time.Now(), held: true,
 	}
 	if s.cfg.StartTimeout != Infinity {
 		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
@@ -37,9 +38,18 @@ func (s *server) admit(l *listener, fd int, peer Address) {
 
 // end counts the connection out.
 func (c *connection) end() {
+	c.release()
 	c.activity.end()
 	c.room.leave()
 	c.connections.Done()
+}
+
+// release makes room for another client to be held.
+func (c *connection) release() {
+	if c.held {
+		c.held = false
+		c.target.held.leave()
+	}
 }
 
 // hold waits for the app, and has the connection carried.
@@ -91,6 +101,7 @@ func (c *connection) reach() (*socket, error) {
 
 // carry hands the connection to a loop.
 func (c *connection) carry(backend *socket) {
+	c.release()
 	c.introduce(backend)
 	p := newPair(c.client, backend, c.loops.next(), c.activity, func() { c.target.proven.Store(true) })
 	p.start(func() { c.carried(p) })
@@ -130,6 +141,9 @@ func (c *connection) tryAgain() bool {
 	c.retried = true
 	if !c.deadline.IsZero() && time.Now().After(c.deadline) {
 		return false
+	}
+	if c.held = c.target.held.enter(); !c.held {
+		return false // to keep it would be to keep any number
 	}
 	return sleep(c.hard, pause(time.Since(c.accepted))) == nil
 }

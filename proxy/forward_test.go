@@ -304,7 +304,7 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 		return -1, "", err
 	}
 	defer closeAll(ls)
-	fd, peer, err := ls[0].accept(make(room, 1))
+	fd, peer, err := ls[0].accept(make(room, 1), make(room, 1))
 	return fd, peer.String(), err
 }
 

@@ -373,3 +373,36 @@ func TestDialThatHangs(t *testing.T) {
 	}
 	eventually(t, "both are counted out", func() bool { return r.activity.open.Load() <= 1 }) // the first goes on
 }
+
+// Each client that is held has room of its own. More of them wait to be accepted,
+// those of another target do not wait for these, and all are served.
+func TestHeldRoom(t *testing.T) {
+	front, other, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	app(t, l, echo)
+	addr := freeAddr(t)
+	cfg := config(front, addr)
+	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(other).ListenKey(), addrOf(l)})
+	r := prepareServer(t, cfg, filesOf(t, front, other))
+	for _, target := range r.targets {
+		target.held = make(room, 3)
+	}
+	r.run(t)
+	var clients []*net.TCPConn
+	for range 10 {
+		clients = append(clients, connect(t, r.addr))
+	}
+	eventually(t, "it is told", func() bool { return strings.Contains(r.log.String(), "3 clients held, no more are allowed") })
+	if n := r.activity.open.Load(); n != 3 {
+		t.Errorf("%d are accepted, want 3", n)
+	}
+	for range 5 {
+		ask(t, connect(t, other.Addr().String()), "ping")
+	}
+	app(t, listenTCP(t, addr.String()), echo)
+	for _, c := range clients {
+		ask(t, c, "ping")
+	}
+	if n := r.activity.open.Load(); n != 15 {
+		t.Errorf("%d are open, want 15: who is served is not held", n)
+	}
+}

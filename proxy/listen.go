@@ -108,23 +108,20 @@ func closeAll(ls []*listener) {
 	}
 }
 
-// errNoRoom says that no connection may be accepted now.
-var errNoRoom = errors.New("no room")
-
-// accept waits for a connection, which is counted in the room. It fails with
-// os.ErrDeadlineExceeded when woken, with errNoRoom, and with the error of
+// accept waits for a connection, which is counted in the rooms. It fails with
+// os.ErrDeadlineExceeded when woken, with noRoom, and with the error of
 // accept(2) otherwise.
-func (l *listener) accept(in room) (fd int, peer Address, err error) {
+func (l *listener) accept(all, held room) (fd int, peer Address, err error) {
 	var sa unix.Sockaddr
 	_, raw := l.poller()
 	e := raw.Read(func(lfd uintptr) bool {
-		if !in.enter() {
-			err = errNoRoom
+		if err = enterBoth(all, held); err != nil {
 			return true
 		}
 		defer func() {
 			if err != nil {
-				in.leave()
+				all.leave()
+				held.leave()
 			}
 		}()
 		for {
@@ -139,7 +136,7 @@ func (l *listener) accept(in room) (fd int, peer Address, err error) {
 	if e != nil {
 		return -1, Address{}, e
 	}
-	if err == errNoRoom {
+	if full := (noRoom{}); errors.As(err, &full) {
 		return -1, Address{}, err
 	}
 	if err != nil {
@@ -150,7 +147,8 @@ func (l *listener) accept(in room) (fd int, peer Address, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		in.leave()
+		all.leave()
+		held.leave()
 		return -1, Address{}, err
 	}
 	return fd, address(l.forward.Listen.Network, sa), nil

@@ -36,6 +36,7 @@ type target struct {
 	// the app is there each gets through with one attempt.
 	open   atomic.Bool
 	asking chan struct{} // holds an element while somebody asks
+	held   room          // for those who wait
 
 	background func(func()) // runs what may go on after its client has left
 

@@ -141,6 +141,7 @@ func (s *server) divide() (err error) {
 		s.listeners = slices.DeleteFunc(s.listeners, isUDP)
 	}
 	s.makeRoom(max(1, (files-sessions)/2))
+	s.makeHeldRoom()
 	return err
 }
 
@@ -323,20 +324,27 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 // acceptAll accepts until it is paused. Without the means to take another
 // connection it leaves the clients in the backlog for a moment.
 func (s *server) acceptAll(l *listener) {
+	held := s.targets[l.forward.Listen].held
 	for {
-		fd, peer, err := l.accept(s.room)
+		var full noRoom
+		fd, peer, err := l.accept(s.room, held)
 		switch {
 		case err == nil && !s.cfg.allowed(peer): // the manager did not see to it
 			newSocket(fd).reset()
 			s.room.leave()
+			held.leave()
 		case err == nil:
 			s.activity.begin()
 			s.admit(l, fd, peer)
 		case isWoken(err):
 			return
-		case errors.Is(err, errNoRoom):
-			s.record.retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, s.full))
-			if !s.room.await(s.paused) {
+		case errors.As(err, &full):
+			why := s.full
+			if full.in == held {
+				why = fmt.Errorf("%s held, no more are allowed", count(int64(cap(held)), "client"))
+			}
+			s.record.retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, why))
+			if !full.in.await(s.paused) {
 				return
 			}
 		default:
