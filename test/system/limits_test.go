@@ -252,3 +252,24 @@ func TestReadyCheck(t *testing.T) {
 		}
 	})
 }
+
+// StartTimeout= counts from the accept, and a client who has left is gone, while
+// the manager starts the container: in a user's manager the proxy waits for that.
+func TestAllowedClientOfStartThatHangs(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "[Service]", "ExecStartPre=/bin/sleep infinity",
+			"[ScaleToZero]", "IdleTimeout=1s", "StartTimeout=3s", "AllowFrom=127.0.0.1")
+		late := h.Connect()
+		_ = late.SetReadDeadline(time.Now().Add(harness.Patience))
+		if _, err := late.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v, want a reset\n%s", err, h.LastJournal())
+		}
+		h.WaitState("app-proxy.service", "inactive")
+		gone := h.Connect()
+		h.WaitState("app-proxy.service", "active")
+		_ = gone.SetLinger(0)
+		_ = gone.Close()
+		h.WaitState("app-proxy.service", "inactive")
+		h.Control("stop", "app.service")
+	})
+}
