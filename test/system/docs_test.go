@@ -75,6 +75,9 @@ func documents(t *testing.T) []string {
 func untyped() map[string]string {
 	return map[string]string{
 		"listen [::]:8080 ipv6only=off;":            "a line of nginx's configuration",
+		"local … peer":                              "a line of PostgreSQL's pg_hba.conf",
+		"local … trust":                             "as the one before",
+		"local all all scram-sha-256":               "as the one before",
 		"not listening":                             "a state that zerolet status shows",
 		"open /proc/PID/ns/net":                     "a system call",
 		"podman image prune -a":                     "asks before it takes the image away: questions types it",
