@@ -40,7 +40,8 @@ func (e *Endpoint) entrySocket() Unit {
 	return e.unit(e.name("-entry.socket"), Normal,
 		e.about("Entry to ",
 			"PartOf", e.name("-proxy.socket"),
-			"StopWhenUnneeded", "yes"),
+			"StopWhenUnneeded", "yes",
+			"StartLimitIntervalSec", "0"), // every wake starts it
 		section("Socket",
 			"ListenSequentialPacket", e.entryPath(),
 			"DirectoryMode", "0700",
