@@ -214,7 +214,13 @@ func TestWakesAreNotLimited(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		dropIn(h, "app-proxy.socket", "[Socket]", "TriggerLimitBurst=1")
 		dropIn(h, "app-proxy.service", "[Unit]", "StartLimitBurst=1")
-		dropIn(h, "app.service", "[Unit]", "StartLimitBurst=1")
+		units := []string{"app.service"}
+		if !h.UserManager {
+			units = append(units, "app-entry.socket", "app-entry.service")
+		}
+		for _, unit := range units {
+			dropIn(h, unit, "[Unit]", "StartLimitBurst=1")
+		}
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=100ms")
 		listening := h.Property("app-proxy.socket", "InvocationID")
 		var worst time.Duration
@@ -229,8 +235,10 @@ func TestWakesAreNotLimited(t *testing.T) {
 			t.Errorf("the socket was closed\n%s", h.LastJournal())
 		}
 		t.Logf("%d starts for 20 wakes, worst wait %s", len(starts), worst.Round(time.Millisecond))
-		if contains(h, "app.service", "repeated too quickly") || contains(h, "app.service", "upholds it, but not starting") {
-			t.Errorf("a wake was held back:\n%s", h.LastJournal())
+		for _, unit := range units {
+			if contains(h, unit, "repeated too quickly") || contains(h, unit, "upholds it, but not starting") || contains(h, unit, "start-limit-hit") {
+				t.Errorf("a wake was held back by %s:\n%s", unit, h.LastJournal())
+			}
 		}
 	})
 }
