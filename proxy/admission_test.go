@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -78,7 +79,7 @@ func TestRows(t *testing.T) {
 // there.
 type network struct {
 	*contained
-	*containerNamespace
+	containerNamespace
 	t    *testing.T
 	said *[]string
 }
@@ -274,5 +275,38 @@ func TestHiddenClientsAreSaid(t *testing.T) {
 	n.hide = true
 	if _, seen := n.dial("127.0.0.1:80", "192.0.2.1:5"); !strings.HasPrefix(seen, "10.99.0.3:") {
 		t.Errorf("hidden, the client is %s", seen)
+	}
+}
+
+// In a hurry what is at hand is taken, and nothing else is waited for, nor taken
+// in its place.
+func TestHurry(t *testing.T) {
+	n := inNetwork(t, dual, everywhere)
+	hurry := func() error {
+		s, err := dial(n.prompt(), targetAddrs(parseAddress(t, "127.0.0.1:80"), true), netip.MustParseAddrPort("192.0.2.1:0"))
+		if err == nil {
+			s.close()
+		}
+		return err
+	}
+	if err := hurry(); !errors.Is(err, errSlow) {
+		t.Errorf("without a helper: %v", err)
+	}
+	n.dial("127.0.0.1:80", "192.0.2.1:1")
+	n.dial("127.0.0.1:80", "[2001:db8::1]:1")
+	for i := range batch - 1 {
+		if err := hurry(); err != nil {
+			t.Errorf("%d sockets are there: %v", batch-1-i, err)
+		}
+	}
+	if err := hurry(); !errors.Is(err, errSlow) {
+		t.Errorf("no socket is there: %v", err)
+	}
+	n.dial("127.0.0.1:80", "192.0.2.1:2")
+	n.mu.Lock()
+	err := hurry()
+	n.mu.Unlock()
+	if !errors.Is(err, errSlow) {
+		t.Errorf("somebody asks the helper: %v", err)
 	}
 }

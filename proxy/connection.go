@@ -33,7 +33,19 @@ func (s *server) admit(l *listener, fd int, peer Address) {
 		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
 	}
 	s.connections.Add(1)
+	if backend := c.promptly(); backend != nil {
+		c.carry(backend)
+		return
+	}
 	go c.hold()
+}
+
+// promptly returns a connection to the app if nobody has to wait for it.
+func (c *connection) promptly() *socket {
+	if !c.starter.isDone() {
+		return nil
+	}
+	return c.target.promptly(c.peer.IP)
 }
 
 // end counts the connection out.

@@ -14,10 +14,6 @@ type datagram struct {
 	to   sockaddr
 }
 
-// sockaddr is a struct sockaddr_in, or a struct sockaddr_in6, as the kernel wrote
-// it.
-type sockaddr [unix.SizeofSockaddrInet6]byte
-
 // origin tells clients apart. Who asks at two of the machine's addresses is
 // two of them, since answers come from the address that was asked.
 type origin struct {
@@ -65,12 +61,7 @@ func (f *front) receive(in *inbox, flags int) (datagram, error) {
 }
 
 func (o *origin) parseClient(sa *sockaddr) {
-	ip := netip.AddrFrom4([4]byte(sa[4:]))
-	if binary.NativeEndian.Uint16(sa[:]) == unix.AF_INET6 {
-		ip = netip.AddrFrom16([16]byte(sa[8:])).Unmap()
-		o.scope = binary.NativeEndian.Uint32(sa[24:])
-	}
-	o.client = netip.AddrPortFrom(ip, binary.BigEndian.Uint16(sa[2:]))
+	o.client, o.scope = sa.parse()
 }
 
 // parseAsked reads a struct in_pktinfo or a struct in6_pktinfo.

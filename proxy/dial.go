@@ -18,6 +18,9 @@ import (
 // SYN; asking again soon beats the kernel's first retransmission after 1 s.
 const dialAttempt = 250 * time.Millisecond
 
+// errSlow says to who is in a hurry that this would take a while.
+var errSlow = errors.New("it would take a while")
+
 // socketSource makes unconnected, non-blocking sockets.
 type socketSource interface {
 	// socket returns a descriptor of an address family and a kind, AF_INET and
@@ -39,6 +42,11 @@ type socketSource interface {
 	// verify looks whether a socket that was connected to an address reaches the
 	// container.
 	verify(fd int, to Address) error
+	// patience bounds one connect that does not succeed at once.
+	patience() time.Duration
+	// prompt is the same source for who cannot wait at all, or nil: where this one
+	// would be waiting it fails with errSlow.
+	prompt() socketSource
 	// refused is told that a dial failed, and may look for a newer container.
 	refused()
 	// close ends what the source runs, and waits for it.
@@ -46,7 +54,7 @@ type socketSource interface {
 }
 
 // ownNamespace makes sockets where the proxy itself is.
-type ownNamespace struct{}
+type ownNamespace struct{ hurry bool }
 
 func (ownNamespace) socket(family, kind int) (int, error) {
 	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -57,6 +65,9 @@ func (ownNamespace) own() []netip.Addr         { return nil }
 func (ownNamespace) verify(int, Address) error { return nil }
 func (ownNamespace) refused()                  {}
 func (ownNamespace) close()                    {}
+
+func (ownNamespace) prompt() socketSource      { return ownNamespace{hurry: true} }
+func (n ownNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
 func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)       { return nil, nil }
 func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error) {}
@@ -75,13 +86,21 @@ func targetAddrs(target Address, inside bool) []Address {
 	return addrs
 }
 
+// dialPatience is that of most sources.
+func dialPatience(hurry bool) time.Duration {
+	if hurry {
+		return 0
+	}
+	return dialAttempt
+}
+
 // dial tries each way once, for a client. The error is the first one: the others
 // may be of a family that is not there.
 func dial(source socketSource, addrs []Address, client netip.AddrPort) (_ *socket, first error) {
 	for addr := range ways(source, addrs, client) {
 		s, err := dialOne(source, addr, client)
-		if err == nil {
-			return s, nil
+		if err == nil || errors.Is(err, errSlow) { // this may be the way
+			return s, err
 		}
 		if first == nil {
 			first = err
@@ -173,7 +192,8 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		return nil, err
 	}
 	if addr.Network == TCP {
-		err = tune(fd)
+		// The other end is on this machine: it cannot vanish without a word.
+		err = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if err == nil && from.IsValid() {
 		err = bind(fd, Address{Network: addr.Network, IP: from})
@@ -186,13 +206,11 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
-	// On loopback the handshake is over when connect returns; then there is
-	// no need for the poller.
 	err = unix.Connect(fd, sa)
 	s := newSocket(fd)
 	s.release = release
 	if errors.Is(err, unix.EINPROGRESS) {
-		err = s.finishConnect(sa)
+		err = s.finishConnect(sa, source.patience())
 	}
 	if errors.Is(err, unix.ECONNRESET) {
 		// It was accepted, and reset before connect had returned, which thus
@@ -215,8 +233,8 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 // leads: others may have it, too (ip(7), IP_BIND_ADDRESS_NO_PORT).
 func bind(fd int, from Address) error {
 	if from.Network == TCP && from.IP.Port() == 0 {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return os.NewSyscallError("setsockopt", err)
+		if err := setOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return err
 		}
 	}
 	_, _, local := from.sockaddr()
@@ -234,7 +252,7 @@ func hinted(addr Address, err error) error {
 
 // finishConnect waits for a connect under way. Asking again tells how it went:
 // EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
-func (s *socket) finishConnect(sa unix.Sockaddr) error {
+func (s *socket) finishConnect(sa unix.Sockaddr, patience time.Duration) error {
 	var err error
 	asked := func(fd uintptr) bool {
 		err = unix.Connect(int(fd), sa)
@@ -243,13 +261,17 @@ func (s *socket) finishConnect(sa unix.Sockaddr) error {
 		}
 		return err != unix.EALREADY && err != unix.EINPROGRESS && err != unix.EINTR
 	}
-	// Through a bridge the answer takes some µs, less than the way into Go's
-	// poller and out of it.
-	if hasWithin(time.Millisecond, s.fd, unix.POLLOUT) && asked(uintptr(s.fd)) {
+	// On loopback the handshake is over when connect has let go of the socket, of
+	// which it says nothing yet: it holds up what comes in (tcp_v4_rcv() in
+	// net/ipv4/tcp_ipv4.c). Then there is no need for the poller.
+	if asked(uintptr(s.fd)) {
 		return err
 	}
+	if patience == 0 {
+		return errSlow
+	}
 	file, raw := s.poller()
-	file.SetWriteDeadline(time.Now().Add(dialAttempt))
+	file.SetWriteDeadline(time.Now().Add(patience))
 	defer file.SetWriteDeadline(time.Time{})
 	switch e := raw.Write(asked); {
 	case errors.Is(e, os.ErrDeadlineExceeded):

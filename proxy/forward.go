@@ -212,11 +212,22 @@ func (f *flow) fill(l *loop) bool {
 	case err == nil:
 		return true
 	case errors.Is(err, io.EOF):
-		f.end(l, nil, f.dst.closeWrite())
+		f.end(l, nil, f.handOn())
 	default:
 		f.end(l, err, nil)
 	}
 	return false
+}
+
+// handOn hands the source's FIN on. If nothing comes the other way any more, the
+// close that follows sends it.
+func (f *flow) handOn() error {
+	if f.dst.finRead {
+		return nil
+	}
+	err := f.dst.closeWrite()
+	f.src.finRead = err == nil
+	return err
 }
 
 // read fills a pipe if much is to be expected and there is one, else a buffer.

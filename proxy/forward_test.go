@@ -263,8 +263,8 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	}
 }
 
-// Small messages are not held back to make bigger ones, and dead peers are
-// found.
+// Small messages are not held back to make bigger ones, and dead clients are
+// found. The app is on this machine.
 func TestSocketOptions(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	r := serve(t, config(front, addrOf(l)), front, nil)
@@ -275,20 +275,16 @@ func TestSocketOptions(t *testing.T) {
 	defer unix.Close(fd)
 	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
 	defer backend.close()
-	check := func(fd int) error {
-		for _, option := range [][3]int{
-			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30},
-		} {
+	noDelay := [3]int{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
+	check := func(fd int, options ...[3]int) {
+		for _, option := range options {
 			if got := must(unix.GetsockoptInt(fd, option[0], option[1]))(t); got != option[2] {
 				t.Errorf("option %v is %d", option, got)
 			}
 		}
-		return nil
 	}
-	check(fd)
-	backend.control(check)
+	check(fd, noDelay, [3]int{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, [3]int{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30})
+	check(backend.fd, noDelay)
 }
 
 // connectAndAccept accepts a connection by hand, with accepting settled.

@@ -36,6 +36,7 @@ type helper struct {
 	spare     map[socketKind][]int // sockets not used yet
 	admission *admission           // nil if it is to be asked for
 	clients   clients
+	hurry     bool // it must not be waited for
 }
 
 func newHelper(conn *net.UnixConn) *helper {
@@ -103,6 +104,9 @@ func (h *helper) change(what byte, client netip.Addr) error {
 // exchange is one request and its answer: an errno, and what was asked for, or
 // why there is none.
 func (h *helper) exchange(request, body, rights []byte) (n, oobn, flags int, err error) {
+	if h.hurry {
+		return 0, 0, 0, errSlow
+	}
 	err = h.conn.SetDeadline(time.Now().Add(helperTimeout))
 	if err == nil {
 		_, err = h.conn.Write(request)

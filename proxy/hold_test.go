@@ -276,6 +276,13 @@ func TestFullBacklog(t *testing.T) {
 	if _, err := dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}); !errors.Is(err, syscall.ETIMEDOUT) {
 		t.Fatalf("a full backlog gives %v", err)
 	}
+	began := time.Now()
+	if _, err := dialOne(ownNamespace{}.prompt(), addrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
+		t.Fatalf("a full backlog in a hurry gives %v", err)
+	}
+	if took := time.Since(began); took > dialAttempt {
+		t.Errorf("it took %s", took)
+	}
 	front := listenTCP(t, "127.0.0.1:0")
 	r := serve(t, config(front, addrOf(l)), front, nil)
 	c := connect(t, r.addr)
@@ -318,6 +325,8 @@ type stuckSource struct {
 	hangs atomic.Int64 // how many of the next
 	end   chan struct{}
 }
+
+func (s *stuckSource) prompt() socketSource { return nil }
 
 func (s *stuckSource) sources(Address, netip.AddrPort) ([]netip.AddrPort, error) {
 	if s.hangs.Add(-1) >= 0 {

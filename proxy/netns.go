@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // errNoContainer says that the pidfile does not lead to a live container now.
@@ -17,6 +14,11 @@ var errNoContainer = errors.New("no container")
 // containerNamespace makes sockets in a container's network namespace, by a
 // helper that is inside.
 type containerNamespace struct {
+	*namespace
+	hurry bool // what would have to wait fails with errSlow
+}
+
+type namespace struct {
 	way  entrance
 	hide bool    // clients' addresses
 	udp  []ports // on which the app listens
@@ -39,8 +41,8 @@ type entrance interface {
 	close()
 }
 
-func newContainerNamespace(way entrance, cfg Config, note func(string)) *containerNamespace {
-	n := &containerNamespace{
+func newContainerNamespace(way entrance, cfg Config, note func(string)) containerNamespace {
+	n := &namespace{
 		way: way, hide: cfg.HideClient || cfg.ProxyProtocol != 0, note: note, noted: make(map[string]bool),
 	}
 	var udp []uint16
@@ -50,10 +52,14 @@ func newContainerNamespace(way entrance, cfg Config, note func(string)) *contain
 		}
 	}
 	n.udp = rows(udp)
-	return n
+	return containerNamespace{namespace: n}
 }
 
-func (n *containerNamespace) socket(family, kind int) (fd int, err error) {
+func (n containerNamespace) prompt() socketSource { return containerNamespace{n.namespace, true} }
+
+func (n containerNamespace) patience() time.Duration { return dialPatience(n.hurry) }
+
+func (n containerNamespace) socket(family, kind int) (fd int, err error) {
 	err = n.ask(func(h *helper) (err error) {
 		fd, err = h.socket(socketKind{byte(family), byte(kind)})
 		return err
@@ -62,14 +68,20 @@ func (n *containerNamespace) socket(family, kind int) (fd int, err error) {
 }
 
 // ask has the helper do something, and starts one for it if need be.
-func (n *containerNamespace) ask(f func(*helper) error) error {
-	n.mu.Lock()
+func (n containerNamespace) ask(f func(*helper) error) error {
+	if !n.lock() {
+		return errSlow
+	}
 	defer n.mu.Unlock()
 	if n.helper == nil {
+		if n.hurry {
+			return errSlow
+		}
 		if err := n.start(); err != nil {
 			return err
 		}
 	}
+	n.helper.hurry = n.hurry
 	err := f(n.helper)
 	if errors.Is(err, errHelper) {
 		err = n.broken(err)
@@ -77,7 +89,16 @@ func (n *containerNamespace) ask(f func(*helper) error) error {
 	return err
 }
 
-func (n *containerNamespace) admit() (a *admission, err error) {
+// lock fails rather than wait, in a hurry.
+func (n containerNamespace) lock() bool {
+	if n.hurry {
+		return n.mu.TryLock()
+	}
+	n.mu.Lock()
+	return true
+}
+
+func (n containerNamespace) admit() (a *admission, err error) {
 	err = n.ask(func(h *helper) (err error) {
 		a, err = h.admit(n.udp)
 		return err
@@ -85,7 +106,7 @@ func (n *containerNamespace) admit() (a *admission, err error) {
 	return a, err
 }
 
-func (n *containerNamespace) own() []netip.Addr {
+func (n containerNamespace) own() []netip.Addr {
 	a, err := n.admit()
 	if err != nil {
 		return nil // the next dial says so
@@ -95,7 +116,7 @@ func (n *containerNamespace) own() []netip.Addr {
 
 // sources leaves who is dialled at an address of the container's own to come
 // from the same one, as everybody does inside.
-func (n *containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+func (n containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
 	if n.hide {
 		client = netip.AddrPort{}
 	}
@@ -114,7 +135,7 @@ func (n *containerNamespace) sources(to Address, client netip.AddrPort) ([]netip
 }
 
 // claim is for UDP, where no connection keeps the two ends.
-func (n *containerNamespace) claim(to Address, from netip.AddrPort) (release func(), err error) {
+func (n containerNamespace) claim(to Address, from netip.AddrPort) (release func(), err error) {
 	if to.Network != UDP || !from.IsValid() {
 		return nil, nil
 	}
@@ -127,7 +148,7 @@ func (n *containerNamespace) claim(to Address, from netip.AddrPort) (release fun
 }
 
 // release has nothing to do for a helper that is gone: so is the container.
-func (n *containerNamespace) release(h *helper, e ends) {
+func (n *namespace) release(h *helper, e ends) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h != n.helper {
@@ -139,7 +160,7 @@ func (n *containerNamespace) release(h *helper, e ends) {
 }
 
 // seen says once for each reason that the app does not see who a client is.
-func (n *containerNamespace) seen(to Address, client, as netip.AddrPort, failed error) {
+func (n containerNamespace) seen(to Address, client, as netip.AddrPort, failed error) {
 	if n.hide || client.Addr() == as.Addr() || !client.IsValid() || client.Addr().IsLoopback() {
 		return
 	}
@@ -151,7 +172,9 @@ func (n *containerNamespace) seen(to Address, client, as netip.AddrPort, failed 
 		return
 	}
 	why := a.hides(to, client.Addr(), failed).Error()
-	n.mu.Lock()
+	if !n.lock() {
+		return // another time
+	}
 	known := n.noted[why]
 	n.noted[why] = true
 	n.mu.Unlock()
@@ -165,20 +188,16 @@ func (n *containerNamespace) seen(to Address, client, as netip.AddrPort, failed 
 // (__inet_bind() in net/ipv4/af_inet.c). And an address that a container had
 // and the next one has not may be a neighbour's by now; who talks to an address
 // of its own does so from the same.
-func (n *containerNamespace) verify(fd int, _ Address) error {
-	remote, err := unix.Getpeername(fd)
-	if err != nil {
-		return nil // reset already
-	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		return os.NewSyscallError("getsockname", err)
-	}
-	from, to := address(TCP, local).IP.Addr(), address(TCP, remote).IP.Addr()
+func (n containerNamespace) verify(fd int, to Address) error {
+	from, err := localAddress(fd)
 	switch {
-	case to.IsLoopback() && from.IsLoopback():
+	case err != nil:
+		return err
+	case from.IsUnspecified():
+		return nil // reset already
+	case to.IP.Addr().IsLoopback() && from.IsLoopback():
 		return errLocal
-	case !to.IsLoopback() && from != to:
+	case !to.IP.Addr().IsLoopback() && from != to.IP.Addr():
 		return errNoContainer
 	}
 	return nil
@@ -186,8 +205,12 @@ func (n *containerNamespace) verify(fd int, _ Address) error {
 
 // refused gives the helper up if its container has died: its namespace lives
 // on as long as the helper does, and refuses every connection. If not, the
-// container may not have had its network yet.
-func (n *containerNamespace) refused() {
+// container may not have had its network yet. In a hurry that is left to who
+// tries again.
+func (n containerNamespace) refused() {
+	if n.hurry {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -199,7 +222,7 @@ func (n *containerNamespace) refused() {
 	}
 }
 
-func (n *containerNamespace) close() {
+func (n *namespace) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper != nil {
@@ -209,7 +232,7 @@ func (n *containerNamespace) close() {
 }
 
 // start gets a helper into the container that runs now.
-func (n *containerNamespace) start() (err error) {
+func (n *namespace) start() (err error) {
 	if time.Now().Before(n.notUntil) {
 		return n.startErr
 	}
@@ -220,12 +243,12 @@ func (n *containerNamespace) start() (err error) {
 	return err
 }
 
-func (n *containerNamespace) pause(why error) {
+func (n *namespace) pause(why error) {
 	n.startErr, n.notUntil = why, time.Now().Add(helperPause)
 }
 
 // drop ends the helper and returns the last thing it said.
-func (n *containerNamespace) drop() (said string) {
+func (n *namespace) drop() (said string) {
 	said = n.helper.close()
 	n.helper = nil
 	return said
@@ -233,7 +256,7 @@ func (n *containerNamespace) drop() (said string) {
 
 // broken drops the helper that failed with err and says why: no container
 // perhaps, or what the helper had to say.
-func (n *containerNamespace) broken(err error) error {
+func (n *namespace) broken(err error) error {
 	alive := n.helper.container.isAlive()
 	said := n.drop()
 	if !alive {

@@ -304,7 +304,7 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 // pretendCgroup lets a server find every process in a cgroup.
 func pretendCgroup(t *testing.T, s *server, line string) {
 	t.Helper()
-	s.source.(*containerNamespace).way.(*nsenter).cgroup = cgroupFile(t, line)
+	s.source.(containerNamespace).way.(*nsenter).cgroup = cgroupFile(t, line)
 }
 
 func cgroupFile(t *testing.T, line string) func(int) string {
@@ -465,7 +465,7 @@ func TestNamespaceRefused(t *testing.T) {
 			began := time.Now()
 			eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), says) })
 			if name == "no nsenter" {
-				n := r.source.(*containerNamespace)
+				n := r.source.(containerNamespace)
 				eventually(t, "it pauses", func() bool {
 					n.mu.Lock()
 					defer n.mu.Unlock()

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"encoding/binary"
+	"net/netip"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +30,29 @@ func sockopt(fd, option int) (value int32, err error) {
 	_, err = result(unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(option),
 		uintptr(unsafe.Pointer(&value)), uintptr(unsafe.Pointer(&size)), 0)) //nolint:gosec // see direct
 	return value, err
+}
+
+// sockaddr is an address of IPv4 or IPv6 as the kernel writes it (ip(7), ipv6(7)).
+type sockaddr [unix.SizeofSockaddrInet6]byte
+
+func (sa *sockaddr) parse() (addr netip.AddrPort, scope uint32) {
+	ip := netip.AddrFrom4([4]byte(sa[4:]))
+	if binary.NativeEndian.Uint16(sa[:]) == unix.AF_INET6 {
+		ip = netip.AddrFrom16([16]byte(sa[8:])).Unmap()
+		scope = binary.NativeEndian.Uint32(sa[24:])
+	}
+	return netip.AddrPortFrom(ip, binary.BigEndian.Uint16(sa[2:])), scope
+}
+
+// localAddress is a socket's own address. getsockname(2) as x/sys/unix has it
+// asks for the protocol, too.
+func localAddress(fd int) (netip.Addr, error) {
+	var sa sockaddr
+	size := uint32(len(sa))
+	_, err := result(unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd),
+		uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))) //nolint:gosec // see direct
+	addr, _ := sa.parse()
+	return addr.Addr(), os.NewSyscallError("getsockname", err)
 }
 
 // message is a datagram with the address of the other end and the control

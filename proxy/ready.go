@@ -53,24 +53,42 @@ func newTarget(addr Address, inside bool, source socketSource, failing func(erro
 	}
 }
 
+// promptly returns a connection for a client if that can be had without any
+// waiting, and the app has answered others before.
+func (t *target) promptly(client netip.AddrPort) *socket {
+	source := t.source.prompt()
+	if source == nil || !t.open.Load() || !t.proven.Load() {
+		return nil
+	}
+	backend, _ := t.connect(source, client)
+	return backend // who may wait tries again
+}
+
 // dial tries once, for a client.
 func (t *target) dial(client netip.AddrPort) (*socket, error) {
-	if t.probe != nil && !t.probe.isReady() {
-		t.failed(errNotReady)
+	backend, err := t.connect(t.source, client)
+	if err != nil {
+		t.failed(err)
+		return nil, err
+	}
+	t.open.Store(true)
+	return backend, nil
+}
+
+func (t *target) connect(source socketSource, client netip.AddrPort) (*socket, error) {
+	if !t.isKnownReady() {
 		return nil, errNotReady
 	}
-	backend, err := dial(t.source, t.addrs, client)
-	if err == nil && t.probe != nil && !t.probe.isReady() { // another container by now
+	backend, err := dial(source, t.addrs, client)
+	if err == nil && !t.isKnownReady() { // another container by now
 		backend.close()
-		err = errNotReady
+		return nil, errNotReady
 	}
-	if err == nil {
-		t.open.Store(true)
-		return backend, nil
-	}
-	t.failed(err)
-	return nil, err
+	return backend, err
 }
+
+// isKnownReady does not ask.
+func (t *target) isKnownReady() bool { return t.probe == nil || t.probe.isReady() }
 
 // failed keeps the reason why a client cannot be let through.
 func (t *target) failed(err error) {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -34,6 +33,7 @@ type socket struct {
 	interest uint32 // events that it has asked for, 0: not in its epoll
 	sendErr  error  // see failed
 	finSent  bool   // we have ended, or are about to end, what we send
+	finRead  bool   // the peer has, and that has been handed on
 }
 
 // newSocket takes over fd, which must be non-blocking: os.NewFile puts only
@@ -114,16 +114,12 @@ func (s *socket) unwake() {
 // wait for the answer. It leaves the socket's pending error where it is.
 func isGone(fd int) bool { return has(fd, 0) } // POLLERR and POLLHUP always report
 
-// has asks for events without waiting.
-func has(fd int, events int16) bool { return hasWithin(0, fd, events) }
-
-// hasWithin waits for events, in whole milliseconds, and keeps a thread for
-// that. A pending signal (Go's scheduler sends them) interrupts even what does
-// not wait.
-func hasWithin(d time.Duration, fd int, events int16) bool {
+// has asks for events without waiting. A pending signal (Go's scheduler sends
+// them) interrupts even that.
+func has(fd int, events int16) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
-		n, err := unix.Poll(p, int(d.Milliseconds()))
+		n, err := unix.Poll(p, 0)
 		if err != unix.EINTR {
 			return err == nil && n > 0
 		}
@@ -208,11 +204,15 @@ func tune(fd int) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 10},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 6},
 	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return fmt.Errorf("setsockopt: %w", err)
+		if err := setOption(fd, o.level, o.name, o.value); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func setOption(fd, level, name, value int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, name, value))
 }
 
 // sleep waits for d or until ctx ends, which is the error.

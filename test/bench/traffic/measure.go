@@ -25,6 +25,7 @@ const (
 	row99
 	row999
 	rowCPURequests
+	rowCPUConnections
 	rowCPUBulk
 	rowDatagrams
 	rowCPUDatagrams
@@ -53,32 +54,33 @@ const (
 // label is what is measured, and the unit.
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
-		rowRequests16:    {"small requests, 16 connections", "/s"},
-		rowRequests256:   {"small requests, 256 connections", "/s"},
-		rowConnections:   {"new connections", "/s"},
-		rowDownload1:     {"1 download", "GB/s"},
-		rowDownload4:     {"4 downloads", "GB/s"},
-		rowUpload1:       {"1 upload", "GB/s"},
-		rowUpload4:       {"4 uploads", "GB/s"},
-		rowMedian:        {"latency, median", "µs"},
-		row99:            {"latency, 99 %", "µs"},
-		row999:           {"latency, 99.9 %", "µs"},
-		rowCPURequests:   {"CPU per 100,000 requests", "s"},
-		rowCPUBulk:       {"CPU per GB", "s"},
-		rowDatagrams:     {"datagrams there and back, 64 clients", "/s"},
-		rowCPUDatagrams:  {"CPU per 100,000 datagrams there and back", "s"},
-		rowMemory:        {"memory, fresh", "KiB"},
-		rowIdle1000:      {"memory per idle connection of 1,000", "KiB"},
-		rowIdleMany:      {"memory per idle connection of 9,000", "KiB"},
-		rowBusy1000:      {"memory per connection of 1,000, busy", "KiB"},
-		rowBusyMany:      {"memory per connection of 9,000, busy", "KiB"},
-		rowSession:       {"memory per UDP session of 8,192", "KiB"},
-		rowSessionKernel: {"the kernel's, per UDP session of 8,192", "KiB"},
-		rowAsleep:        {"processes while asleep", ""},
-		rowCold:          {"from nothing to the first answer", "ms"},
-		rowEdge:          {"while the container is being stopped, to the first answer of the next", "ms"},
-		rowPodmanStart:   {"from nothing, by podman run", "ms"},
-		rowUnitStart:     {"from nothing, by systemctl start", "ms"},
+		rowRequests16:     {"small requests, 16 connections", "/s"},
+		rowRequests256:    {"small requests, 256 connections", "/s"},
+		rowConnections:    {"new connections", "/s"},
+		rowDownload1:      {"1 download", "GB/s"},
+		rowDownload4:      {"4 downloads", "GB/s"},
+		rowUpload1:        {"1 upload", "GB/s"},
+		rowUpload4:        {"4 uploads", "GB/s"},
+		rowMedian:         {"latency, median", "µs"},
+		row99:             {"latency, 99 %", "µs"},
+		row999:            {"latency, 99.9 %", "µs"},
+		rowCPURequests:    {"CPU per 100,000 requests", "s"},
+		rowCPUConnections: {"CPU per 100,000 new connections", "s"},
+		rowCPUBulk:        {"CPU per GB", "s"},
+		rowDatagrams:      {"datagrams there and back, 64 clients", "/s"},
+		rowCPUDatagrams:   {"CPU per 100,000 datagrams there and back", "s"},
+		rowMemory:         {"memory, fresh", "KiB"},
+		rowIdle1000:       {"memory per idle connection of 1,000", "KiB"},
+		rowIdleMany:       {"memory per idle connection of 9,000", "KiB"},
+		rowBusy1000:       {"memory per connection of 1,000, busy", "KiB"},
+		rowBusyMany:       {"memory per connection of 9,000, busy", "KiB"},
+		rowSession:        {"memory per UDP session of 8,192", "KiB"},
+		rowSessionKernel:  {"the kernel's, per UDP session of 8,192", "KiB"},
+		rowAsleep:         {"processes while asleep", ""},
+		rowCold:           {"from nothing to the first answer", "ms"},
+		rowEdge:           {"while the container is being stopped, to the first answer of the next", "ms"},
+		rowPodmanStart:    {"from nothing, by podman run", "ms"},
+		rowUnitStart:      {"from nothing, by systemctl start", "ms"},
 
 		stageJob:        {"systemd: connect → start of the container's unit", "ms"},
 		stageExec:       {"systemd: → podman runs", "ms"},
@@ -99,7 +101,7 @@ func (r row) unit() string { _, unit := r.label(); return unit }
 func trafficRows() []row {
 	return []row{
 		rowRequests16, rowRequests256, rowConnections, rowDownload1, rowDownload4, rowUpload1, rowUpload4,
-		rowMedian, row99, row999, rowCPURequests, rowCPUBulk, rowDatagrams, rowCPUDatagrams,
+		rowMedian, row99, row999, rowCPURequests, rowCPUConnections, rowCPUBulk, rowDatagrams, rowCPUDatagrams,
 	}
 }
 
@@ -129,11 +131,8 @@ func measures() []measure {
 			rate, _, err := p.wrk(ctx, 16, d)
 			return sample{rowRequests16: rate}, err
 		},
-		requests256,
-		func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
-			rate, _, err := p.wrk(ctx, 16, d, "Connection: close")
-			return sample{rowConnections: rate}, err
-		},
+		requestsOf(256, rowRequests256, rowCPURequests),
+		requestsOf(16, rowConnections, rowCPUConnections, "Connection: close"),
 		bulkOf(1, sourcePort, rowDownload1),
 		bulkOf(4, sourcePort, rowDownload4, rowCPUBulk),
 		bulkOf(1, sinkPort, rowUpload1),
@@ -163,17 +162,20 @@ func datagramsOf64(_ context.Context, p *peer, d time.Duration) (sample, error) 
 	}, err
 }
 
-func requests256(ctx context.Context, p *peer, d time.Duration) (sample, error) {
-	before, err := p.cpu()
-	if err != nil {
-		return nil, err
+// requestsOf is a measure of small requests, and of what 100,000 of them cost.
+func requestsOf(connections int, rate, cost row, header ...string) measure {
+	return func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
+		before, err := p.cpu()
+		if err != nil {
+			return nil, err
+		}
+		perSecond, total, err := p.wrk(ctx, connections, d, header...)
+		if err != nil {
+			return nil, err
+		}
+		after, err := p.cpu()
+		return sample{rate: perSecond, cost: (after - before).Seconds() / total * 1e5}, err
 	}
-	rate, total, err := p.wrk(ctx, 256, d)
-	if err != nil {
-		return nil, err
-	}
-	after, err := p.cpu()
-	return sample{rowRequests256: rate, rowCPURequests: (after - before).Seconds() / total * 1e5}, err
 }
 
 func bulk(p *peer, d time.Duration, n, port int, r row, cost ...row) (sample, error) {
