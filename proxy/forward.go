@@ -144,7 +144,11 @@ func (p *pair) settle() {
 		p.up.stop(p.loop)
 	}
 	if p.up.over && p.down.over {
-		p.loop.remove(p.client, p.backend)
+		if p.err() == nil {
+			p.loop.release(p.client, p.backend)
+		} else {
+			p.loop.remove(p.client, p.backend)
+		}
 		p.ended()
 		return
 	}

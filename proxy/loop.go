@@ -193,6 +193,16 @@ func (l *loop) remove(sockets ...*socket) {
 	l.forget(sockets)
 }
 
+// release is remove for sockets that are closed next: that takes them out of the
+// epoll instance (epoll(7)).
+func (l *loop) release(sockets ...*socket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sockets {
+		delete(l.carried, int32(s.fd))
+	}
+}
+
 func (l *loop) forget(sockets []*socket) {
 	for _, s := range sockets {
 		delete(l.carried, int32(s.fd))
