@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -60,7 +61,7 @@ func (p *Plan) settleAdmin(unit func(name string) (exists, masked bool)) {
 		warn := func(hint, format, name string) {
 			e.Diagnostics.Warnf(quadlet.Pos{File: e.Spec.File.Path}, hint, format, name)
 		}
-		service := e.name(".service")
+		service := e.name(wire.Container)
 		switch exists, mask := unit(service); {
 		case mask:
 			e.admin = masked
@@ -73,10 +74,10 @@ func (p *Plan) settleAdmin(unit func(name string) (exists, masked bool)) {
 		if e.Spec.Dependency() {
 			continue
 		}
-		for _, suffix := range e.reserved() {
-			if exists, mask := unit(e.name(suffix)); exists && !mask {
+		for _, u := range e.reserved() {
+			if exists, mask := unit(e.name(u)); exists && !mask {
 				warn("rename one of the two; a drop-in changes the generated one",
-					"%s is the administrator's own: it takes the place of the generated one", e.name(suffix))
+					"%s is the administrator's own: it takes the place of the generated one", e.name(u))
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -12,9 +13,9 @@ import (
 func (p *Plan) checkCircles(starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
-			if reaches(starts, e.name(".service"), n.Unit) {
+			if reaches(starts, e.name(wire.Container), n.Unit) {
 				e.Diagnostics.Warnf(n.Pos, "leave one of the two out; PartOf= stops one unit with another, and starts nothing",
-					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(".service"))
+					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(wire.Container))
 			}
 		}
 	}
@@ -26,7 +27,7 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	always := make(map[string]bool)
 	passing := make(map[string]bool) // sleep, or end by themselves
 	for _, f := range files {
-		passing[f.Unit()+".service"] = f.Scaled() || ends(f)
+		passing[wire.Container.Of(f.Unit())] = f.Scaled() || ends(f)
 	}
 	var run func(unit string)
 	run = func(unit string) {
@@ -39,14 +40,14 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	}
 	for _, f := range files {
 		if boots(f) {
-			run(f.Unit() + ".service")
+			run(wire.Container.Of(f.Unit()))
 		}
 	}
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if always[n.Unit] {
 				e.Diagnostics.Warnf(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or let it do without this line",
-					"%s never sleeps: %s needs it, and always runs", e.name(".service"), n.Unit)
+					"%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
 			}
 		}
 	}
@@ -79,11 +80,11 @@ func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 	starts := make(map[string][]string)
 	services := make(map[string]string) // by the names that a file may give them
 	for _, f := range files {
-		services[f.Name()] = f.Unit() + ".service"
-		services[f.Unit()+".service"] = f.Unit() + ".service"
+		services[f.Name()] = wire.Container.Of(f.Unit())
+		services[wire.Container.Of(f.Unit())] = wire.Container.Of(f.Unit())
 	}
 	for _, f := range files {
-		unit := f.Unit() + ".service"
+		unit := wire.Container.Of(f.Unit())
 		for _, key := range pulling() {
 			for _, entry := range f.All("Unit", key) {
 				for _, word := range entry.Words() {
@@ -96,7 +97,7 @@ func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 	}
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
-			starts[n.Unit] = append(starts[n.Unit], e.name(".service"))
+			starts[n.Unit] = append(starts[n.Unit], e.name(wire.Container))
 		}
 	}
 	return starts

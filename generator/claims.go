@@ -3,6 +3,7 @@ package generator
 import (
 	"fmt"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -24,7 +25,7 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 	endpoints := p.byFile()
 	owners := make(map[string]*quadlet.File)
 	for _, f := range files {
-		name := f.Unit() + ".service"
+		name := wire.Container.Of(f.Unit())
 		owner, taken := owners[name]
 		if !taken {
 			owners[name] = f
@@ -51,11 +52,11 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		if e.Spec.Dependency() || e.Spec.Unit == "" {
 			continue
 		}
-		for _, suffix := range e.reserved() {
-			if owner, taken := owners[e.Spec.Unit+suffix]; taken {
+		for _, u := range e.reserved() {
+			if owner, taken := owners[e.name(u)]; taken {
 				e.clash(e.Spec.File.UnitPos(), owner.UnitPos(), hint,
-					fmt.Sprintf("%s%s, the name of the proxy, is a unit of", e.Spec.Unit, suffix),
-					fmt.Sprintf("%s%s is the name of the proxy of", e.Spec.Unit, suffix))
+					e.name(u)+", the name of the proxy, is a unit of",
+					e.name(u)+" is the name of the proxy of")
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -37,9 +38,9 @@ func (e *Endpoint) entryPath() string {
 // two reloads, the first of which has read a file that wants no entry: systemd
 // closes the socket of a unit that is gone and goes on calling it active.
 func (e *Endpoint) entrySocket() Unit {
-	return e.unit(e.name("-entry.socket"), Normal,
+	return e.unit(e.name(wire.EntrySocket), Normal,
 		e.about("Entry to ",
-			"PartOf", e.name("-proxy.socket"),
+			"PartOf", e.name(wire.Socket),
 			"StopWhenUnneeded", "yes",
 			"StartLimitIntervalSec", "0"), // every wake starts it
 		section("Socket",
@@ -47,28 +48,25 @@ func (e *Endpoint) entrySocket() Unit {
 			"DirectoryMode", "0700",
 			"SocketMode", "0666", // the proxy is nobody in particular
 			"RemoveOnStop", "yes",
-			"Service", e.name("-entry.service"),
+			"Service", e.name(wire.Entry),
 			"TriggerLimitIntervalSec", "0"))
 }
 
 // entry serves one proxy and one container, and starts anew for the next.
 func (e *Endpoint) entry(l Layout) Unit {
 	service := section("Service",
-		"ExecStart", strings.Join([]string{
-			":" + word(literal(l.Proxy)), "--enter",
-			word("--container=" + e.name(".service")),
-			word("--client=" + e.name("-proxy.service")),
-			word("--pidfile=" + e.pidFile()),
-		}, " "))
+		"ExecStart", l.command(wire.Config{
+			Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy), PIDFile: e.pidFile(),
+		}))
 	for _, pairs := range [][][2]string{everySandbox(), entrySandbox()} {
 		for _, pair := range pairs {
 			add(service, pair[0], pair[1])
 		}
 	}
-	return e.unit(e.name("-entry.service"), Normal,
+	return e.unit(e.name(wire.Entry), Normal,
 		e.about("Entry to ",
-			"Requires", e.name("-entry.socket"),
-			"After", e.name("-entry.socket"),
+			"Requires", e.name(wire.EntrySocket),
+			"After", e.name(wire.EntrySocket),
 			"StopWhenUnneeded", "yes",
 			"StartLimitIntervalSec", "0"),
 		service)
@@ -96,9 +94,9 @@ func entrySandbox() [][2]string {
 
 // reachThrough has the proxy find the entry, and nothing else of the network.
 func (e *Endpoint) reachThrough(u, service *unit.UnitSection) {
-	add(u, "Wants", e.name("-entry.service")+" "+e.name("-entry.socket"))
-	add(u, "After", e.name("-entry.service")+" "+e.name("-entry.socket"))
-	add(u, "PartOf", e.name("-entry.socket")) // the socket that it is shown is that one
+	add(u, "Wants", e.name(wire.Entry)+" "+e.name(wire.EntrySocket))
+	add(u, "After", e.name(wire.Entry)+" "+e.name(wire.EntrySocket))
+	add(u, "PartOf", e.name(wire.EntrySocket)) // the socket that it is shown is that one
 	add(service, "TemporaryFileSystem", entryDir)
 	add(service, "BindReadOnlyPaths", e.entryPath())
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // With Mode=native the container accepts from the sockets itself, and the
@@ -12,15 +14,15 @@ import (
 // service opens them when the container is gone.
 
 // reserved are the names of the units that come with the container's.
-func (e *Endpoint) reserved() []string {
-	suffixes := []string{"-proxy.service", "-proxy.socket"}
+func (e *Endpoint) reserved() []wire.Unit {
+	units := []wire.Unit{wire.Proxy, wire.Socket}
 	if e.Spec.Native {
-		suffixes = append(suffixes, "-open.service")
+		units = append(units, wire.Open)
 	}
 	if e.entered() {
-		suffixes = append(suffixes, "-entry.service", "-entry.socket")
+		units = append(units, wire.Entry, wire.EntrySocket)
 	}
-	return suffixes
+	return units
 }
 
 // checkNativeNeeds refuses a container that another unit keeps up, too: no
@@ -29,7 +31,7 @@ func (e *Endpoint) reserved() []string {
 func (e *Endpoint) checkNativeNeeds() {
 	if e.Spec.Native && len(e.Needs) > 0 && !e.Refused() {
 		e.Diagnostics.Errorf(e.Needs[0].Pos, "leave Mode= out",
-			"Mode=native is not for a container that another unit needs, as %s does %s", e.Needs[0].Unit, e.name(".service"))
+			"Mode=native is not for a container that another unit needs, as %s does %s", e.Needs[0].Unit, e.name(wire.Container))
 		e.Needs = nil
 	}
 }
@@ -39,8 +41,10 @@ func (e *Endpoint) watcher(l Layout) Unit {
 	service := section("Service",
 		"Type", "exec",
 		"NotifyAccess", "main", // for STATUS=
-		"ExecStart", ":"+word(literal(l.Proxy))+" "+word("--container="+e.name(".service"))+" --native"+
-			" --idle-timeout="+duration(e.Spec.IdleTimeout)+" --start-timeout="+duration(e.Spec.StartTimeout),
+		"ExecStart", l.command(wire.Config{
+			Container: e.name(wire.Container), Native: true,
+			IdleTimeout: e.Spec.IdleTimeout.Duration(), StartTimeout: e.Spec.StartTimeout.Duration(),
+		}),
 		"Restart", "on-failure",
 		"RestartSec", "1",
 		// Where it remembers for the next proxy, if that follows at once, how
@@ -49,20 +53,20 @@ func (e *Endpoint) watcher(l Layout) Unit {
 		"RuntimeDirectoryPreserve", "restart",
 	)
 	e.nativeSandbox(service)
-	return e.unit(e.name("-proxy.service"), Normal,
+	return e.unit(e.name(wire.Proxy), Normal,
 		e.about("Proxy of ",
-			"Requires", e.name("-proxy.socket"),
-			"After", e.name("-proxy.socket"),
+			"Requires", e.name(wire.Socket),
+			"After", e.name(wire.Socket),
 			// Who is passed the sockets gets them in blocking mode, and so does
 			// everybody else: first the proxy, then the app, which sets the
 			// mode that it wants. systemd never starts one of two units while
 			// it stops the other, so this still waits for the old container.
-			"Before", e.name(".service"),
-			"Upholds", e.name(".service"),
+			"Before", e.name(wire.Container),
+			"Upholds", e.name(wire.Container),
 			// Runs when the container has been stopped, or at once if it is
 			// not going to be. Never in the way of a stop of the socket.
-			"OnSuccess", e.name("-open.service"),
-			"OnFailure", e.name("-open.service"),
+			"OnSuccess", e.name(wire.Open),
+			"OnFailure", e.name(wire.Open),
 			"OnSuccessJobMode", "fail",
 			"OnFailureJobMode", "fail",
 			"StartLimitIntervalSec", "0"),
@@ -73,18 +77,18 @@ func (e *Endpoint) watcher(l Layout) Unit {
 func (e *Endpoint) opener(l Layout) Unit {
 	service := section("Service",
 		"Type", "oneshot",
-		"Sockets", e.name("-proxy.socket"),
-		"ExecStart", ":"+word(literal(l.Proxy))+" --open",
+		"Sockets", e.name(wire.Socket),
+		"ExecStart", l.command(wire.Config{Open: true}),
 		"Restart", "on-failure",
 		"RestartSec", "1",
 	)
 	e.nativeSandbox(service)
-	return e.unit(e.name("-open.service"), Normal,
+	return e.unit(e.name(wire.Open), Normal,
 		e.about("Opening of the sockets of ",
-			"After", e.name(".service"),
+			"After", e.name(wire.Container),
 			// A proxy that is there opens them itself, and the app may have set
 			// their mode, which they would lose.
-			"ConditionPathExists", "!%t/zerolet/"+literal(e.name("-proxy")),
+			"ConditionPathExists", "!%t/zerolet/"+literal(strings.TrimSuffix(e.name(wire.Proxy), ".service")),
 			"StartLimitIntervalSec", "0"),
 		service)
 }
@@ -94,9 +98,9 @@ func (e *Endpoint) opener(l Layout) Unit {
 // container cannot do without them, and must let go of them before they can be
 // opened anew.
 func (e *Endpoint) takeSockets(u *Unit) {
-	settle(u, "Unit", "Requires", e.name("-proxy.socket"))
-	settle(u, "Unit", "After", e.name("-proxy.socket"))
-	settle(u, "Service", "Sockets", e.name("-proxy.socket"))
+	settle(u, "Unit", "Requires", e.name(wire.Socket))
+	settle(u, "Unit", "After", e.name(wire.Socket))
+	settle(u, "Service", "Sockets", e.name(wire.Socket))
 }
 
 // keepAlive finds silent dead peers, as the proxy does for its clients: the

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -30,7 +31,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 	endpoints := make(map[string]*Endpoint)
 	for _, e := range p.Endpoints {
 		if e.Spec.Unit != "" {
-			endpoints[e.name(".service")] = e
+			endpoints[e.name(wire.Container)] = e
 			endpoints[e.Spec.File.Name()] = e
 		}
 	}
@@ -41,7 +42,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 			}
 			for _, word := range entry.Words() {
 				if e, ok := endpoints[word]; ok && e.Spec.File != f {
-					e.need(f.Unit()+".service", entry.Key, word, entry.Pos)
+					e.need(wire.Container.Of(f.Unit()), entry.Key, word, entry.Pos)
 				}
 			}
 		}
@@ -59,7 +60,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 // the name of a .container file into that of its service; the drop-in does so
 // for the others.
 func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
-	if unit == e.name(".service") || !quadlet.ValidUnit(strings.TrimSuffix(unit, ".service")) {
+	if unit == e.name(wire.Container) || !quadlet.ValidUnit(strings.TrimSuffix(unit, ".service")) {
 		return // no unit of that name can need it
 	}
 	i := slices.IndexFunc(e.Needs, func(n Need) bool { return n.Unit == unit })
@@ -71,7 +72,7 @@ func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
 	if !n.pulls && slices.Contains(pulling(), key) {
 		n.pulls, n.Pos = true, pos
 	}
-	if word != e.name(".service") && !slices.Contains(n.keys, key) {
+	if word != e.name(wire.Container) && !slices.Contains(n.keys, key) {
 		n.keys = append(n.keys, key)
 	}
 }
@@ -91,8 +92,8 @@ func (e *Endpoint) settleNeeds() {
 			but = "; [Install] is not used, since a target would keep it up"
 		}
 		e.Diagnostics.Warnf(e.Spec.SectionPos(),
-			"add PublishPort=8080:80 to [Container], or Listen=8080:80 here, or Requires="+e.name(".service")+" and After="+e.name(".service")+" to [Unit] of the container that needs it",
-			"%s is never started: the file has no port, and no other needs it%s", e.name(".service"), but)
+			"add PublishPort=8080:80 to [Container], or Listen=8080:80 here, or Requires="+e.name(wire.Container)+" and After="+e.name(wire.Container)+" to [Unit] of the container that needs it",
+			"%s is never started: the file has no port, and no other needs it%s", e.name(wire.Container), but)
 	}
 }
 
@@ -106,7 +107,7 @@ func (e *Endpoint) installNeeds() {
 				case filepath.Ext(unit) != ".service" || strings.Contains(unit, "/"): // the latter as stock Quadlet
 				case e.Spec.Native:
 					e.Diagnostics.Warnf(entry.Pos, "leave Mode= out, or leave it to the first client",
-						"%s is not started with %s: with Mode=native clients alone wake it", e.name(".service"), unit)
+						"%s is not started with %s: with Mode=native clients alone wake it", e.name(wire.Container), unit)
 				default:
 					e.need(unit, by[1], "", entry.Pos)
 				}
@@ -128,10 +129,10 @@ func (e *Endpoint) NeededBy() []string {
 func (e *Endpoint) needed() []Unit {
 	var units []Unit
 	for _, n := range e.Needs {
-		s := section("Unit", "Upholds", e.name(".service"))
+		s := section("Unit", "Upholds", e.name(wire.Container))
 		for _, key := range n.keys {
 			if key != "Upholds" {
-				add(s, key, e.name(".service"))
+				add(s, key, e.name(wire.Container))
 			}
 		}
 		units = append(units, e.unit(filepath.Join(n.Unit+".d", "50-zerolet-"+e.Spec.Unit+".conf"), Normal, s))

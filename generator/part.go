@@ -3,6 +3,7 @@ package generator
 import (
 	"slices"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -14,7 +15,7 @@ import (
 func (p *Plan) settleParts() {
 	sleep := make(map[string]bool)
 	for _, e := range p.Endpoints {
-		sleep[e.name(".service")] = true
+		sleep[e.name(wire.Container)] = true
 	}
 	for _, e := range p.Endpoints {
 		if e.Service == nil || e.Spec.Dependency() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -18,9 +19,6 @@ type Layout struct {
 	Proxy   string // path of zerolet-proxy
 	Zerolet string // path of zerolet, which tells why an endpoint was refused
 }
-
-// drain is how long a stopped proxy lets open connections finish.
-const drain = 10 * time.Second
 
 // Units spells the plan, and leaves it as it is.
 func (p *Plan) Units(l Layout) []Unit {
@@ -69,7 +67,7 @@ func (e *Endpoint) units(l Layout) []Unit {
 	return append(units, e.installLinks()...)
 }
 
-func (e *Endpoint) name(suffix string) string { return e.Spec.Unit + suffix }
+func (e *Endpoint) name(u wire.Unit) string { return u.Of(e.Spec.Unit) }
 
 func (e *Endpoint) unit(name string, p Priority, sections ...*unit.UnitSection) Unit {
 	return Unit{Name: name, Priority: p, Source: e.Spec.File.Path, Sections: sections}
@@ -110,7 +108,7 @@ func (e *Endpoint) socket() Unit {
 	if e.Spec.Native {
 		keepAlive(s)
 	}
-	add(s, "Service", e.name("-proxy.service"))
+	add(s, "Service", e.name(wire.Proxy))
 	// The default, 20 starts in 2 s, leaves the socket dead for good when the
 	// container cannot start (systemd.socket(5)).
 	add(s, "TriggerLimitIntervalSec", "0")
@@ -118,7 +116,7 @@ func (e *Endpoint) socket() Unit {
 	for _, unit := range e.PartOf {
 		add(u, "PartOf", unit)
 	}
-	return e.unit(e.name("-proxy.socket"), Normal, u, s)
+	return e.unit(e.name(wire.Socket), Normal, u, s)
 }
 
 // socketFiles says how unix sockets are made. The defaults of the keys are
@@ -158,19 +156,11 @@ func (e *Endpoint) allow(s *unit.UnitSection) {
 // whoever comes. The proxy starts it for the first client who may connect,
 // and it ends with the proxy.
 func (e *Endpoint) wake() Unit {
-	return e.unit(e.name("-wake.target"), Normal,
+	return e.unit(e.name(wire.Wake), Normal,
 		e.about("Clients of ",
-			"BindsTo", e.name("-proxy.service"),
-			"After", e.name("-proxy.service")+" "+e.name(".service"),
-			"Upholds", e.name(".service")))
-}
-
-func (e *Endpoint) allowed() []string {
-	var args []string
-	for _, p := range e.Spec.AllowFrom {
-		args = append(args, "--allow-from="+p.String())
-	}
-	return args
+			"BindsTo", e.name(wire.Proxy),
+			"After", e.name(wire.Proxy)+" "+e.name(wire.Container),
+			"Upholds", e.name(wire.Container)))
 }
 
 // listenKey is the setting of systemd.socket(5) for the public side.
@@ -213,20 +203,21 @@ func (f Forward) bound() netip.AddrPort {
 	return netip.AddrPortFrom(host, f.Listen.HostPort)
 }
 
-// argument is LISTEN=TARGET as zerolet-proxy takes it. Specifiers in paths are
-// systemd's to expand, as in ListenStream=.
-func (f Forward) argument() string {
-	listen, target := f.bound().String(), f.Target.String()
+// wire is the forward as zerolet-proxy takes it. Specifiers in paths are systemd's
+// to expand, as in ListenStream=.
+func (f Forward) wire() wire.Forward {
+	network := wire.TCP
 	if f.Listen.Protocol == "udp" {
-		listen, target = "udp:"+listen, "udp:"+target
+		network = wire.UDP
 	}
+	listen, target := wire.Address{Network: network, IP: f.bound()}, wire.Address{Network: network, IP: f.Target}
 	if f.Listen.HostPath != "" {
-		listen = "unix:" + f.Listen.HostPath
+		listen = wire.Address{Network: wire.Unix, Path: f.Listen.HostPath}
 	}
 	if f.Listen.ContainerPath != "" {
-		target = "unix:" + f.Listen.ContainerPath
+		target = wire.Address{Network: wire.Unix, Path: f.Listen.ContainerPath}
 	}
-	return listen + "=" + target
+	return wire.Forward{Listen: listen, Target: target}
 }
 
 // proxy starts with the first connection and keeps the container up.
@@ -234,102 +225,95 @@ func (e *Endpoint) proxy(l Layout) Unit {
 	service := section("Service",
 		"Type", "notify",
 		"NotifyAccess", "main",
-		"ExecStart", e.proxyCommand(l.Proxy),
+		"ExecStart", l.command(e.config()),
 		"Restart", "on-failure",
 		"RestartSec", "1",
-		"TimeoutStopSec", quadlet.Span(drain+5*time.Second).String(),
+		"TimeoutStopSec", quadlet.Span(wire.DrainTimeout+5*time.Second).String(),
 		"LimitNOFILE", "524288",
 	)
 	e.sandbox(service)
 	u := e.about("Proxy of ",
 		// Without Requires= "systemctl restart" of the socket is refused
 		// while the proxy runs, and leaves the socket dead.
-		"Requires", e.name("-proxy.socket"),
-		"After", e.name("-proxy.socket")+" "+e.name(".service"))
+		"Requires", e.name(wire.Socket),
+		"After", e.name(wire.Socket)+" "+e.name(wire.Container))
 	if !e.startedByProxy() {
 		// Upholds= starts the container, again if it fails or dies.
 		// Requires= or BindsTo= would fail the proxy with it and kill the
 		// socket (systemd#15633).
-		add(u, "Upholds", e.name(".service"))
+		add(u, "Upholds", e.name(wire.Container))
 	}
 	if e.entered() {
 		e.reachThrough(u, service)
 	}
 	add(u, "StartLimitIntervalSec", "0")
-	return e.unit(e.name("-proxy.service"), Normal, u, service)
+	return e.unit(e.name(wire.Proxy), Normal, u, service)
 }
 
-func (e *Endpoint) proxyCommand(proxy string) string {
-	args := []string{":" + word(literal(proxy)), word("--container=" + e.name(".service"))}
+// config is what the proxy is told, with systemd's specifiers in it.
+func (e *Endpoint) config() wire.Config {
+	c := wire.Config{
+		Container:      e.name(wire.Container),
+		HostNetwork:    e.Spec.Network == quadlet.Host && e.dialsPorts(),
+		IdleTimeout:    e.Spec.IdleTimeout.Duration(),
+		StartTimeout:   e.Spec.StartTimeout.Duration(),
+		DrainTimeout:   wire.DrainTimeout,
+		AllowFrom:      e.Spec.AllowFrom,
+		ProxyProtocol:  map[string]int{"v1": 1, "v2": 2}[e.Spec.ProxyProtocol],
+		HideClient:     e.Spec.ClientAddress == "proxy" && e.Inside(),
+		MaxConnections: e.Spec.MaxConnections,
+		Volumes:        e.volumes(),
+		Forwards:       e.forwards(),
+	}
 	switch {
 	case e.entered():
-		args = append(args, word("--entry="+e.entryPath()))
+		c.Entry = e.entryPath()
 	case e.Inside():
-		args = append(args, word("--pidfile="+e.pidFile()))
+		c.PIDFile = e.pidFile()
 	}
-	if e.Spec.Network == quadlet.Host && e.dialsPorts() {
-		args = append(args, "--host-network")
+	if e.startedByProxy() {
+		c.Start = e.name(wire.Wake)
 	}
-	args = append(args,
-		"--idle-timeout="+duration(e.Spec.IdleTimeout),
-		"--start-timeout="+duration(e.Spec.StartTimeout),
-		"--drain-timeout="+drain.String())
-	args = append(args, e.options()...)
+	if path, http := strings.CutPrefix(e.Spec.ReadyCheck, "http:"); http {
+		c.ReadyCheck, c.Started = literal(path), e.pidFile()
+	} else if e.Spec.ReadyCheck == wire.NoCheck {
+		c.ReadyCheck = wire.NoCheck
+	}
+	if e.Spec.ConnectionIdleTimeout != quadlet.Infinity {
+		c.ConnectionIdleTimeout = e.Spec.ConnectionIdleTimeout.Duration()
+	}
+	return c
+}
+
+// forwards are those of the proxy, which takes "0.0.0.0" and "[::]" as one.
+func (e *Endpoint) forwards() []wire.Forward {
+	var forwards []wire.Forward
 	wildcards := make(map[claim]bool)
 	for _, f := range e.Forwards {
 		if claim := claimOf(f.Listen); f.bound().Addr().IsUnspecified() {
-			if wildcards[claim] { // the proxy takes "0.0.0.0" and "[::]" as one
+			if wildcards[claim] {
 				continue
 			}
 			wildcards[claim] = true
 		}
-		args = append(args, word("--forward="+f.argument()))
+		forwards = append(forwards, f.wire())
 	}
-	return strings.Join(args, " ")
+	return forwards
 }
 
-// options are what not every file asks for.
-func (e *Endpoint) options() []string {
-	args := e.allowed()
-	if e.startedByProxy() {
-		args = append(args, word("--start="+e.name("-wake.target")))
+// command is the ExecStart= of zerolet-proxy.
+func (l Layout) command(c wire.Config) string {
+	words := []string{":" + word(literal(l.Proxy))}
+	for _, arg := range c.Args() {
+		words = append(words, word(arg))
 	}
-	if http := strings.HasPrefix(e.Spec.ReadyCheck, "http:"); http || e.Spec.ReadyCheck == "none" {
-		args = append(args, word(literal("--ready-check="+e.Spec.ReadyCheck)))
-		if http {
-			args = append(args, word("--started="+e.pidFile()))
-		}
-	}
-	if e.Spec.ProxyProtocol != "no" {
-		args = append(args, "--proxy-protocol="+e.Spec.ProxyProtocol)
-	}
-	if e.Spec.ClientAddress == "proxy" && e.Inside() {
-		args = append(args, "--client-address=proxy")
-	}
-	if n := e.Spec.MaxConnections; n > 0 {
-		args = append(args, fmt.Sprintf("--max-connections=%d", n))
-	}
-	for _, dir := range e.volumes() {
-		args = append(args, word("--volume="+dir))
-	}
-	if e.Spec.ConnectionIdleTimeout != quadlet.Infinity {
-		args = append(args, "--connection-idle-timeout="+duration(e.Spec.ConnectionIdleTimeout))
-	}
-	return args
-}
-
-// duration is a span as zerolet-proxy takes it.
-func duration(s quadlet.Span) string {
-	if s == quadlet.Infinity {
-		return "infinity"
-	}
-	return s.Duration().String()
+	return strings.Join(words, " ")
 }
 
 // service is the container's unit: Quadlet's, but for what sleeping needs.
 func (e *Endpoint) service() Unit {
-	u := e.unit(e.name(".service"), Early, sections(e.Service)...)
-	settle(&u, "Unit", "Documentation", Documentation)
+	u := e.unit(e.name(wire.Container), Early, sections(e.Service)...)
+	settle(&u, "Unit", "Documentation", wire.Documentation)
 	settle(&u, "Unit", "StopWhenUnneeded", "yes")
 	// The proxy's Upholds= brings the container back while it is needed. With
 	// Restart= one that cannot start would go on for ever, clients or none:
@@ -428,8 +412,8 @@ func settle(u *Unit, name, key, value string) {
 // error: stock Quadlet's unit of the same name would run unscaled. Starting it
 // says what is wrong.
 func (e *Endpoint) refusal(l Layout) Unit {
-	return e.unit(e.name(".service"), Early,
-		e.about("Refused: "),
+	return e.unit(e.name(wire.Container), Early,
+		e.about("Refused: ", "Documentation", wire.Refused),
 		section("Service",
 			"Type", "oneshot",
 			"ExecStart", fmt.Sprintf(":%s check %s %s", word(literal(l.Zerolet)), scope(e.manager), word(literal(e.Spec.File.Path)))))
@@ -451,7 +435,7 @@ func scope(m quadlet.Manager) string {
 // another has stopped.
 func (e *Endpoint) autoStart() []Unit {
 	dropin := func(unit, prefix, key string) Unit {
-		return e.unit(filepath.Join(unit+".d", prefix+e.Spec.Unit+".conf"), Normal, section("Unit", key, e.name("-proxy.socket")))
+		return e.unit(filepath.Join(unit+".d", prefix+e.Spec.Unit+".conf"), Normal, section("Unit", key, e.name(wire.Socket)))
 	}
 	if len(e.PartOf) == 0 {
 		return []Unit{dropin("sockets.target", "50-zerolet-", "Upholds")}
@@ -489,7 +473,7 @@ func (e *Endpoint) install() map[string][]string {
 func (e *Endpoint) installedName() string {
 	base, instance, template := strings.Cut(e.Spec.Unit, "@")
 	if !template || instance != "" {
-		return e.name(".service")
+		return e.name(wire.Container)
 	}
 	if instance, ok := e.Spec.File.Last("Install", "DefaultInstance"); ok && validInstance(instance.Value) {
 		return base + "@" + instance.Value + ".service"
@@ -507,7 +491,7 @@ func (e *Endpoint) installMasks() []Unit {
 
 // installLinks apply [Install] to the socket.
 func (e *Endpoint) installLinks() []Unit {
-	return e.installed(Normal, e.name("-proxy.socket"), filepath.Join("..", e.name("-proxy.socket")))
+	return e.installed(Normal, e.name(wire.Socket), filepath.Join("..", e.name(wire.Socket)))
 }
 
 func (e *Endpoint) installed(p Priority, name, target string) []Unit {

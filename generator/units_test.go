@@ -16,6 +16,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -97,7 +98,7 @@ func units(m quadlet.Manager, path, text string) []Unit {
 	sources, _ := quadlet.Scan(nil)
 	p.Convert(context.Background(), quadlet.Converter{Manager: m, Sources: sources})
 	return p.Units(Layout{
-		Proxy: "/usr/libexec/zerolet/zerolet-proxy", Zerolet: "/usr/bin/zerolet",
+		Proxy: proxyPath, Zerolet: "/usr/bin/zerolet",
 	})
 }
 
@@ -135,10 +136,63 @@ func checkUnits(t *testing.T, units []Unit) {
 		if got := ours(t, u); !reflect.DeepEqual(got, meant) {
 			t.Errorf("%q: our reader finds\n%q\nmeant was\n%q", where, got, meant)
 		}
-		if got := theirs(t, u); !reflect.DeepEqual(got, meant) {
+		got := theirs(t, u)
+		if !reflect.DeepEqual(got, meant) {
 			t.Errorf("%q: go-systemd finds\n%q\nmeant was\n%q", where, got, meant)
 		}
+		checkCommands(t, u.Name, got)
 	}
+}
+
+const proxyPath = "/usr/libexec/zerolet/zerolet-proxy"
+
+// checkCommands sees that zerolet-proxy takes what its ExecStart= says once
+// systemd has read it.
+func checkCommands(t *testing.T, unit string, settings []setting) {
+	t.Helper()
+	for _, s := range settings {
+		if s.section != "Service" || s.key != "ExecStart" {
+			continue
+		}
+		// systemd parts the words and then expands each (systemd.service(5),
+		// "Command lines"); podman's reader parts them as systemd does.
+		words := quadlet.Entry{Section: s.section, Key: s.key, Value: s.value}.Arguments()
+		if len(words) == 0 || words[0] != ":"+proxyPath {
+			continue
+		}
+		for i := range words {
+			words[i] = expanded(words[i])
+		}
+		cfg, err := wire.ParseArgs(words[1:])
+		if err != nil {
+			t.Errorf("%q: the proxy refuses %q: %v", unit, words[1:], err)
+		}
+		name, _ := wire.Container.Name(cfg.Container)
+		if !cfg.Open && unit != wire.Proxy.Of(name) && unit != wire.Entry.Of(name) {
+			t.Errorf("%q is about %q", unit, cfg.Container)
+		}
+	}
+}
+
+// expanded has some value for every specifier (systemd.unit(5), "Specifiers"). A
+// "%" that begins none stays.
+func expanded(word string) string {
+	var b strings.Builder
+	for i := 0; i < len(word); i++ {
+		if word[i] != '%' || i+1 == len(word) {
+			b.WriteByte(word[i])
+			continue
+		}
+		switch i++; {
+		case word[i] == '%':
+			b.WriteByte('%')
+		case strings.IndexByte("CEhLSTtVdyY", word[i]) >= 0: // directories
+			b.WriteString("/some/where")
+		default:
+			b.WriteString("some")
+		}
+	}
+	return b.String()
 }
 
 func intended(u Unit) []setting {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"sync"
@@ -11,12 +12,13 @@ import (
 	"time"
 )
 
-// allowed tells whether a client may connect. A unix socket has its mode.
-func (c *Config) allowed(peer Address) bool {
-	if len(c.AllowFrom) == 0 || peer.Network == Unix {
+// allowed reports whether a client may connect: who is in one of the prefixes, or
+// everybody if there are none. A unix socket has its mode.
+func allowed(prefixes []netip.Prefix, peer Address) bool {
+	if len(prefixes) == 0 || peer.Network == Unix {
 		return true
 	}
-	for _, p := range c.AllowFrom {
+	for _, p := range prefixes {
 		if p.Contains(peer.IP.Addr().WithZone("")) {
 			return true
 		}

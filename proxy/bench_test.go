@@ -17,7 +17,7 @@ func BenchmarkForward(b *testing.B) {
 			if way == "proxy" {
 				front := listenTCP(b, "127.0.0.1:0")
 				cfg := config(front, addrOf(l))
-				start(b, nil, filesOf(b, front), nil, arguments(cfg)...)
+				start(b, nil, filesOf(b, front), nil, cfg.Args()...)
 				addr = front.Addr().String()
 			}
 			return func() *net.TCPConn {
@@ -92,7 +92,7 @@ func BenchmarkDatagrams(b *testing.B) {
 			addr := app.LocalAddr().String()
 			if way == "proxy" {
 				front := listenUDP(b, "udp", "127.0.0.1:0")
-				start(b, nil, filesOf(b, front), nil, arguments(udpConfig(front, udpAddr(app.UDPConn)))...)
+				start(b, nil, filesOf(b, front), nil, udpConfig(front, udpAddr(app.UDPConn)).Args()...)
 				addr = front.LocalAddr().String()
 			}
 			b.SetParallelism(8)

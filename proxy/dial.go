@@ -180,13 +180,13 @@ func isTaken(err error) bool {
 }
 
 func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
-	_, _, sa := addr.sockaddr()
+	_, _, sa := sockaddrOf(addr)
 	return connectAs(source, addr, sa, from)
 }
 
 // connectAs is dialFrom where sa is what the address is called.
 func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.AddrPort) (*socket, error) {
-	family, kind, _ := addr.sockaddr()
+	family, kind, _ := sockaddrOf(addr)
 	fd, err := source.socket(family, kind)
 	if err != nil {
 		return nil, err
@@ -237,7 +237,7 @@ func bind(fd int, from Address) error {
 			return err
 		}
 	}
-	_, _, local := from.sockaddr()
+	_, _, local := sockaddrOf(from)
 	return os.NewSyscallError("bind", unix.Bind(fd, local))
 }
 

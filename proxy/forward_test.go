@@ -216,7 +216,7 @@ func TestSlowReaderIsBounded(t *testing.T) {
 	const readers, total = 20, 32 << 20
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	cfg := config(front, addrOf(l))
-	p := start(t, nil, filesOf(t, front), nil, arguments(cfg)...)
+	p := start(t, nil, filesOf(t, front), nil, cfg.Args()...)
 	chunk := random(1 << 20)
 	sum := sha256.New()
 	for range total >> 20 {
@@ -248,7 +248,7 @@ func TestSlowReaderIsBounded(t *testing.T) {
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	const n = 500
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	p := start(t, nil, filesOf(t, front), nil, arguments(config(front, addrOf(l)))...)
+	p := start(t, nil, filesOf(t, front), nil, config(front, addrOf(l)).Args()...)
 	app(t, l, echo)
 	message := string(random(bufferSize / 2))
 	ask(t, connect(t, front.Addr().String()), message)
@@ -295,7 +295,7 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 	t.Cleanup(func() { front.Close() })
 	// It is there first, as the client that wakes the proxy is.
 	connect(t, front.Addr().String())
-	ls, _, err := listen(filesOf(t, front), []Forward{{addrOf(front).ListenKey(), addrOf(front)}})
+	ls, _, err := listen(filesOf(t, front), []Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
 	if err != nil {
 		return -1, "", err
 	}

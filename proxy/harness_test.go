@@ -136,7 +136,7 @@ func config(front net.Listener, app Address) Config {
 	return Config{
 		Container: "web.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
 		ConnectionIdleTimeout: Infinity,
-		Forwards:              []Forward{{addrOf(front).ListenKey(), app}},
+		Forwards:              []Forward{{Listen: addrOf(front).ListenKey(), Target: app}},
 	}
 }
 
@@ -456,25 +456,6 @@ func edgeByForce(t *testing.T, clients int, starts int64, idle, spread time.Dura
 	return int(asked.Load())
 }
 
-func arguments(cfg Config) []string {
-	args := []string{"--container=" + cfg.Container}
-	if cfg.PIDFile != "" {
-		args = append(args, "--pidfile="+cfg.PIDFile)
-	}
-	if cfg.Native {
-		args = append(args, "--native")
-	}
-	for flag, d := range map[string]time.Duration{
-		"--idle-timeout=": cfg.IdleTimeout, "--start-timeout=": cfg.StartTimeout, "--drain-timeout=": cfg.DrainTimeout,
-	} {
-		args = append(args, flag+(*timeSpan)(&d).String())
-	}
-	for _, f := range cfg.Forwards {
-		args = append(args, fmt.Sprintf("--forward=%s=%s", f.Listen, f.Target))
-	}
-	return args
-}
-
 func filesOf[L interface{ File() (*os.File, error) }](t testing.TB, ls ...L) []*os.File {
 	t.Helper()
 	var files []*os.File
@@ -489,3 +470,8 @@ func filesOf[L interface{ File() (*os.File, error) }](t testing.TB, ls ...L) []*
 func itoa(n uint16) string { return strconv.Itoa(int(n)) }
 
 func lines(s string) int { return strings.Count(s, "\n") }
+
+func parseAddress(t testing.TB, s string) Address {
+	t.Helper()
+	return must(ParseAddress(s))(t)
+}

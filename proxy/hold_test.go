@@ -390,7 +390,7 @@ func TestHeldRoom(t *testing.T) {
 	app(t, l, echo)
 	addr := freeAddr(t)
 	cfg := config(front, addr)
-	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(other).ListenKey(), addrOf(l)})
+	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(other).ListenKey(), Target: addrOf(l)})
 	r := prepareServer(t, cfg, filesOf(t, front, other))
 	for _, target := range r.targets {
 		target.held = make(room, 3)

@@ -37,7 +37,7 @@ func anybody(v4 bool) netip.Addr {
 // addressFor is the address here that another machine would see. To connect a
 // socket for datagrams sends nothing (udp(7)).
 func addressFor(remote netip.Addr) (netip.Addr, error) {
-	family, kind, sa := Address{Network: UDP, IP: netip.AddrPortFrom(remote, 1)}.sockaddr()
+	family, kind, sa := sockaddrOf(Address{Network: UDP, IP: netip.AddrPortFrom(remote, 1)})
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return netip.Addr{}, os.NewSyscallError("socket", err)

@@ -130,7 +130,7 @@ func TestIdleEdgeByForce(t *testing.T) {
 	cfg.IdleTimeout = 5 * time.Millisecond
 	files := filesOf(t, front)
 	asked := edgeByForce(t, 2, 60, cfg.IdleTimeout, 8*time.Millisecond, func() bool { return waiting(t, front) }, func() {
-		if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
+		if p := start(t, nil, files, nil, cfg.Args()...); p.status(t) != 0 {
 			t.Errorf("exit status %d: %s", p.status(t), p.log)
 		}
 	}, func() func(string) {
@@ -161,7 +161,7 @@ func TestDrain(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	apps := accepted(t, l)
 	m := newManager(t)
-	p := start(t, nil, filesOf(t, front), m.env(), arguments(config(front, addrOf(l)))...)
+	p := start(t, nil, filesOf(t, front), m.env(), config(front, addrOf(l)).Args()...)
 	c := connect(t, front.Addr().String())
 	a := next(t, apps)
 	p.Process.Signal(syscall.SIGTERM)
@@ -210,7 +210,7 @@ func TestDrainEnds(t *testing.T) {
 			apps := accepted(t, l)
 			cfg := config(front, addrOf(l))
 			cfg.DrainTimeout = test.drain
-			cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), free})
+			cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: free})
 			r := serveFiles(t, cfg, filesOf(t, front, second))
 			held := connect(t, second.Addr().String())
 			r.waitHeldOn(t, free)
@@ -232,7 +232,7 @@ func TestDrainEnds(t *testing.T) {
 func TestOutOfDescriptors(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
-	p := start(t, nil, filesOf(t, front), nil, arguments(config(front, addrOf(l)))...)
+	p := start(t, nil, filesOf(t, front), nil, config(front, addrOf(l)).Args()...)
 	ask(t, connect(t, front.Addr().String()), "ping")
 	limit := func(n uint64) {
 		if err := unix.Prlimit(p.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: 4096}, nil); err != nil {
@@ -278,7 +278,7 @@ func TestMaxConnections(t *testing.T) {
 	front, second, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
 	cfg := config(front, addrOf(l))
-	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), addrOf(l)})
+	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(l)})
 	cfg.MaxConnections = 1
 	r := serveFiles(t, cfg, filesOf(t, front, second))
 	var all sync.WaitGroup

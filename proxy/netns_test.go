@@ -215,7 +215,7 @@ func (b *box) start(front *net.TCPListener, cfg Config) *process {
 	if os.Getuid() == 0 {
 		wrap = append(wrap, fmt.Sprintf("--reuid=%d", unprivileged), fmt.Sprintf("--regid=%d", unprivileged), "--clear-groups")
 	}
-	return start(b.t, wrap, filesOf(b.t, front), nil, arguments(cfg)...)
+	return start(b.t, wrap, filesOf(b.t, front), nil, cfg.Args()...)
 }
 
 func (b *box) config(front net.Listener) Config {

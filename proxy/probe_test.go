@@ -45,7 +45,7 @@ func TestReadyCheck(t *testing.T) {
 	})
 	app(t, other, echo)
 	cfg := config(front, addrOf(back))
-	cfg.Forwards = append(cfg.Forwards, Forward{addrOf(second).ListenKey(), addrOf(other)})
+	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(other)})
 	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", started, 1
 	r := serveFiles(t, cfg, filesOf(t, front, second))
 	for round := range 2 {

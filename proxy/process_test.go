@@ -6,10 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // The exit status tells what kind of failure it was.
@@ -25,14 +26,14 @@ func TestExitStatus(t *testing.T) {
 		status int
 		says   string
 	}{
-		"idle":            {filesOf(t, front), arguments(cfg), 0, "idle for 1ms"},
+		"idle":            {filesOf(t, front), cfg.Args(), 0, "idle for 1ms"},
 		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
-		"no socket":       {nil, arguments(cfg), 78, "no socket was passed"},
-		"unknown socket":  {filesOf(t, front, other), arguments(cfg), 78, "no --forward= for " + addrOf(other).String()},
-		"wrong socket":    {[]*os.File{gram}, arguments(cfg), 78, "neither a listening stream socket nor one for UDP"},
-		"missing socket":  {filesOf(t, front), append(arguments(cfg), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
-		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), arguments(cfg)[:4], 64, "--forward= is missing"},
-		"two of one port": {filesOf(t, front, front), arguments(cfg), 0, "idle for 1ms"},
+		"no socket":       {nil, cfg.Args(), 78, "no socket was passed"},
+		"unknown socket":  {filesOf(t, front, other), cfg.Args(), 78, "no --forward= for " + addrOf(other).String()},
+		"wrong socket":    {[]*os.File{gram}, cfg.Args(), 78, "neither a listening stream socket nor one for UDP"},
+		"missing socket":  {filesOf(t, front), append(cfg.Args(), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
+		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), cfg.Args()[:4], 64, "--forward= is missing"},
+		"two of one port": {filesOf(t, front, front), cfg.Args(), 0, "idle for 1ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, nil, test.files, nil, test.args...)
@@ -42,7 +43,7 @@ func TestExitStatus(t *testing.T) {
 		})
 	}
 	out, err := exec.Command(os.Getenv(envBinary), "--help").Output()
-	if err != nil || string(out) != Usage {
+	if err != nil || string(out) != wire.Usage {
 		t.Errorf("--help: %v: %s", err, out)
 	}
 }
@@ -106,18 +107,18 @@ func TestNotify(t *testing.T) {
 	app(t, l, echo)
 	cfg := config(front, addrOf(l))
 	cfg.IdleTimeout = time.Hour
-	p := start(t, nil, filesOf(t, front), m.env(), arguments(cfg)...)
-	ends := regexp.MustCompile(`^READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out; app not reached yet; ends at (\S+)$`)
+	p := start(t, nil, filesOf(t, front), m.env(), cfg.Args()...)
 	got := m.told(t)
-	if match := ends.FindStringSubmatch(got); match == nil {
-		t.Errorf("got %q, want %s", got, ends)
-	} else if at, err := time.Parse(time.RFC3339, match[1]); err != nil || time.Until(at) > cfg.IdleTimeout || time.Until(at) < cfg.IdleTimeout-patience {
-		t.Errorf("ends at %s, %v", at, err)
+	if !strings.HasPrefix(got, "READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out [open=0 reached=no ends=") {
+		t.Errorf("got %q", got)
+	}
+	if left := time.Until(wire.ParseStatus(got).Ends); left > cfg.IdleTimeout || left < cfg.IdleTimeout-patience {
+		t.Errorf("ends in %s: %q", left, got)
 	}
 	c := connect(t, front.Addr().String())
 	ask(t, c, strings.Repeat("x", 1200))
 	// The moment in which the app is reached is told at once, the bytes with the next tick.
-	const want = "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out"
+	const want = "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out [open=1 reached=yes]"
 	for got = m.told(t); got != want; got = m.told(t) {
 		if !strings.HasPrefix(got, "STATUS=1 connection open, 1 accepted, ") {
 			t.Fatalf("got %q, want %q", got, want)
@@ -149,7 +150,7 @@ func TestJournal(t *testing.T) {
 		export JOURNAL_STREAM=$(stat --dereference --format=%d:%i /proc/self/fd/2) && exec "$@"`, dir,
 	}
 	c := connect(t, front.Addr().String()) // before, else the idle time may be over
-	p := start(t, wrap, filesOf(t, front), nil, arguments(cfg)...)
+	p := start(t, wrap, filesOf(t, front), nil, cfg.Args()...)
 	ask(t, c, "ping")
 	c.Close()
 	told := func() map[string]string {
@@ -167,12 +168,12 @@ func TestJournal(t *testing.T) {
 		return fields
 	}
 	wake := told()
-	if wake["ZEROLET_EVENT"] != "wake" || wake["MESSAGE_ID"] != WakeMessageID || wake["ZEROLET_CONTAINER"] != "web.service" ||
+	if wake["ZEROLET_EVENT"] != "wake" || wake["MESSAGE_ID"] != wire.WakeMessage || wake["ZEROLET_CONTAINER"] != "web.service" ||
 		wake["ZEROLET_PEER"] != c.LocalAddr().String() || wake["ZEROLET_READY_USEC"] == "" {
 		t.Errorf("wake record: %v", wake)
 	}
 	sleep := told()
-	if sleep["ZEROLET_EVENT"] != "sleep" || sleep["MESSAGE_ID"] != SleepMessageID || sleep["ZEROLET_CONNECTIONS"] != "1" ||
+	if sleep["ZEROLET_EVENT"] != "sleep" || sleep["MESSAGE_ID"] != wire.SleepMessage || sleep["ZEROLET_CONNECTIONS"] != "1" ||
 		sleep["ZEROLET_BYTES_IN"] != "4" || sleep["ZEROLET_BYTES_OUT"] != "4" || sleep["PRIORITY"] != "6" {
 		t.Errorf("sleep record: %v", sleep)
 	}

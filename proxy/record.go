@@ -10,13 +10,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"golang.org/x/sys/unix"
-)
 
-// The MESSAGE_ID of each kind of record (systemd.journal-fields(7)).
-const (
-	WakeMessageID  = "18bc3f436b2545e3a37bf46913f49bec"
-	SleepMessageID = "1798d871f9e74b90b835458546cb7af0"
-	FailMessageID  = "691e5ba4bf124de6a0bfd8093aaafe3d"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // quiet is the least time between two failures of a kind in the journal.
@@ -45,7 +40,7 @@ type limiter struct {
 	skipped int
 }
 
-// pass tells whether to report now, and adds how many were not reported since
+// pass reports whether to report now, and adds how many were not reported since
 // the last time.
 func (l *limiter) pass(message string) (string, bool) {
 	l.mu.Lock()
@@ -63,7 +58,7 @@ func (l *limiter) pass(message string) (string, bool) {
 }
 
 func (r *recorder) send(priority journal.Priority, message string, fields map[string]string) {
-	fields["ZEROLET_CONTAINER"] = r.container
+	fields[wire.FieldContainer] = r.container
 	fields["SYSLOG_IDENTIFIER"] = "zerolet-proxy"
 	if r.journal && journal.Send(message, priority, fields) == nil {
 		return
@@ -75,13 +70,13 @@ func (r *recorder) send(priority journal.Priority, message string, fields map[st
 // start of the proxy.
 func (r *recorder) wake(peer string, took time.Duration) {
 	fields := map[string]string{
-		"MESSAGE_ID":         WakeMessageID,
-		"ZEROLET_EVENT":      "wake",
-		"ZEROLET_READY_USEC": strconv.FormatInt(took.Microseconds(), 10),
+		"MESSAGE_ID":    wire.WakeMessage,
+		wire.FieldEvent: "wake",
+		wire.FieldReady: strconv.FormatInt(took.Microseconds(), 10),
 	}
 	whom := ""
 	if peer != "" { // who woke an app that accepts itself may be gone already
-		fields["ZEROLET_PEER"] = peer
+		fields[wire.FieldPeer] = peer
 		whom = " for " + peer
 	}
 	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.container, whom, took.Round(time.Millisecond)), fields)
@@ -106,19 +101,19 @@ func (r *recorder) sleep(why string, a *activity) {
 	r.send(journal.PriInfo,
 		fmt.Sprintf("%s, %s not needed any more; %s", why, r.container, totals(accepted, in, out)),
 		map[string]string{
-			"MESSAGE_ID":          SleepMessageID,
-			"ZEROLET_EVENT":       "sleep",
-			"ZEROLET_CONNECTIONS": strconv.FormatInt(accepted, 10),
-			"ZEROLET_BYTES_IN":    strconv.FormatInt(in, 10),
-			"ZEROLET_BYTES_OUT":   strconv.FormatInt(out, 10),
+			"MESSAGE_ID":          wire.SleepMessage,
+			wire.FieldEvent:       "sleep",
+			wire.FieldConnections: strconv.FormatInt(accepted, 10),
+			wire.FieldBytesIn:     strconv.FormatInt(in, 10),
+			wire.FieldBytesOut:    strconv.FormatInt(out, 10),
 		})
 }
 
 // sleepNative is sleep where the app has accepted by itself.
 func (r *recorder) sleepNative(why string) {
 	r.send(journal.PriInfo, fmt.Sprintf("%s, %s not needed any more", why, r.container), map[string]string{
-		"MESSAGE_ID":    SleepMessageID,
-		"ZEROLET_EVENT": "sleep",
+		"MESSAGE_ID":    wire.SleepMessage,
+		wire.FieldEvent: "sleep",
 	})
 }
 
@@ -129,9 +124,9 @@ func (r *recorder) turnedAway(peer, why string) {
 		return
 	}
 	r.send(journal.PriErr, message, map[string]string{
-		"MESSAGE_ID":    FailMessageID,
-		"ZEROLET_EVENT": "fail",
-		"ZEROLET_PEER":  peer,
+		"MESSAGE_ID":    wire.FailMessage,
+		wire.FieldEvent: "fail",
+		wire.FieldPeer:  peer,
 	})
 }
 
@@ -159,28 +154,27 @@ func (r *recorder) notify(state string) {
 	}
 }
 
-// status is the text of STATUS=. "zerolet status" reads it, too: how many
-// connections are open, whether the app has been reached, and when the proxy
-// is going to end if nobody comes.
+// status is the value of STATUS=.
 func status(a *activity, idleTimeout time.Duration) string {
-	open := count(a.open.Load(), "connection")
-	if n := a.sessions.Load() + a.held.Load(); n > 0 {
-		open += " and " + count(n, "session")
+	connections, sessions := a.open.Load(), a.sessions.Load()+a.held.Load()
+	open := count(connections, "connection")
+	if sessions > 0 {
+		open += " and " + count(sessions, "session")
 	}
 	open += " open"
 	if n := a.silent.Load(); n > 0 {
 		open += fmt.Sprintf(" (%d silent)", n)
 	}
-	text := fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load()))
+	s := wire.Status{Open: connections + sessions}
 	select {
 	case <-a.reached:
+		s.Reached = true
 	default:
-		text += "; app not reached yet"
 	}
 	if !a.busy() && idleTimeout != Infinity {
-		text += "; ends at " + a.idleAt(idleTimeout).UTC().Format(time.RFC3339)
+		s.Ends = a.idleAt(idleTimeout)
 	}
-	return text
+	return s.Line(fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
 }
 
 func totals(accepted, in, out int64) string {

@@ -148,7 +148,7 @@ func (s *server) divide() (err error) {
 // newTarget finds the way to the app. A unix socket is in the file system,
 // whatever the container's network.
 func (s *server) newTarget(addr Address) *target {
-	source, inside := s.source, s.cfg.inside()
+	source, inside := s.source, s.cfg.Inside()
 	if addr.Network == Unix {
 		source, inside = s.files, false
 	}
@@ -329,7 +329,7 @@ func (s *server) acceptAll(l *listener) {
 		var full noRoom
 		fd, peer, err := l.accept(s.room, held)
 		switch {
-		case err == nil && !s.cfg.allowed(peer): // the manager did not see to it
+		case err == nil && !allowed(s.cfg.AllowFrom, peer): // the manager did not see to it
 			newSocket(fd).reset()
 			s.room.leave()
 			held.leave()

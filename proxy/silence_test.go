@@ -64,7 +64,7 @@ func TestSilenceIsCounted(t *testing.T) {
 	ask(t, b, "ping")
 	eventually(t, "both are silent", func() bool {
 		return strings.HasPrefix(status(r.activity, time.Hour), "2 connections open (2 silent), ") &&
-			strings.Contains(status(r.activity, time.Hour), "; ends at ")
+			strings.Contains(status(r.activity, time.Hour), " ends=")
 	})
 	ask(t, a, "ping")
 	a.Close()

@@ -88,7 +88,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	}
 	r := &relay{
 		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
-		allowed: func(client netip.AddrPort) bool { return s.cfg.allowed(Address{Network: UDP, IP: client}) }, isReady: s.isReady,
+		allowed: func(client netip.AddrPort) bool { return allowed(s.cfg.AllowFrom, Address{Network: UDP, IP: client}) }, isReady: s.isReady,
 		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), inbox: new(inbox), paused: true,
 	}
 	for _, l := range listeners {

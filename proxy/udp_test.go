@@ -40,7 +40,7 @@ func freeUDPAddr(t testing.TB) Address {
 func udpConfig(front *net.UDPConn, app Address) Config {
 	return Config{
 		Container: "dns.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
-		Forwards: []Forward{{udpAddr(front).ListenKey(), app}},
+		Forwards: []Forward{{Listen: udpAddr(front).ListenKey(), Target: app}},
 	}
 }
 
@@ -127,7 +127,7 @@ func TestDatagrams(t *testing.T) {
 	hear(t, b, "b")
 	const bytes = 1 + 1400 + 9000 + 65507 + 1
 	eventually(t, "all is counted", func() bool { return r.activity.out.Load() == bytes })
-	want := "0 connections and 2 sessions open, 2 accepted, 75.9 kB in, 75.9 kB out"
+	want := "0 connections and 2 sessions open, 2 accepted, 75.9 kB in, 75.9 kB out [open=2 reached=yes]"
 	if got := status(r.activity, Infinity); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -263,9 +263,9 @@ func TestHeldSurvivesProxy(t *testing.T) {
 		cfg.DrainTimeout = 10 * time.Millisecond
 		c := dialUDP(t, front.LocalAddr().String())
 		m := newManager(t)
-		p := start(t, nil, filesOf(t, front), m.env(), arguments(cfg)...)
+		p := start(t, nil, filesOf(t, front), m.env(), cfg.Args()...)
 		say(t, c, "first")
-		for !strings.HasSuffix(m.told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out; app not reached yet") {
+		for !strings.HasSuffix(m.told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out [open=1 reached=no]") {
 			continue
 		}
 		p.Process.Signal(signal)
@@ -435,7 +435,7 @@ func TestBothProtocols(t *testing.T) {
 	tcp, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	front, udpApp := listenUDP(t, "udp", tcp.Addr().String()), echoUDP(t, "127.0.0.1:0")
 	cfg := config(tcp, addrOf(l))
-	cfg.Forwards = append(cfg.Forwards, Forward{udpAddr(front).ListenKey(), udpAddr(udpApp.UDPConn)})
+	cfg.Forwards = append(cfg.Forwards, Forward{Listen: udpAddr(front).ListenKey(), Target: udpAddr(udpApp.UDPConn)})
 	cfg.IdleTimeout = 50 * time.Millisecond
 	app(t, l, echo)
 	began := time.Now()
@@ -462,7 +462,7 @@ func TestDatagramEdgeByForce(t *testing.T) {
 	cfg.IdleTimeout = 50 * time.Millisecond
 	files := filesOf(t, front)
 	asked := edgeByForce(t, 2, 20, cfg.IdleTimeout, 100*time.Millisecond, func() bool { return readable(t, front) }, func() {
-		if p := start(t, nil, files, nil, arguments(cfg)...); p.status(t) != 0 {
+		if p := start(t, nil, files, nil, cfg.Args()...); p.status(t) != 0 {
 			t.Errorf("exit status %d: %s", p.status(t), p.log)
 		}
 	}, func() func(string) {

@@ -7,10 +7,11 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 const (
@@ -56,7 +57,7 @@ type watcher struct {
 	checked bool          // forgotten doors were opened
 	oldest  netip.AddrPort
 	since   time.Time // when oldest was first seen to wait for the app's accept
-	status  string
+	status  wire.Status
 	told    time.Time // when systemd was told the status
 	untold  bool      // there is another one by now
 	stopped chan struct{}
@@ -330,19 +331,13 @@ func (w *watcher) turnAway(u use) {
 // tell tells systemd how it stands, when that has changed, at most once a
 // second but for the moment in which the app is reached.
 func (w *watcher) tell(u use, idleAt time.Time) {
-	text := count(int64(u.open), "connection") + " open"
-	if !w.reached {
-		text += "; app not reached yet"
-	}
-	if !idleAt.IsZero() {
-		text += "; ends at " + idleAt.UTC().Format(time.RFC3339)
-	}
-	w.untold = text != w.status
-	if !w.untold || time.Since(w.told) < tellEvery && strings.HasSuffix(w.status, "reached yet") != w.reached {
+	now := wire.Status{Open: int64(u.open), Reached: w.reached, Ends: idleAt.Truncate(time.Second)}
+	w.untold = now != w.status || w.told.IsZero()
+	if !w.untold || time.Since(w.told) < tellEvery && now.Reached == w.status.Reached {
 		return
 	}
-	w.status, w.told, w.untold = text, time.Now(), false
-	w.record.notify("STATUS=" + text)
+	w.status, w.told, w.untold = now, time.Now(), false
+	w.record.notify("STATUS=" + now.Line(count(now.Open, "connection")+" open"))
 }
 
 // tellAt is when the wait for a newcomer has to end so that systemd gets to know

@@ -311,7 +311,7 @@ func TestNativeStatus(t *testing.T) {
 	app(t, front, echo)
 	watchFront(t, nativeConfig(), front, nil)
 	c := connect(t, front.Addr().String())
-	for _, want := range []string{"STATUS=1 connection open", "STATUS=0 connections open"} {
+	for _, want := range []string{"STATUS=1 connection open [open=1 reached=yes]", "STATUS=0 connections open [open=0 reached=yes]"} {
 		for got := m.told(t); got != want; got = m.told(t) {
 			t.Log(got)
 		}
@@ -415,7 +415,7 @@ func TestNativeEdgeByForce(t *testing.T) {
 	cfg.IdleTimeout = 5 * time.Millisecond
 	asked := edgeByForce(t, 8, 8, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
 		files := filesOf(t, front)
-		p := start(t, nil, files, nil, arguments(cfg)...)
+		p := start(t, nil, files, nil, cfg.Args()...)
 		setNonblock(t, front) // files are passed in blocking mode, as by systemd
 		stopApp := dyingApp(t, files[0], &answered)
 		if p.status(t) != 0 {

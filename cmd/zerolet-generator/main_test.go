@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/internal/release"
-	"github.com/zerolet/zerolet/proxy"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -62,7 +62,7 @@ func TestCommandLine(t *testing.T) {
 			t.Fatalf("%s: ExecStart=%s", manager, line.Value)
 		}
 		words := strings.Fields(strings.NewReplacer("%t/zerolet-entry", "/run/zerolet-entry", "%t", "/run/user/1000", "%%", "%").Replace(line.Value))
-		got, err := proxy.ParseArgs(words[1:])
+		got, err := wire.ParseArgs(words[1:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,9 +70,9 @@ func TestCommandLine(t *testing.T) {
 		if manager == "system" {
 			entry = "/run/zerolet-entry/web"
 		}
-		want := proxy.Config{
+		want := wire.Config{
 			Container: "web.service", PIDFile: pidFile, Entry: entry,
-			IdleTimeout: 90 * time.Second, StartTimeout: proxy.Infinity, DrainTimeout: 10 * time.Second,
+			IdleTimeout: 90 * time.Second, StartTimeout: wire.Infinity, DrainTimeout: 10 * time.Second,
 			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, HideClient: true, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
 			AllowFrom: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.0/24")},
 		}

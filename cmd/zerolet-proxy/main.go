@@ -16,11 +16,8 @@ import (
 
 	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/proxy"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
-
-// openArg as the only argument opens the sockets that a proxy with --native
-// has left shut.
-const openArg = "--open"
 
 // Exit statuses, after sysexits.h, which systemd.exec(5) names too.
 const (
@@ -39,17 +36,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "zerolet-proxy", release.Version())
 		return 0
 	}
-	if len(args) == 1 && args[0] == openArg {
-		return status(proxy.Open(activation.Files(true)), stderr)
-	}
-	cfg, err := proxy.ParseArgs(args)
+	cfg, err := wire.ParseArgs(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, proxy.Usage)
+		fmt.Fprint(stdout, wire.Usage)
 		return 0
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\nhint: --help shows the usage\n", err)
 		return exitUsage
+	}
+	if cfg.Open {
+		return status(proxy.Open(activation.Files(true)), stderr)
 	}
 	if cfg.Enter {
 		return status(proxy.Enter(cfg, activation.Files(true)), stderr)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // change is what apply does about one service.
@@ -112,9 +113,9 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 	var all []change
 	declared := make(map[string]bool)
 	for _, e := range plan.Endpoints {
-		main := e.Spec.Unit + "-proxy.socket"
+		main := wire.Socket.Of(e.Spec.Unit)
 		if e.Spec.Dependency() {
-			main = e.Spec.Unit + ".service"
+			main = wire.Container.Of(e.Spec.Unit)
 		}
 		if e.Refused() || !slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == main }) {
 			continue
@@ -124,7 +125,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			all = append(all, left)
 			continue
 		}
-		s := &service{name: e.Spec.Unit, relic: slices.Contains(lost, e.Spec.Unit+"-proxy.socket")}
+		s := &service{name: e.Spec.Unit, relic: slices.Contains(lost, wire.Socket.Of(e.Spec.Unit))}
 		if i := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); i >= 0 {
 			s = running[i]
 		}
@@ -151,7 +152,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 
 // leftAlone is about a declared service with a unit that is somebody else's.
 func leftAlone(e *generator.Endpoint, admin func(string) (exists, masked bool), lost []string) (change, bool) {
-	socket, proxy := e.Spec.Unit+"-proxy.socket", e.Spec.Unit+"-proxy.service"
+	socket, proxy := wire.Socket.Of(e.Spec.Unit), wire.Proxy.Of(e.Spec.Unit)
 	for _, unit := range []string{socket, proxy} {
 		if exists, masked := admin(unit); exists && !masked || unit == proxy && slices.Contains(lost, unit) {
 			return change{"=", e.Spec.Unit, unit + " is not zerolet's: left alone", nil}, true
@@ -179,8 +180,8 @@ func (s *service) stop() [][]string {
 	units := s.units()
 	// The entry ends with the proxy, and systemctl fails over a unit that is not
 	// loaded any more: its units are asked first.
-	for _, suffix := range slices.Backward(suffixes()) {
-		name := s.name + suffix
+	for _, u := range slices.Backward(wire.Units()) {
+		name := u.Of(s.name)
 		if unit := units[name]; s.owns(unit) && unit.Is("active", "activating", "reloading") {
 			args = append(args, name)
 		}
@@ -205,14 +206,14 @@ func (c *call) changeOfDependency(e *generator.Endpoint, s *service, units []gen
 	case !runs:
 		return change{"~", s.name, "has other settings", nil}, true
 	case c.now:
-		return change{"~", s.name, "has other settings: restarts, and who needs it", [][]string{{"restart", "--", s.name + ".service"}}}, true
+		return change{"~", s.name, "has other settings: restarts, and who needs it", [][]string{{"restart", "--", wire.Container.Of(s.name)}}}, true
 	}
 	return change{"=", s.name, fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.state(), c.atOnce(s.others()...)), nil}, true
 }
 
 // changeOf compares a declared service with the one that runs.
 func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
-	socket, proxy := s.name+"-proxy.socket", s.name+"-proxy.service"
+	socket, proxy := wire.Socket.Of(s.name), wire.Proxy.Of(s.name)
 	on := strings.Join(listens(e), " ")
 	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.relic], "--", socket}}
 	changed := s.changed(units)
@@ -248,7 +249,7 @@ func (c *call) laterChange(s *service, changed []string) (change, bool) {
 	case !s.proxy.Is("active", "activating") && !s.container.Is("active", "activating"):
 		return change{"~", s.name, "has other settings", nil}, true
 	case c.now:
-		return change{"~", s.name, "has other settings: stops, and wakes with them", [][]string{{"stop", "--", s.name + "-proxy.service"}}}, true
+		return change{"~", s.name, "has other settings: stops, and wakes with them", [][]string{{"stop", "--", wire.Proxy.Of(s.name)}}}, true
 	}
 	return change{"=", s.name, fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.state(), plural(s.connections(), "connection"), c.atOnce(s.name)), nil}, true
 }

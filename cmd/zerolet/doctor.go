@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -204,7 +205,7 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 	if c.manager == quadlet.User {
 		scope = "--user "
 	}
-	socket := s.name + "-proxy.socket"
+	socket := wire.Socket.Of(s.name)
 	switch {
 	case s.orphan(), len(s.deaf) > 0 && s.socket.Is("active"):
 		return []finding{{s.name + ": " + trouble, c.mendApply()}}, nil
@@ -213,7 +214,7 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 	case c.manager == quadlet.User && s.socket.Is("failed") && strings.Contains(trouble, "Permission denied"):
 		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), quadlet.PrivilegedPortHint + "; then " + c.mendApply()}}, nil
 	case s.shut():
-		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s-open.service", scope, s.name)}}, nil
+		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s", scope, wire.Open.Of(s.name))}}, nil
 	case s.socket["LoadState"] == "masked":
 		return []finding{{s.name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}, nil
 	case s.socket.Is("failed"):

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -134,21 +135,21 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "keeps [Install] from starting the container"
 	case u.Link != "":
 		return "[Install], for the socket"
-	case u.Name == name+"-proxy.socket":
+	case u.Name == wire.Socket.Of(name):
 		return "listens while nothing runs"
-	case u.Name == name+"-proxy.service":
+	case u.Name == wire.Proxy.Of(name):
 		return map[bool]string{false: "zerolet-proxy: holds clients and forwards them", true: "zerolet-proxy: watches who is connected to the app"}[e.Spec.Native]
-	case u.Name == name+"-entry.socket":
+	case u.Name == wire.EntrySocket.Of(name):
 		return "where the proxy asks for sockets inside the container"
-	case u.Name == name+"-entry.service":
+	case u.Name == wire.Entry.Of(name):
 		return "enters the container's network for the proxy, and makes them"
-	case u.Name == name+"-wake.target":
+	case u.Name == wire.Wake.Of(name):
 		return "starts the container for the first client who may connect"
-	case u.Name == name+"-open.service":
+	case u.Name == wire.Open.Of(name):
 		return "lets clients in again once the container has stopped"
 	case strings.HasSuffix(filepath.Dir(u.Name), ".service.d") && filepath.Base(u.Name) == "50-zerolet-"+name+".conf":
 		return "has " + strings.TrimSuffix(filepath.Dir(u.Name), ".d") + " bring the container up, and back"
-	case u.Name == name+".service":
+	case u.Name == wire.Container.Of(name):
 		return "the container, up while it is needed"
 	}
 	if by := strings.TrimSuffix(filepath.Dir(u.Name), ".d"); by != "sockets.target" {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -81,15 +82,15 @@ func (c *call) past(ctx context.Context, services []*service, since time.Time) (
 	for _, s := range services {
 		p := &past{Name: s.name, Awake: []period{}, Wakes: []wakeReport{}, dependency: s.dependency()}
 		all = append(all, p)
-		proxies, containers = append(proxies, s.name+"-proxy.service"), append(containers, s.name+".service")
-		byUnit[s.name+".service"], byUnit[s.name+"-proxy.service"] = p, p
+		proxies, containers = append(proxies, wire.Proxy.Of(s.name)), append(containers, wire.Container.Of(s.name))
+		byUnit[wire.Container.Of(s.name)], byUnit[wire.Proxy.Of(s.name)] = p, p
 	}
 	m := c.systemd()
 	told, from := m.Told(containers...), m.From(proxies...)
 	for _, id := range []string{systemd.Starting, systemd.Started, systemd.Stopped, systemd.Failed, systemd.NoStart} {
 		told = append(told, "MESSAGE_ID="+id)
 	}
-	from = append(from, "MESSAGE_ID="+wakeMessage, "MESSAGE_ID="+failMessage)
+	from = append(from, "MESSAGE_ID="+wire.WakeMessage, "MESSAGE_ID="+wire.FailMessage)
 	entries, err := m.Journal(ctx, systemd.Query{Since: since, Match: [][]string{told, from}})
 	if err != nil {
 		return nil, err
@@ -138,10 +139,10 @@ func (p *past) add(e systemd.Entry, since time.Time) {
 			p.begin(since)
 		}
 		p.end(at)
-	case wakeMessage:
+	case wire.WakeMessage:
 		r := newRecord(e)
 		p.Wakes = append(p.Wakes, wakeReport{at, client(r.peer), coldStart(r, p.starting, p.started).Seconds()})
-	case failMessage:
+	case wire.FailMessage:
 		p.Failures++
 	}
 }

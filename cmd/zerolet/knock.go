@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // way is how to come to a listening socket.
@@ -65,18 +67,13 @@ func (l listener) ways(own []netip.Addr, allowed []netip.Prefix, limited bool) [
 // allowed are the addresses that may connect, if there are such (AllowFrom=):
 // the system's socket knows them, in a user's manager the proxy does.
 func (s *service) allowed() (prefixes []netip.Prefix, limited bool) {
-	words := strings.Fields(s.socket["IPAddressAllow"])
-	for _, word := range strings.Fields(s.proxy["ExecStart"]) {
-		if value, ok := strings.CutPrefix(word, "--allow-from="); ok {
-			words = append(words, value)
-		}
-	}
-	for _, word := range words {
+	for _, word := range strings.Fields(s.socket["IPAddressAllow"]) {
 		if p, err := netip.ParsePrefix(word); err == nil {
 			prefixes = append(prefixes, p)
 		}
 	}
-	return prefixes, len(words) > 0
+	prefixes = append(prefixes, wire.AllowFrom(strings.Fields(s.proxy["ExecStart"]))...)
+	return prefixes, len(prefixes) > 0
 }
 
 // ownAddresses are those of this machine, but for those that need a zone.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // notAlone says why a dependency cannot be woken: systemd would stop at once
@@ -42,7 +44,7 @@ func (c *call) unneeded(ctx context.Context, s *service) error {
 // a port, else systemd's.
 func (c *call) insteadOf(ctx context.Context, unit, verb, job string) (string, error) {
 	name := strings.TrimSuffix(unit, ".service")
-	sockets, err := c.systemd().Units(ctx, name+"-proxy.socket")
+	sockets, err := c.systemd().Units(ctx, wire.Socket.Of(name))
 	if err != nil {
 		return "", err
 	}

@@ -3,21 +3,20 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // What belongs to zerolet is known by what its generator wrote, and where that
 // is gone by the proxy that still runs, never by a name: a foo-proxy.service
 // beside a foo.service may be anybody's.
 
-// generated reports whether zerolet's generator wrote the unit. systemctl show
-// may put the words of a list in quotes.
+// generated reports whether zerolet's generator wrote the unit.
 func generated(u systemd.Unit) bool {
-	return fromGenerator(u) && strings.Contains(u["Documentation"], generator.Documentation)
+	return fromGenerator(u) && wire.IsOurs(u["Documentation"])
 }
 
 // ofContainer reports whether the generator wrote the unit for a container
@@ -47,7 +46,7 @@ func (c *call) abandoned(s *service) bool {
 		return false
 	}
 	args, err := os.ReadFile(filepath.Join(process, "cmdline"))
-	return err == nil && slices.Contains(strings.Split(string(args), "\x00"), "--container="+s.name+".service")
+	return err == nil && wire.Serves(strings.Split(string(args), "\x00"), wire.Container.Of(s.name))
 }
 
 // owns reports whether one of the units of the service is zerolet's to stop. An

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // state is how a service stands.
@@ -120,7 +120,7 @@ func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []strin
 	if err != nil {
 		return nil, nil, c.unreachable(err)
 	}
-	loaded, err := m.Loaded(ctx, "*-proxy.socket", "*-proxy.service")
+	loaded, err := m.Loaded(ctx, wire.Socket.Of("*"), wire.Proxy.Of("*"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,8 +133,8 @@ func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []strin
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		for _, suffix := range suffixes() {
-			units = append(units, name+suffix)
+		for _, u := range wire.Units() {
+			units = append(units, u.Of(name))
 		}
 	}
 	shown, err := m.Units(ctx, units...)
@@ -142,7 +142,7 @@ func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []strin
 		return nil, nil, err
 	}
 	for i, name := range names {
-		at := len(suffixes()) * i
+		at := len(wire.Units()) * i
 		s := &service{
 			name: name, socket: shown[at], proxy: shown[at+1], container: shown[at+2], target: shown[at+3], opener: shown[at+4],
 			entrySocket: shown[at+5], entry: shown[at+6],
@@ -156,16 +156,11 @@ func (c *call) declaredOrLeft(ctx context.Context) (all []*service, lost []strin
 	return all, lost, nil
 }
 
-// suffixes are those of the units of a service.
-func suffixes() []string {
-	return []string{"-proxy.socket", "-proxy.service", ".service", "-wake.target", "-open.service", "-entry.socket", "-entry.service"}
-}
-
 // units are the units of the service by their names.
 func (s *service) units() map[string]systemd.Unit {
 	units := make(map[string]systemd.Unit)
 	for i, u := range []systemd.Unit{s.socket, s.proxy, s.container, s.target, s.opener, s.entrySocket, s.entry} {
-		units[s.name+suffixes()[i]] = u
+		units[wire.Units()[i].Of(s.name)] = u
 	}
 	return units
 }
@@ -173,8 +168,8 @@ func (s *service) units() map[string]systemd.Unit {
 // serviceOf is the name that a unit may belong to. Where one of the others is
 // there, so is one of these.
 func serviceOf(unit string) string {
-	for _, suffix := range []string{"-proxy.socket", "-proxy.service", ".service"} {
-		if name, ok := strings.CutSuffix(unit, suffix); ok {
+	for _, u := range []wire.Unit{wire.Socket, wire.Proxy, wire.Container} {
+		if name, ok := u.Name(unit); ok {
 			return name
 		}
 	}
@@ -190,7 +185,7 @@ func (s *service) dependency() bool {
 // refused reports whether the file has an error and the service says so instead
 // of running.
 func (s *service) refused() bool {
-	return ofContainer(s.container) && strings.HasPrefix(s.container["Description"], "Refused: ")
+	return ofContainer(s.container) && wire.IsRefused(s.container["Documentation"])
 }
 
 // orphan reports whether the file is gone, or scaled no more, and what it had
@@ -225,26 +220,18 @@ func (c *call) fillIn(ctx context.Context, all []*service) error {
 				s.deaf = append(s.deaf, l.address)
 			}
 		}
-		if s.wake, err = c.lastRecord(ctx, s, wakeMessage); err != nil {
+		if s.wake, err = c.lastRecord(ctx, s, wire.WakeMessage); err != nil {
 			return err
 		}
-		if s.failed, err = c.lastRecord(ctx, s, failMessage); err != nil {
+		if s.failed, err = c.lastRecord(ctx, s, wire.FailMessage); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// The MESSAGE_ID of zerolet-proxy's records (proxy/record.go; held together by
-// a test).
-const (
-	wakeMessage  = "18bc3f436b2545e3a37bf46913f49bec"
-	sleepMessage = "1798d871f9e74b90b835458546cb7af0"
-	failMessage  = "691e5ba4bf124de6a0bfd8093aaafe3d"
-)
-
 func (c *call) lastRecord(ctx context.Context, s *service, message string) (record, error) {
-	match := append(c.systemd().From(s.name+"-proxy.service"), "MESSAGE_ID="+message)
+	match := append(c.systemd().From(wire.Proxy.Of(s.name)), "MESSAGE_ID="+message)
 	entries, err := c.systemd().Journal(ctx, systemd.Query{Last: 1, Match: [][]string{match}})
 	if err != nil || len(entries) == 0 {
 		return record{}, err
@@ -263,8 +250,8 @@ func (s *service) lastStart() record {
 
 func newRecord(e systemd.Entry) record {
 	return record{
-		time: e.Time(), peer: e.Text("ZEROLET_PEER"), text: e.Text("MESSAGE"),
-		took: time.Duration(e.Number("ZEROLET_READY_USEC")) * time.Microsecond,
+		time: e.Time(), peer: e.Text(wire.FieldPeer), text: e.Text("MESSAGE"),
+		took: time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
 	}
 }
 
@@ -354,44 +341,27 @@ func (s *service) since() time.Time {
 	return s.socket.Time("InactiveEnterTimestamp")
 }
 
-// What zerolet-proxy tells systemd ends with these (status in proxy/record.go).
-const (
-	notReached = "; app not reached yet"
-	endsAt     = "; ends at "
-)
+// status is how the proxy stands.
+func (s *service) status() wire.Status { return wire.ParseStatus(s.proxy["StatusText"]) }
 
-// connections are those that are open now, held ones and UDP sessions included:
-// "2 connections and 1 session open, ...".
+// connections are those that are open now, held ones and UDP sessions included.
 func (s *service) connections() int {
 	if !s.proxy.Is("active", "deactivating") {
 		return 0
 	}
-	sum := 0
-	before, _, _ := strings.Cut(s.proxy["StatusText"], " open, ")
-	for part := range strings.SplitSeq(before, " and ") {
-		number, _, _ := strings.Cut(part, " ")
-		n, _ := strconv.Atoi(number) // 0 while the proxy has told nothing
-		sum += n
-	}
-	return sum
+	return int(s.status().Open)
 }
 
-// reached tells whether a client has got through to the app since it started.
-func (s *service) reached() bool {
-	text := s.proxy["StatusText"]
-	return s.proxy.Is("active") && text != "" && !strings.Contains(text, notReached)
-}
+// reached reports whether a client has got through to the app since it started.
+func (s *service) reached() bool { return s.proxy.Is("active") && s.status().Reached }
 
 // sleepsAt is when the service goes to sleep if nobody comes; zero while
 // somebody is there, or if it never does.
 func (s *service) sleepsAt() time.Time {
-	_, text, found := strings.Cut(s.proxy["StatusText"], endsAt)
-	if !found || !s.proxy.Is("active") || s.unwanted() {
+	if !s.proxy.Is("active") || s.unwanted() {
 		return time.Time{}
 	}
-	text, _, _ = strings.Cut(text, ";")
-	at, _ := time.Parse(time.RFC3339, text)
-	return at
+	return s.status().Ends
 }
 
 // coldStart is how long the last wake took, from the container's start on if
@@ -420,21 +390,21 @@ func (c *call) trouble(ctx context.Context, s *service) (string, error) {
 			return c.refusal(ctx, s)
 		}
 		if s.proxy.Is("failed") || s.proxy["SubState"] == "auto-restart" {
-			return c.lastWords(ctx, s.name+"-proxy.service", time.Time{})
+			return c.lastWords(ctx, wire.Proxy.Of(s.name), time.Time{})
 		}
 		if s.container.Is("failed", "activating") || !s.failed.time.After(s.wake.time) {
 			if why, err := c.needFailed(ctx, s); err != nil || why != "" {
 				return why, err
 			}
-			return c.lastWords(ctx, s.name+".service", time.Time{})
+			return c.lastWords(ctx, wire.Container.Of(s.name), time.Time{})
 		}
 		return s.failed.text, nil
 	case deaf:
 		if s.socket.Is("failed", "activating") {
-			return c.lastWords(ctx, s.name+"-proxy.socket", time.Time{})
+			return c.lastWords(ctx, wire.Socket.Of(s.name), time.Time{})
 		}
 		if s.shut() {
-			return c.lastWords(ctx, s.name+"-open.service", time.Time{})
+			return c.lastWords(ctx, wire.Open.Of(s.name), time.Time{})
 		}
 	}
 	if len(s.deaf) > 0 && s.socket.Found() {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // sleep stops the proxies: each drains, and its container goes with it.
@@ -34,7 +36,7 @@ func (c *call) sleepOne(ctx context.Context, s *service) error {
 	if !s.proxy.Is("active", "activating", "deactivating") && !s.container.Is("active", "activating", "deactivating") {
 		return c.printf("%s: asleep already\n", s.name)
 	}
-	stop := s.name + "-proxy.service"
+	stop := wire.Proxy.Of(s.name)
 	if s.proxy.Found() && !s.owns(s.proxy) {
 		return failure{exitError, stop + " is not zerolet's: it is left alone", fmt.Sprintf("systemctl --%s stop %s", c.manager, stop)}
 	}
@@ -104,7 +106,7 @@ func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
 // up.
 func (s *service) others() []string {
 	names := slices.DeleteFunc(s.container.Needs(), func(name string) bool {
-		return name == s.name+"-proxy.service" || name == s.name+"-wake.target"
+		return name == wire.Proxy.Of(s.name) || name == wire.Wake.Of(s.name)
 	})
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // wakeUp starts the services and waits until each serves.
@@ -66,15 +68,15 @@ func (c *call) wakeOne(ctx context.Context, s *service) error {
 func (s *service) starts() [][]string {
 	var all [][]string
 	if !s.socket.Is("active") {
-		all = append(all, []string{"start", "--", s.name + "-proxy.socket"})
+		all = append(all, []string{"start", "--", wire.Socket.Of(s.name)})
 	}
 	switch {
 	case s.opener.Found():
 		return all
 	case s.target.Found():
-		return append(all, []string{"start", "--no-block", "--", s.name + "-wake.target"})
+		return append(all, []string{"start", "--no-block", "--", wire.Wake.Of(s.name)})
 	}
-	return append(all, []string{"start", "--no-block", "--", s.name + "-proxy.service"})
+	return append(all, []string{"start", "--no-block", "--", wire.Proxy.Of(s.name)})
 }
 
 // failedSince tells whether it is news that the service is failing.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 )
 
@@ -62,9 +63,7 @@ func gather(h *harness.Host) (leaving func(first *net.TCPConn)) {
 // open is how many connections the proxy says that it has.
 func open(h *harness.Host) int {
 	h.Helper()
-	number, _, _ := strings.Cut(h.Property("app-proxy.service", "StatusText"), " ")
-	n, _ := strconv.Atoi(number)
-	return n
+	return int(wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Open)
 }
 
 // resident is the memory of the proxy's process, in bytes.

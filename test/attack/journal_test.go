@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 )
 
@@ -33,7 +34,7 @@ func TestForgedRecords(t *testing.T) {
 			for _, id := range []string{
 				"7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf", // starting, started: sd-messages.h
 				"9d1aaa27d60140bd96365438aad20286", "d9b373ed55a64feb8242e02dbe79a49c", // stopped, failed
-				"18bc3f436b2545e3a37bf46913f49bec", "691e5ba4bf124de6a0bfd8093aaafe3d", // a wake, a client turned away: proxy/record.go
+				wire.WakeMessage, wire.FailMessage,
 			} {
 				records = append(records, "FORGED=1|MESSAGE=forged|PRIORITY=3|MESSAGE_ID="+id+"|ZEROLET_CONTAINER=app.service|ZEROLET_PEER=192.0.2.1:1|ZEROLET_READY_USEC=1|"+unit+"=app.service")
 			}

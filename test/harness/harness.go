@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/lab"
 )
 
@@ -116,7 +117,7 @@ func (h *Host) Declare(name string, lines ...string) {
 	h.Reload()
 	if !slices.Contains(lines, "AutoStart=no") {
 		// daemon-reload returns before the job of Upholds= is done.
-		h.WaitState(name+"-proxy.socket", "active")
+		h.WaitState(wire.Socket.Of(name), "active")
 	}
 }
 
@@ -258,9 +259,9 @@ func (h *Host) WaitState(unit, state string) {
 func (h *Host) Asleep() {
 	const name = "app"
 	h.Helper()
-	h.WaitState(name+"-proxy.service", "inactive")
-	h.WaitState(name+".service", "inactive")
-	h.Expect(name+"-proxy.socket", "active")
+	h.WaitState(wire.Proxy.Of(name), "inactive")
+	h.WaitState(wire.Container.Of(name), "inactive")
+	h.Expect(wire.Socket.Of(name), "active")
 	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
 		h.Errorf("containers are left: %s", left)
 	}

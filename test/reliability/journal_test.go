@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 )
 
@@ -46,11 +47,6 @@ func (r record) number(h *harness.Host, field string) int64 {
 // Each wake, failure and sleep is a record with fields, and a crowd that is
 // turned away is one record, not one for each.
 func TestJournal(t *testing.T) {
-	const (
-		wakeID  = "18bc3f436b2545e3a37bf46913f49bec"
-		sleepID = "1798d871f9e74b90b835458546cb7af0"
-		failID  = "691e5ba4bf124de6a0bfd8093aaafe3d"
-	)
 	each(t, func(t *testing.T, h *harness.Host) {
 		ours := "ZEROLET_CONTAINER=app.service"
 		user := "_UID=1000"
@@ -62,7 +58,7 @@ func TestJournal(t *testing.T) {
 			h.MustGet()
 			h.Asleep()
 		}
-		wakes := records(h, "MESSAGE_ID="+wakeID, ours, user)
+		wakes := records(h, "MESSAGE_ID="+wire.WakeMessage, ours, user)
 		if len(wakes) != 2 {
 			t.Fatalf("%d records of 2 wakes", len(wakes))
 		}
@@ -74,7 +70,7 @@ func TestJournal(t *testing.T) {
 				t.Errorf("a wake: %v", r)
 			}
 		}
-		sleeps := records(h, "MESSAGE_ID="+sleepID, ours, user)
+		sleeps := records(h, "MESSAGE_ID="+wire.SleepMessage, ours, user)
 		if len(sleeps) != 2 {
 			t.Fatalf("%d records of 2 sleeps", len(sleeps))
 		}
@@ -96,7 +92,7 @@ func TestJournal(t *testing.T) {
 		}
 		crowd.Wait()
 		h.Asleep()
-		fails := records(h, "MESSAGE_ID="+failID, ours, user)
+		fails := records(h, "MESSAGE_ID="+wire.FailMessage, ours, user)
 		if len(fails) != 1 {
 			t.Errorf("%d records of a crowd turned away, want 1", len(fails))
 		}

@@ -1,8 +1,9 @@
-package proxy
+package wire
 
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -12,7 +13,11 @@ import (
 
 func parseAddress(t testing.TB, s string) Address {
 	t.Helper()
-	return must(ParseAddress(s))(t)
+	a, err := ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func TestParseArgs(t *testing.T) {
@@ -38,6 +43,56 @@ func TestParseArgs(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if again, err := ParseArgs(want.Args()); err != nil || !reflect.DeepEqual(again, want) {
+		t.Errorf("%q is read as %+v, %v", want.Args(), again, err)
+	}
+}
+
+// What is written is what is read, also of the fields that have no place beside
+// those of the test before, and every option is explained.
+func TestArgs(t *testing.T) {
+	const container = "a.service"
+	forwards := []Forward{{parseAddress(t, "[::]:80"), parseAddress(t, "127.0.0.1:80")}}
+	written := make(map[string]bool)
+	for _, want := range []Config{
+		{Open: true},
+		{Container: container, Enter: true, Client: "a-proxy.service", PIDFile: "/run/a.pid"},
+		{Container: container, Native: true, IdleTimeout: time.Millisecond},
+		{Container: container, Forwards: forwards, HostNetwork: true, ReadyCheck: NoCheck, Volumes: []string{"/a b", "/c"}},
+		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: "/s", ProxyProtocol: 1, StartTimeout: Infinity},
+		{Container: container, Forwards: forwards, HideClient: true, MaxConnections: 1, DrainTimeout: 1, ConnectionIdleTimeout: 1},
+		{Container: container, Forwards: forwards, Start: "a-wake.target", AllowFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}},
+	} {
+		args := want.Args()
+		for _, arg := range args {
+			name, _, _ := strings.Cut(arg, "=")
+			written[name] = true
+		}
+		got, err := ParseArgs(args)
+		if !want.Open {
+			want.setDefaults()
+		}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is read as %+v, %v", args, got, err)
+		}
+	}
+	for _, o := range new(Config).options() {
+		if !written["--"+o.name] || !strings.Contains(Usage, "--"+o.name) {
+			t.Errorf("--%s: written %v, in the usage %v", o.name, written["--"+o.name], strings.Contains(Usage, "--"+o.name))
+		}
+	}
+}
+
+// Whose proxy it is, and whom it lets in, can be told of words that another
+// version has written.
+func TestWords(t *testing.T) {
+	words := strings.Fields("zerolet-proxy --frobnicate --container=a.service --allow-from=::/0 --allow-from=x --allow-from=192.0.2.0/24")
+	if !Serves(words, "a.service") || Serves(words, "b.service") {
+		t.Error("not the proxy of a.service alone")
+	}
+	if got := fmt.Sprint(AllowFrom(words)); got != "[::/0 192.0.2.0/24]" {
+		t.Error(got)
 	}
 }
 
@@ -73,6 +128,8 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --proxy-protocol=v3":                    "want v1 or v2",
 		ok + " --max-connections=-1":                   "is negative",
 		ok + " --allow-from=::1":                       "no '/'",
+		"--open --native":                              "stands alone",
+		ok + " --max-connections=x":                    "want a number",
 		ok + " extra":                                  "unexpected argument",
 		ok + " --frobnicate":                           "not defined",
 	} {

@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+)
+
+// Network is the kind of an address, as package net names it.
+type Network string
+
+// The networks that zerolet-proxy serves.
+const (
+	TCP  Network = "tcp"
+	UDP  Network = "udp"
+	Unix Network = "unix" // stream sockets
+)
+
+// Address is the address of a socket. Addresses can be compared.
+type Address struct {
+	Network Network
+	IP      netip.AddrPort // of TCP and UDP
+	Path    string         // of Unix; empty for a socket without a name
+}
+
+// TCPAddress is an address of TCP.
+func TCPAddress(a netip.AddrPort) Address { return Address{Network: TCP, IP: a} }
+
+// ParseAddress reads ADDRESS:PORT, which is TCP, udp:ADDRESS:PORT or unix:PATH.
+func ParseAddress(s string) (Address, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !filepath.IsAbs(path) {
+			return Address{}, fmt.Errorf("want unix:/PATH, not %q", s)
+		}
+		return Address{Network: Unix, Path: path}, nil
+	}
+	text, udp := strings.CutPrefix(s, "udp:")
+	ip, err := netip.ParseAddrPort(text)
+	if err != nil || ip.Port() == 0 {
+		return Address{}, fmt.Errorf("want ADDRESS:PORT, not %q", text)
+	}
+	if udp {
+		return Address{Network: UDP, IP: ip}, nil
+	}
+	return TCPAddress(ip), nil
+}
+
+// String is what [ParseAddress] reads.
+func (a Address) String() string {
+	switch a.Network {
+	case Unix:
+		return "unix:" + a.Path
+	case UDP:
+		return "udp:" + a.IP.String()
+	default:
+		return a.IP.String()
+	}
+}
+
+// ListenKey brings the local address of a listening socket to the form in
+// which addresses are compared: IPv4-mapped addresses as IPv4, no zone, and
+// one wildcard for both families, because systemd turns "ListenStream=80" into
+// [::]:80 or, where IPv6 is off, into 0.0.0.0:80 (systemd.socket(5)).
+func (a Address) ListenKey() Address {
+	if a.Network == Unix {
+		return a
+	}
+	ip := a.IP.Addr().Unmap().WithZone("")
+	if ip.IsUnspecified() {
+		ip = netip.IPv6Unspecified()
+	}
+	a.IP = netip.AddrPortFrom(ip, a.IP.Port())
+	return a
+}
+
+// Forward says where the connections of one listening socket go.
+type Forward struct {
+	// Listen is the local address of the socket, as [Address.ListenKey] writes it.
+	Listen Address
+	// Target is the address of the app.
+	Target Address
+}
+
+// ParseForward reads LISTEN=TARGET.
+func ParseForward(s string) (Forward, error) {
+	left, right, ok := strings.Cut(s, "=")
+	if !ok {
+		return Forward{}, errors.New("want LISTEN=TARGET")
+	}
+	listen, err := ParseAddress(left)
+	if err != nil {
+		return Forward{}, err
+	}
+	target, err := ParseAddress(right)
+	if err != nil {
+		return Forward{}, err
+	}
+	if target.IP.IsValid() && target.IP.Addr().IsUnspecified() {
+		return Forward{}, fmt.Errorf("%s is no address to connect to", right)
+	}
+	if (listen.Network == UDP) != (target.Network == UDP) {
+		return Forward{}, fmt.Errorf("%s leads from datagrams to a stream, or the other way round", s)
+	}
+	return Forward{Listen: listen.ListenKey(), Target: target}, nil
+}
+
+// String is what [ParseForward] reads.
+func (f Forward) String() string { return f.Listen.String() + "=" + f.Target.String() }

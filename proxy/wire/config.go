@@ -1,0 +1,201 @@
+package wire
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Infinity is the duration that "infinity" on the command line stands for.
+const Infinity = time.Duration(math.MaxInt64)
+
+// NoCheck as [Config.ReadyCheck] lets clients through without any.
+const NoCheck = "none"
+
+// Config is the command line of zerolet-proxy. The generator spells it, with the
+// specifiers of systemd.unit(5) in its paths, and the proxy reads it.
+type Config struct {
+	// Open says to open the sockets that a proxy with Native has left shut, and
+	// nothing else.
+	Open bool
+	// Container is the name of the container's service unit.
+	Container string
+	// PIDFile, if not empty, holds the pid of a process in the container, and
+	// the targets are inside that process's network namespace.
+	PIDFile string
+	// Entry, if not empty, is the socket of a process that enters the network
+	// namespace, and the targets are inside.
+	Entry string
+	// Enter says that this is that process, and Client is the unit it serves.
+	Enter  bool
+	Client string
+	// HostNetwork says that the container has the network of the proxy, where
+	// others can listen, too.
+	HostNetwork bool
+	// Native says that the app accepts from the passed sockets itself.
+	Native bool
+	// IdleTimeout is how long the proxy stays without a connection.
+	IdleTimeout time.Duration
+	// StartTimeout is how long a connection is held, counted from its accept.
+	StartTimeout time.Duration
+	// DrainTimeout is how long open connections may go on after SIGTERM.
+	DrainTimeout time.Duration
+	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the
+	// look whether the app resets.
+	ReadyCheck string
+	// Started is a file that Podman writes anew when it starts the container.
+	Started string
+	// ProxyProtocol is the version, 0 for none.
+	ProxyProtocol int
+	// HideClient has the app see the container's own address as that of each
+	// client. So it is, too, if the PROXY protocol tells it.
+	HideClient bool
+	// MaxConnections is how many may be open; 0 is no limit.
+	MaxConnections int64
+	// AllowFrom are the clients that are served; none means all.
+	AllowFrom []netip.Prefix
+	// Volumes are the directories of the host that the container may write to.
+	Volumes []string
+	// ConnectionIdleTimeout is how long a connection counts after its last byte.
+	ConnectionIdleTimeout time.Duration
+	// Start, if not empty, is what to have the user's manager start for the
+	// first client.
+	Start string
+	// Forwards has one entry for each public address.
+	Forwards []Forward
+}
+
+// DrainTimeout is the default of [Config.DrainTimeout].
+const DrainTimeout = 10 * time.Second
+
+// setDefaults fills in what is zero and may not be.
+func (c *Config) setDefaults() {
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
+	c.StartTimeout = cmp.Or(c.StartTimeout, 5*time.Minute)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, DrainTimeout)
+	c.ConnectionIdleTimeout = cmp.Or(c.ConnectionIdleTimeout, Infinity)
+}
+
+// Args is the command line, without the program's name. What is zero is left to
+// the defaults.
+func (c Config) Args() []string {
+	var args []string
+	for _, o := range c.options() {
+		for _, value := range o.values() {
+			if o.flag {
+				args = append(args, "--"+o.name)
+			} else {
+				args = append(args, "--"+o.name+"="+value)
+			}
+		}
+	}
+	return args
+}
+
+// ParseArgs reads what [Config.Args] writes. The error is [flag.ErrHelp] if help
+// was asked for.
+func ParseArgs(args []string) (Config, error) {
+	var cfg Config
+	set := flag.NewFlagSet("zerolet-proxy", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	for _, o := range cfg.options() {
+		if o.flag {
+			set.BoolFunc(o.name, "", o.set)
+		} else {
+			set.Func(o.name, "", o.set)
+		}
+	}
+	if err := set.Parse(args); err != nil {
+		return Config{}, err
+	}
+	if set.NArg() > 0 {
+		return Config{}, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	if cfg.Open {
+		if len(args) > 1 {
+			return Config{}, errors.New("--open stands alone")
+		}
+		return cfg, nil
+	}
+	cfg.setDefaults()
+	return cfg, cfg.check()
+}
+
+// check finds what no single flag can tell.
+func (c *Config) check() error {
+	switch {
+	case strings.HasPrefix(c.ReadyCheck, "/") && c.Started == "":
+		return errors.New("--ready-check=http: without --started=")
+	case c.MaxConnections < 0:
+		return errors.New("--max-connections= is negative")
+	case c.Container == "":
+		return errors.New("--container= is missing")
+	case !strings.HasSuffix(c.Container, ".service") || strings.Contains(c.Container, "/"):
+		return fmt.Errorf("--container=%s is not the name of a service unit", c.Container)
+	case c.Enter != (c.Client != ""):
+		return errors.New("--enter and --client= go together")
+	case c.Enter && (c.PIDFile == "" || c.Native || c.Entry != "" || len(c.Forwards) > 0):
+		return errors.New("--enter wants --pidfile=, and excludes --entry=, --native and --forward=")
+	case c.Enter:
+		return nil
+	case c.PIDFile != "" && c.Entry != "", c.Inside() && c.HostNetwork:
+		return errors.New("--pidfile=, --entry= and --host-network exclude each other")
+	case c.Native && (c.Inside() || c.HostNetwork || len(c.Forwards) > 0):
+		return errors.New("--native excludes --pidfile=, --entry=, --host-network and --forward=")
+	case len(c.Forwards) == 0 && !c.Native:
+		return errors.New("--forward= is missing")
+	}
+	return c.checkForwards()
+}
+
+// checkForwards finds a public address with two targets.
+func (c *Config) checkForwards() error {
+	taken := make(map[Address]bool)
+	for _, f := range c.Forwards {
+		if taken[f.Listen] {
+			return fmt.Errorf("%s is forwarded twice", f.Listen)
+		}
+		taken[f.Listen] = true
+	}
+	return nil
+}
+
+// Inside reports whether the targets are in the container's network namespace.
+func (c *Config) Inside() bool { return c.PIDFile != "" || c.Entry != "" }
+
+// Serves reports whether these are the words of the proxy of the container,
+// whatever else they say: another version may know other options.
+func Serves(words []string, container string) bool {
+	return slices.Contains(values(words, "container"), container)
+}
+
+// AllowFrom are the clients that these words let in, whatever else they say:
+// systemctl show tells where a word ends of none that has a space in it.
+func AllowFrom(words []string) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, value := range values(words, "allow-from") {
+		if p, err := netip.ParsePrefix(value); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes
+}
+
+// values are those of an option.
+func values(words []string, name string) []string {
+	var values []string
+	for _, word := range words {
+		if value, ok := strings.CutPrefix(word, "--"+name+"="); ok {
+			values = append(values, value)
+		}
+	}
+	return values
+}

@@ -1,0 +1,20 @@
+package wire
+
+// The MESSAGE_ID of each kind of record that zerolet-proxy sends to the journal
+// (systemd.journal-fields(7)).
+const (
+	WakeMessage  = "18bc3f436b2545e3a37bf46913f49bec" // the app has been reached
+	SleepMessage = "1798d871f9e74b90b835458546cb7af0" // nobody needs the container any more
+	FailMessage  = "691e5ba4bf124de6a0bfd8093aaafe3d" // a client got no answer
+)
+
+// The fields of these records.
+const (
+	FieldEvent       = "ZEROLET_EVENT"       // wake, sleep or fail
+	FieldContainer   = "ZEROLET_CONTAINER"   // the container's service unit
+	FieldPeer        = "ZEROLET_PEER"        // who woke it, or got no answer
+	FieldReady       = "ZEROLET_READY_USEC"  // how long the app took, from the start of the proxy
+	FieldConnections = "ZEROLET_CONNECTIONS" // that were accepted
+	FieldBytesIn     = "ZEROLET_BYTES_IN"    // from the clients
+	FieldBytesOut    = "ZEROLET_BYTES_OUT"   // to them
+)

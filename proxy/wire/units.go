@@ -1,0 +1,53 @@
+// Package wire holds what the programs say to each other: how the units of a
+// container are called and marked, the command line of zerolet-proxy, what it
+// tells systemd and the journal. Whoever writes one of these and whoever reads
+// it take it from here. It does nothing: it opens no file and asks nobody.
+package wire
+
+import "strings"
+
+// Unit is what a unit does for a container, as the end of its name. The
+// beginning is the same for all units of a container.
+type Unit string
+
+// The units of a container.
+const (
+	Container   Unit = ".service"
+	Socket      Unit = "-proxy.socket"  // holds the ports
+	Proxy       Unit = "-proxy.service" // holds the clients; runs while there are any
+	Wake        Unit = "-wake.target"   // starts the container for a client who may connect
+	Open        Unit = "-open.service"  // opens the sockets that a proxy with --native has left shut
+	EntrySocket Unit = "-entry.socket"
+	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
+)
+
+// Units are all of them. A container has those that its file asks for.
+func Units() []Unit {
+	return []Unit{Socket, Proxy, Container, Wake, Open, EntrySocket, Entry}
+}
+
+// Of is the name of the unit for the container of this name.
+func (u Unit) Of(name string) string { return name + string(u) }
+
+// Name is the name whose unit this is, if it is one.
+func (u Unit) Name(unit string) (name string, ok bool) {
+	return strings.CutSuffix(unit, string(u))
+}
+
+// Documentation is in the Documentation= of every unit that the generator
+// writes. With a FragmentPath= below a generator's directory it tells the units
+// of zerolet from others of such names: no person writes there, and no other
+// generator writes this. systemd forgets it with the file.
+const Documentation = "man:zerolet.container(5)"
+
+// Refused is beside it in the unit that stands for a file with an error, and in
+// no other. systemctl show does not show a key that systemd does not know ("X-"),
+// and this is where zerolet check is explained.
+const Refused = "man:zerolet(1)"
+
+// IsRefused reports whether the Documentation= is that of a refused file.
+// systemctl show may put the words of a list in quotes.
+func IsRefused(documentation string) bool { return strings.Contains(documentation, Refused) }
+
+// IsOurs reports whether the Documentation= is that of a unit of the generator's.
+func IsOurs(documentation string) bool { return strings.Contains(documentation, Documentation) }
