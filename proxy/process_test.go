@@ -30,13 +30,13 @@ func TestExitStatus(t *testing.T) {
 		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
 		"no socket":       {nil, cfg.Args(), 78, "no socket was passed"},
 		"unknown socket":  {filesOf(t, front, other), cfg.Args(), 78, "no --forward= for " + addrOf(other).String()},
-		"wrong socket":    {[]*os.File{gram}, cfg.Args(), 78, "neither a listening stream socket nor one for UDP"},
+		"wrong socket":    {[]*os.File{gram}, cfg.Args(), 78, "passed socket app-proxy.socket: neither a listening stream socket nor one for UDP"},
 		"missing socket":  {filesOf(t, front), append(cfg.Args(), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
 		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), cfg.Args()[:4], 64, "--forward= is missing"},
 		"two of one port": {filesOf(t, front, front), cfg.Args(), 0, "idle for 1ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, nil, test.files, nil, test.args...)
+			p := start(t, nil, test.files, []string{"LISTEN_FDNAMES=app-proxy.socket"}, test.args...)
 			if status := p.status(t); status != test.status || !strings.Contains(p.log.String(), test.says) {
 				t.Errorf("exit status %d: %s", status, p.log)
 			}

@@ -12,8 +12,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/activation"
-
 	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/proxy"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -46,10 +44,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if cfg.Open {
-		return status(proxy.Open(activation.Files(true)), stderr)
+		return status(proxy.Open(proxy.Passed()), stderr)
 	}
 	if cfg.Enter {
-		return status(proxy.Enter(cfg, activation.Files(true)), stderr)
+		return status(proxy.Enter(cfg, proxy.Passed()), stderr)
 	}
 	// Before the sockets are taken: from here on a stop is a drain.
 	stop := make(chan os.Signal, 2)
@@ -58,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if cfg.Native {
 		serve = proxy.Watch
 	}
-	return status(serve(cfg, activation.Files(true), stop, stderr), stderr)
+	return status(serve(cfg, proxy.Passed(), stop, stderr), stderr)
 }
 
 // status is the exit status for what came of it.

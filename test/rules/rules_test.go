@@ -52,14 +52,14 @@ func imports() map[string][]string {
 		},
 		"proxy/wire":  {},
 		"generator":   {module + "/quadlet", module + "/proxy/wire", systemd + "unit"},
-		"proxy":       {module + "/proxy/wire", systemd + "activation", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
+		"proxy":       {module + "/proxy/wire", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
 		"cmd/zerolet": {module + "/quadlet", module + "/generator", module + "/proxy/wire", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
 		// systemd and the journal are asked by their own programs.
 		"cmd/zerolet/internal/systemd": {},
 		"cmd/zerolet/internal/knative": {module + "/quadlet", "go.yaml.in/yaml/v3"},
 		"cmd/internal/release":         {},
 		"cmd/zerolet-generator":        {module + "/cmd/internal/release", module + "/quadlet", module + "/generator", systemd + "journal"},
-		"cmd/zerolet-proxy":            {module + "/cmd/internal/release", module + "/proxy", module + "/proxy/wire", systemd + "activation"},
+		"cmd/zerolet-proxy":            {module + "/cmd/internal/release", module + "/proxy", module + "/proxy/wire"},
 	}
 }
 
