@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -60,4 +61,22 @@ func listeningAddress(fd int) (Address, error) {
 		return address(UDP, sa), nil
 	}
 	return Address{}, errors.New("neither a listening stream socket nor one for UDP")
+}
+
+func isV6(fd int) bool {
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && family == unix.AF_INET6
+}
+
+// peerName is who a client is. That of a unix socket has no address, but the
+// kernel knows the process that connected (SO_PEERCRED, unix(7)).
+func peerName(client *socket, peer Address) string {
+	if peer.Network != Unix {
+		return peer.String()
+	}
+	cred, err := unix.GetsockoptUcred(client.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return peer.String()
+	}
+	return fmt.Sprintf("pid %d of uid %d", cred.Pid, cred.Uid)
 }

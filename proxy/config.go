@@ -22,4 +22,6 @@ const (
 var (
 	ParseAddress = wire.ParseAddress
 	TCPAddress   = wire.TCPAddress
+
+	ErrConfig = wire.ErrConfig
 )

@@ -36,11 +36,6 @@ func passAddress(fd int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
-func isV6(fd int) bool {
-	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	return err == nil && family == unix.AF_INET6
-}
-
 // inbox is what one datagram after the other is received into.
 type inbox struct {
 	from    sockaddr

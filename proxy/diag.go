@@ -40,6 +40,11 @@ type endpoints struct {
 	local, remote netip.AddrPort
 }
 
+// inUse are the states of connections that may keep the container up. One that
+// the app has closed does not, even if the kernel still delivers what it sent.
+const inUse = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_RECV | 1<<unix.BPF_TCP_CLOSE_WAIT |
+	1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_LAST_ACK | 1<<unix.BPF_TCP_CLOSING
+
 // found is what the kernel tells of a socket: struct inet_diag_msg.
 type found struct {
 	state  uint8

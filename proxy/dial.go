@@ -21,6 +21,9 @@ const dialAttempt = 250 * time.Millisecond
 // errSlow says to who is in a hurry that this would take a while.
 var errSlow = errors.New("it would take a while")
 
+// errNotReady says that the app accepts but is not ready.
+var errNotReady = errors.New("the app is not ready")
+
 // socketSource makes unconnected, non-blocking sockets.
 type socketSource interface {
 	// socket returns a descriptor of an address family and a kind, AF_INET and

@@ -122,6 +122,11 @@ func (h *hostNetwork) within(s found) error {
 	return h.cgroup.owns(s.cgroup)
 }
 
+// verifyEvery is the time after which sockets that were connected to the app
+// are looked at again. What is sent meanwhile to a container that is gone may
+// be lost.
+const verifyEvery = 10 * time.Millisecond
+
 // verifyInterval is how long a look at where datagrams go is good for. In the
 // host's network they are looked at whenever some have come: who takes the app's
 // port is sent no more than what came with the last that were the app's.

@@ -9,10 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrConfig says that what systemd passed and what the command line says do
-// not fit together. Trying again does not help.
-var ErrConfig = errors.New("configuration")
-
 // acceptPause is how long accepting rests when there is nothing left to accept
 // with. The clients wait in the kernel's backlog.
 const acceptPause = 50 * time.Millisecond

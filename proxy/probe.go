@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -14,9 +13,6 @@ import (
 
 // probeTimeout bounds one question of whether the app is ready.
 const probeTimeout = 5 * time.Second
-
-// errNotReady says that the app accepts but is not ready.
-var errNotReady = errors.New("the app is not ready")
 
 // probe asks the app over HTTP whether it is ready, before the first client
 // and again for each new container.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
-	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -80,19 +79,6 @@ func (r *recorder) wake(peer string, took time.Duration) {
 		whom = " for " + peer
 	}
 	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.container, whom, took.Round(time.Millisecond)), fields)
-}
-
-// peerName is who a client is. That of a unix socket has no address, but the
-// kernel knows the process that connected (SO_PEERCRED, unix(7)).
-func peerName(client *socket, peer Address) string {
-	if peer.Network != Unix {
-		return peer.String()
-	}
-	cred, err := unix.GetsockoptUcred(client.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return peer.String()
-	}
-	return fmt.Sprintf("pid %d of uid %d", cred.Pid, cred.Uid)
 }
 
 // sleep says why the proxy ends and what it did.

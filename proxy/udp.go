@@ -18,10 +18,6 @@ const (
 	// before an app that has not answered anybody yet is said to have taken it. The
 	// ICMP message comes at once, but who brings it may have to wait for a processor.
 	verdict = 10 * time.Millisecond
-	// verifyEvery is the time after which sockets that were connected to the app
-	// are looked at again. What is sent meanwhile to a container that is gone may
-	// be lost.
-	verifyEvery = 10 * time.Millisecond
 	// drainQuiet is how long no datagram may have come or gone before a proxy
 	// that is told to stop ends: nothing else says that an answer has been the
 	// last one.

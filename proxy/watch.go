@@ -219,11 +219,6 @@ type use struct {
 	peer    netip.AddrPort   // one that it has
 }
 
-// inUse are the states of connections that may keep the container up. One that
-// the app has closed does not, even if the kernel still delivers what it sent.
-const inUse = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_RECV | 1<<unix.BPF_TCP_CLOSE_WAIT |
-	1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_LAST_ACK | 1<<unix.BPF_TCP_CLOSING
-
 // add counts a connection.
 func (u *use) add(s found) {
 	switch {

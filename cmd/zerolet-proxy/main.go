@@ -64,7 +64,7 @@ func status(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, proxy.ErrConfig):
+	case errors.Is(err, wire.ErrConfig):
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
 		return exitConfig
 	default:

@@ -16,6 +16,10 @@ import (
 // Infinity is the duration that "infinity" on the command line stands for.
 const Infinity = time.Duration(math.MaxInt64)
 
+// ErrConfig says that what systemd passed and what the command line says do
+// not fit together. Trying again does not help.
+var ErrConfig = errors.New("configuration")
+
 // NoCheck as [Config.ReadyCheck] lets clients through without any.
 const NoCheck = "none"
 
