@@ -115,13 +115,13 @@ func (c *connection) reach() (*socket, error) {
 func (c *connection) carry(backend *socket) {
 	c.release()
 	c.introduce(backend)
-	p := newPair(c.client, backend, c.loops.next(), c.activity, func() { c.target.proven.Store(true) })
+	p := newPair(c.client, backend, c.loops.next(), &c.activity.account, func() { c.target.proven.Store(true) })
 	p.start(func() { c.carried(p) })
 }
 
 // carried is called by the loop when both directions have ended.
 func (c *connection) carried(p *pair) {
-	p.speak()
+	p.use()
 	if p.err() != nil {
 		go c.finish(p)
 		return

@@ -15,7 +15,7 @@ type pair struct {
 	client, backend *socket
 	loop            *loop
 	up, down        flow
-	activity        *activity
+	account         *account
 	silence
 	ended func() // called when both flows are over
 }
@@ -41,8 +41,8 @@ type flow struct {
 
 // newPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
-func newPair(client, backend *socket, l *loop, a *activity, answered func()) *pair {
-	p := &pair{client: client, backend: backend, loop: l, activity: a}
+func newPair(client, backend *socket, l *loop, a *account, answered func()) *pair {
+	p := &pair{client: client, backend: backend, loop: l, account: a}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
 	p.up = flow{src: client, dst: backend, total: &a.in, peek: true}

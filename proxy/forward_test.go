@@ -196,7 +196,7 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 	clients, l := listenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
 	for range 300 {
 		c := connect(t, clients.Addr().String())
-		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), r.activity, func() {})
+		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
 		done := make(chan struct{})
 		p.start(func() { close(done) })
 		a := next(t, apps)

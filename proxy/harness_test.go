@@ -200,7 +200,7 @@ func (r *running) wait(t testing.TB) {
 	select {
 	case <-r.done:
 	case <-time.After(patience):
-		t.Fatalf("the server does not end: %s; %s", status(r.activity, r.cfg.IdleTimeout), r.log)
+		t.Fatalf("the server does not end: %s; %s", r.status(), r.log)
 	}
 }
 

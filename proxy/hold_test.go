@@ -221,7 +221,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	io.WriteString(c, "request")
 	waitSent(t, c)
 	client := newSocket(acceptFD(t, clients))
-	p := newPair(client, backend, r.loops.next(), r.activity, func() {})
+	p := newPair(client, backend, r.loops.next(), &r.activity.account, func() {})
 	done := make(chan struct{})
 	p.start(func() { close(done) })
 	<-done
@@ -229,7 +229,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
 	client.unwake()
-	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t), r.loops.next(), r.activity, func() {})
+	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
 	done = make(chan struct{})
 	p.start(func() { close(done) })
 	a := next(t, apps)

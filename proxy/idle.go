@@ -14,13 +14,18 @@ type activity struct {
 	held     atomic.Int64 // UDP sockets whose next datagram the app has not taken yet
 	sessions atomic.Int64 // of UDP; they do not keep the container up, datagrams do
 	accepted atomic.Int64 // connections and sessions
-	in, out  atomic.Int64 // bytes from and to clients
 	lastEnd  atomic.Int64 // of a connection, or a datagram: nanoseconds since start
+
+	account // bytes, and silent connections
 
 	reached chan struct{} // closed when the first client has got through
 }
 
-func newActivity() *activity { return &activity{start: time.Now(), reached: make(chan struct{})} }
+func newActivity() *activity {
+	a := &activity{start: time.Now(), reached: make(chan struct{})}
+	a.account = account{silenced: a.silence, used: a.unsilence}
+	return a
+}
 
 // begin counts a connection in. The accept loop calls it, so that after the
 // loop's end the count holds everything that was accepted.
@@ -37,16 +42,16 @@ func (a *activity) end() {
 // touch is for what has no end: a datagram, in either direction.
 func (a *activity) touch(now time.Time) { a.lastEnd.Store(int64(now.Sub(a.start))) }
 
-// silence counts a connection as if it had ended; speak takes that back, and
+// silence counts a connection as if it had ended; unsilence takes that back, and
 // must come before its end.
 func (a *activity) silence() {
 	a.touch(time.Now())
 	a.silent.Add(1)
 }
 
-func (a *activity) speak() { a.silent.Add(-1) }
+func (a *activity) unsilence() { a.silent.Add(-1) }
 
-// busy tells whether anything keeps the container up.
+// busy reports whether anything keeps the container up.
 func (a *activity) busy() bool {
 	silent := a.silent.Load() // first: one that ends meanwhile is counted as busy
 	return a.open.Load() > silent || a.held.Load() > 0

@@ -63,6 +63,15 @@ func (ls *loops) each(f func(carrier)) {
 	all.Wait()
 }
 
+// pairs calls f in the loops for the pairs, see each.
+func (ls *loops) pairs(f func(*pair)) {
+	ls.each(func(c carrier) {
+		if p, ok := c.(*pair); ok {
+			f(p)
+		}
+	})
+}
+
 // close ends the loops, which must carry nothing any more.
 func (ls *loops) close() {
 	for _, l := range ls.all {

@@ -82,8 +82,7 @@ func (r *recorder) wake(peer string, took time.Duration) {
 }
 
 // sleep says why the proxy ends and what it did.
-func (r *recorder) sleep(why string, a *activity) {
-	accepted, in, out := a.accepted.Load(), a.in.Load(), a.out.Load()
+func (r *recorder) sleep(why string, accepted, in, out int64) {
 	r.send(journal.PriInfo,
 		fmt.Sprintf("%s, %s not needed any more; %s", why, r.container, totals(accepted, in, out)),
 		map[string]string{
@@ -140,29 +139,6 @@ func (r *recorder) notify(state string) {
 	}
 }
 
-// status is the value of STATUS=.
-func status(a *activity, idleTimeout time.Duration) string {
-	connections, sessions := a.open.Load(), a.sessions.Load()+a.held.Load()
-	open := count(connections, "connection")
-	if sessions > 0 {
-		open += " and " + count(sessions, "session")
-	}
-	open += " open"
-	if n := a.silent.Load(); n > 0 {
-		open += fmt.Sprintf(" (%d silent)", n)
-	}
-	s := wire.Status{Open: connections + sessions}
-	select {
-	case <-a.reached:
-		s.Reached = true
-	default:
-	}
-	if !a.busy() && idleTimeout != Infinity {
-		s.Ends = a.idleAt(idleTimeout)
-	}
-	return s.Line(fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
-}
-
 func totals(accepted, in, out int64) string {
 	return fmt.Sprintf("%d accepted, %s in, %s out", accepted, size(in), size(out))
 }
@@ -185,26 +161,4 @@ func size(n int64) string {
 		unit++
 	}
 	return fmt.Sprintf("%.3g %cB", f, "kMGTP"[unit])
-}
-
-// keepStatus sends STATUS= when it has changed, at most once a second but for
-// the moment in which the app is reached, until stop is closed. last is what
-// was sent before.
-func (r *recorder) keepStatus(last string, a *activity, idleTimeout time.Duration, stop <-chan struct{}) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	reached := a.reached
-	for {
-		select {
-		case <-stop:
-			return
-		case <-reached:
-			reached = nil // closed: once is enough
-		case <-tick.C:
-		}
-		if now := status(a, idleTimeout); now != last {
-			last = now
-			r.notify("STATUS=" + now)
-		}
-	}
 }

@@ -36,9 +36,9 @@ func Serve(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer
 func (s *server) serve(stop <-chan os.Signal) {
 	defer s.close()
 	s.resume()
-	first := status(s.activity, s.cfg.IdleTimeout)
+	first := s.status()
 	s.record.notify("READY=1\nSTATUS=" + first)
-	s.background(func() { s.record.keepStatus(first, s.activity, s.cfg.IdleTimeout, s.ending) })
+	s.background(func() { s.keepStatus(first) })
 	s.background(func() { s.watchStop(stop) })
 
 	if s.cfg.ConnectionIdleTimeout != Infinity {
@@ -48,7 +48,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 	why := s.untilIdleOrStopped()
 	s.record.notify("STOPPING=1")
 	s.drain()
-	s.record.sleep(why, s.activity)
+	s.record.sleep(why, s.activity.accepted.Load(), s.activity.in.Load(), s.activity.out.Load())
 }
 
 // server is the proxy at work.
@@ -276,7 +276,7 @@ func (s *server) untilIdleOrStopped() string {
 	for {
 		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
 		s.settle()
-		s.heed()
+		s.lookAgain()
 		switch {
 		case !idle:
 			return "stopped"
@@ -292,7 +292,7 @@ func (s *server) drain() {
 	if s.cfg.DrainTimeout != Infinity {
 		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
 	}
-	s.hangUp()
+	s.endSilent()
 	s.connections.Wait()
 	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
 		if sleep(s.hard, 10*time.Millisecond) != nil {

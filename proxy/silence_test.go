@@ -57,14 +57,14 @@ func TestSilenceIsCounted(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
 	cfg := config(front, addrOf(l))
-	cfg.ConnectionIdleTimeout = 10 * time.Millisecond
+	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Hour, 10*time.Millisecond
 	r := serve(t, cfg, front, nil)
 	a, b := connect(t, r.addr), connect(t, r.addr)
 	ask(t, a, "ping")
 	ask(t, b, "ping")
 	eventually(t, "both are silent", func() bool {
-		return strings.HasPrefix(status(r.activity, time.Hour), "2 connections open (2 silent), ") &&
-			strings.Contains(status(r.activity, time.Hour), " ends=")
+		return strings.HasPrefix(r.status(), "2 connections open (2 silent), ") &&
+			strings.Contains(r.status(), " ends=")
 	})
 	ask(t, a, "ping")
 	a.Close()

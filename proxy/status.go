@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// status is the value of STATUS=.
+func (s *server) status() string {
+	a := s.activity
+	connections, sessions := a.open.Load(), a.sessions.Load()+a.held.Load()
+	open := count(connections, "connection")
+	if sessions > 0 {
+		open += " and " + count(sessions, "session")
+	}
+	open += " open"
+	if n := a.silent.Load(); n > 0 {
+		open += fmt.Sprintf(" (%d silent)", n)
+	}
+	now := wire.Status{Open: connections + sessions}
+	select {
+	case <-a.reached:
+		now.Reached = true
+	default:
+	}
+	if !a.busy() && s.cfg.IdleTimeout != Infinity {
+		now.Ends = a.idleAt(s.cfg.IdleTimeout)
+	}
+	return now.Line(fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
+}
+
+// keepStatus sends STATUS= when it has changed, at most once a second but for
+// the moment in which the app is reached. last is what was sent before.
+func (s *server) keepStatus(last string) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	reached := s.activity.reached
+	for {
+		select {
+		case <-s.ending:
+			return
+		case <-reached:
+			reached = nil // closed: once is enough
+		case <-tick.C:
+		}
+		if now := s.status(); now != last {
+			last = now
+			s.record.notify("STATUS=" + now)
+		}
+	}
+}
