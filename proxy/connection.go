@@ -4,14 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
+
+// shared is what the connections of a proxy have in common.
+type shared struct {
+	cfg      Config
+	activity *activity
+	record   *recorder
+	loops    *loops
+	starter  *starter
+	room     room // for all that are open
+	// resetGrace is defaultResetGrace, but for tests on a busy machine.
+	resetGrace time.Duration
+
+	hard        context.Context // ends what goes on at once
+	connections sync.WaitGroup
+	wake        sync.Once
+}
 
 // connection is the life of one client's connection. A goroutine has it only
 // while it is held, and while it ends in another way than in order: what is
 // carried belongs to its loop.
 type connection struct {
-	*server
+	*shared
 	target   *target
 	client   *socket
 	peer     Address
@@ -26,7 +43,7 @@ type connection struct {
 // a helper is slow.
 func (s *server) admit(l *listener, fd int, peer Address) {
 	c := &connection{
-		server: s, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
+		shared: &s.shared, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
 		accepted: time.Now(), held: true,
 	}
 	if s.cfg.StartTimeout != Infinity {
@@ -46,6 +63,14 @@ func (c *connection) promptly() *socket {
 		return nil
 	}
 	return c.target.promptly(c.peer.IP)
+}
+
+// reached is called when the app has taken a client.
+func (s *shared) reached(peer func() string) {
+	s.wake.Do(func() {
+		s.record.wake(peer(), time.Since(s.activity.start))
+		close(s.activity.reached)
+	})
 }
 
 // end counts the connection out.

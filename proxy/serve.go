@@ -53,34 +53,24 @@ func (s *server) serve(stop <-chan os.Signal) {
 
 // server is the proxy at work.
 type server struct {
-	cfg       Config
+	shared
 	listeners []*listener
 	targets   map[Address]*target
 	cgroup    *unitCgroup
 	source    socketSource
 	files     *socketFiles // where targets are unix sockets
-	activity  *activity
-	record    *recorder
-	loops     *loops
-	relay     *relay // nil without UDP sockets
-	starter   *starter
-	asking    atomic.Bool // for isReady
-	room      room
-	full      error  // why there is no more room
-	probe     *probe // nil if the app is ready once it accepts
-	// resetGrace is defaultResetGrace, but for tests on a busy machine.
-	resetGrace time.Duration
-	wake       sync.Once
+	relay     *relay       // nil without UDP sockets
+	asking    atomic.Bool  // for isReady
+	full      error        // why there is no more room
+	probe     *probe       // nil if the app is ready once it accepts
 
-	accepting   sync.WaitGroup
-	connections sync.WaitGroup
-	others      sync.WaitGroup
-	paused      chan struct{} // closed when the accept loops are to end
+	accepting sync.WaitGroup
+	others    sync.WaitGroup
+	paused    chan struct{} // closed when the accept loops are to end
 
 	stopped chan struct{} // closed by the first signal
 	ending  chan struct{} // closed when the proxy is about to return
-	hard    context.Context
-	cutOff  func() // ends connections at once
+	cutOff  func()        // ends hard
 
 	// What tests do at the edge of idleness: before the accept loops are told
 	// to end, and between their end and the count.
@@ -98,11 +88,12 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		return nil, err
 	}
 	s := &server{
-		cfg: cfg, listeners: listeners, loops: loops, targets: make(map[Address]*target),
-		activity: newActivity(), record: newRecorder(cfg.Container, stderr),
-		resetGrace: defaultResetGrace, stopped: make(chan struct{}), ending: make(chan struct{}),
+		listeners: listeners, targets: make(map[Address]*target),
+		stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforeSettle: func() {}, afterSettle: func() {},
 	}
+	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
+	s.activity, s.record = newActivity(), newRecorder(cfg.Container, stderr)
 	if cfg.ReadyCheck == NoCheck {
 		s.resetGrace = 0
 	}
@@ -299,14 +290,6 @@ func (s *server) drain() {
 			return
 		}
 	}
-}
-
-// reached is called when the app has taken a client.
-func (s *server) reached(peer func() string) {
-	s.wake.Do(func() {
-		s.record.wake(peer(), time.Since(s.activity.start))
-		close(s.activity.reached)
-	})
 }
 
 // watchStop turns the first signal into stopped, the second into cutOff.
