@@ -72,7 +72,7 @@ func (s *starter) attempt() <-chan struct{} {
 			s.done.Store(err == nil)
 			if err != nil && s.hard.Err() == nil {
 				s.failing(fmt.Errorf("cannot start %s: %w", s.unit, err))
-				_ = sleep(s.hard, startPause)
+				_ = rest(s.hard, startPause)
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -15,7 +15,7 @@ type shared struct {
 	record   *recorder
 	loops    *loops
 	starter  *starter
-	room     room // for all that are open
+	slots    slots // for all that are open
 	// resetGrace is defaultResetGrace, but for tests on a busy machine.
 	resetGrace time.Duration
 
@@ -77,7 +77,7 @@ func (s *shared) reached(peer func() string) {
 func (c *connection) end() {
 	c.release()
 	c.activity.end()
-	c.room.leave()
+	c.slots.leave()
 	c.connections.Done()
 }
 
@@ -182,7 +182,7 @@ func (c *connection) tryAgain() bool {
 	if c.held = c.target.held.enter(); !c.held {
 		return false // to keep it would be to keep any number
 	}
-	return sleep(c.hard, pause(time.Since(c.accepted))) == nil
+	return rest(c.hard, pause(time.Since(c.accepted))) == nil
 }
 
 // name is who the client is, for the journal.

@@ -107,7 +107,7 @@ func (p *pair) cut() {
 	for _, f := range []*flow{&p.up, &p.down} {
 		f.stop(p.loop)
 	}
-	p.settle()
+	p.update()
 }
 
 // ready is of carrier.
@@ -125,10 +125,10 @@ func (p *pair) ready(l *loop, fd int, events uint32) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 && from.watches() && isGone(fd) {
 		from.srcErr = unix.ECONNRESET
 	}
-	p.settle()
+	p.update()
 }
 
-// settle sees to it that a direction ends when it must with the other:
+// update sees to it that a direction ends when it must with the other:
 //   - The source is gone: what the other direction carries can reach nobody.
 //   - The destination is gone: it may have sent something first, a complete
 //     answer perhaps, and the other direction delivers that before it meets
@@ -136,7 +136,7 @@ func (p *pair) ready(l *loop, fd int, events uint32) {
 //   - The source's FIN is handed on: the other direction goes on for as long
 //     as it likes, unless the source turns out to be gone altogether. That
 //     comes as a reset, or as the answer to a keepalive probe.
-func (p *pair) settle() {
+func (p *pair) update() {
 	if p.up.over && p.up.srcErr != nil {
 		p.down.stop(p.loop)
 	}

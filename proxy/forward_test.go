@@ -295,12 +295,12 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 	t.Cleanup(func() { front.Close() })
 	// It is there first, as the client that wakes the proxy is.
 	connect(t, front.Addr().String())
-	ls, _, err := listen(filesOf(t, front), []Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
+	ls, _, err := newListeners(filesOf(t, front), []Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
 	if err != nil {
 		return -1, "", err
 	}
 	defer closeAll(ls)
-	fd, peer, err := ls[0].accept(make(room, 1), make(room, 1))
+	fd, peer, err := ls[0].accept(make(slots, 1), make(slots, 1))
 	return fd, peer.String(), err
 }
 

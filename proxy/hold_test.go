@@ -393,7 +393,7 @@ func TestHeldRoom(t *testing.T) {
 	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(other).ListenKey(), Target: addrOf(l)})
 	r := prepareServer(t, cfg, filesOf(t, front, other))
 	for _, target := range r.targets {
-		target.held = make(room, 3)
+		target.held = make(slots, 3)
 	}
 	r.run(t)
 	var clients []*net.TCPConn

@@ -74,7 +74,7 @@ func (a *activity) idleAt(timeout time.Duration) time.Time {
 
 // waitIdle returns when the idle time is over, or with false when stop is
 // closed. The answer is only a hint as long as connections are accepted; see
-// server.settle.
+// server.pause.
 func (a *activity) waitIdle(timeout time.Duration, stop <-chan struct{}) bool {
 	if timeout == Infinity {
 		<-stop

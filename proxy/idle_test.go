@@ -73,7 +73,7 @@ func TestAcceptedAtTheEdge(t *testing.T) {
 	conns := make(chan *net.TCPConn, 1)
 	var once sync.Once
 	r := serve(t, cfg, front, func(s *server) {
-		s.beforeSettle = func() {
+		s.beforePause = func() {
 			once.Do(func() {
 				conns <- connect(t, front.Addr().String())
 				eventually(t, "it is accepted", func() bool { return s.activity.accepted.Load() >= 1 })
@@ -98,7 +98,7 @@ func TestInBacklogAtTheEdge(t *testing.T) {
 	cfg.IdleTimeout = 5 * time.Millisecond
 	conns := make(chan *net.TCPConn, 1)
 	serve(t, cfg, front, func(s *server) {
-		s.afterSettle = func() { conns <- connect(t, front.Addr().String()) }
+		s.afterPause = func() { conns <- connect(t, front.Addr().String()) }
 	}).wait(t)
 	c := next(t, conns)
 	if !waiting(t, front) {
@@ -186,7 +186,7 @@ func TestDrain(t *testing.T) {
 func TestDrainHeld(t *testing.T) {
 	front, addr := listenTCP(t, "127.0.0.1:0"), freeAddr(t)
 	settled := make(chan struct{})
-	r := serve(t, config(front, addr), front, func(s *server) { s.afterSettle = func() { close(settled) } })
+	r := serve(t, config(front, addr), front, func(s *server) { s.afterPause = func() { close(settled) } })
 	c := connect(t, r.addr)
 	r.waitHeld(t, 1)
 	r.stop <- syscall.SIGTERM
@@ -259,7 +259,7 @@ func TestOutOfDescriptors(t *testing.T) {
 func TestCapacity(t *testing.T) {
 	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
-	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.room = make(room, 2) })
+	r := serve(t, config(front, addrOf(l)), front, func(s *server) { s.slots = make(slots, 2) })
 	a, b := connect(t, r.addr), connect(t, r.addr)
 	ask(t, a, "ping")
 	ask(t, b, "ping")

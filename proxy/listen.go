@@ -23,11 +23,11 @@ type listener struct {
 	emptied bool
 }
 
-// listen turns the passed descriptors into listeners. Two sockets may share a
+// newListeners turns the passed descriptors into listeners. Two sockets may share a
 // forward: an IPv4 and an IPv6 one for the same port. A forward whose socket
 // was not passed is returned in missing: systemd does not open an added port
 // before the socket unit is restarted.
-func listen(files []*os.File, forwards []Forward) (ls []*listener, missing []Forward, err error) {
+func newListeners(files []*os.File, forwards []Forward) (ls []*listener, missing []Forward, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(ls)
@@ -107,7 +107,7 @@ func closeAll(ls []*listener) {
 // accept waits for a connection, which is counted in the rooms. It fails with
 // os.ErrDeadlineExceeded when woken, with noRoom, and with the error of
 // accept(2) otherwise.
-func (l *listener) accept(all, held room) (fd int, peer Address, err error) {
+func (l *listener) accept(all, held slots) (fd int, peer Address, err error) {
 	var sa unix.Sockaddr
 	_, raw := l.poller()
 	e := raw.Read(func(lfd uintptr) bool {
@@ -132,7 +132,7 @@ func (l *listener) accept(all, held room) (fd int, peer Address, err error) {
 	if e != nil {
 		return -1, Address{}, e
 	}
-	if full := (noRoom{}); errors.As(err, &full) {
+	if full := (noSlot{}); errors.As(err, &full) {
 		return -1, Address{}, err
 	}
 	if err != nil {

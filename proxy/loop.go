@@ -17,7 +17,7 @@ import (
 // message (a wake-up by the scheduler, and a read that finds nothing) and twice
 // the memory for an idle connection.
 type loops struct {
-	lent
+	pools
 	all  []*loop
 	last atomic.Uint32
 }
@@ -29,7 +29,7 @@ const maxLoops = 4
 func newLoops() (*loops, error) {
 	ls := new(loops)
 	for range min(maxLoops, runtime.GOMAXPROCS(0)) {
-		l, err := newLoop(&ls.lent)
+		l, err := newLoop(&ls.pools)
 		if err != nil {
 			ls.close()
 			return nil, err
@@ -94,7 +94,7 @@ type loop struct {
 	isCut   bool // takes nothing more
 	closed  bool
 
-	*lent
+	*pools
 }
 
 // carrier is what has sockets in a loop.
@@ -107,7 +107,7 @@ type carrier interface {
 	cut()
 }
 
-func newLoop(shared *lent) (*loop, error) {
+func newLoop(shared *pools) (*loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -117,7 +117,7 @@ func newLoop(shared *lent) (*loop, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), lent: shared}
+	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), pools: shared}
 	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // newSocket wants it
 	if err == nil {
 		err = l.control(unix.EPOLL_CTL_ADD, bell, unix.EPOLLIN)

@@ -36,7 +36,7 @@ type target struct {
 	// the app is there each gets through with one attempt.
 	open   atomic.Bool
 	asking chan struct{} // holds an element while somebody asks
-	held   room          // for those who wait
+	held   slots         // for those who wait
 
 	background func(func()) // runs what may go on after its client has left
 
@@ -124,7 +124,7 @@ func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time
 		}
 		backend, err := t.within(ctx, t.try(ctx, peer))
 		if err != nil {
-			_ = sleep(ctx, pause(time.Since(since)))
+			_ = rest(ctx, pause(time.Since(since)))
 		}
 		<-t.asking
 		if err == nil {

@@ -74,11 +74,11 @@ type server struct {
 
 	// What tests do at the edge of idleness: before the accept loops are told
 	// to end, and between their end and the count.
-	beforeSettle, afterSettle func()
+	beforePause, afterPause func()
 }
 
 func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) {
-	listeners, missing, err := listen(files, cfg.Forwards)
+	listeners, missing, err := newListeners(files, cfg.Forwards)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 	s := &server{
 		listeners: listeners, targets: make(map[Address]*target),
 		stopped: make(chan struct{}), ending: make(chan struct{}),
-		beforeSettle: func() {}, afterSettle: func() {},
+		beforePause: func() {}, afterPause: func() {},
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
 	s.activity, s.record = newActivity(), newRecorder(cfg.Container, stderr)
@@ -131,8 +131,8 @@ func (s *server) divide() (err error) {
 		s.relay, err = s.newRelay(slices.DeleteFunc(slices.Clone(s.listeners), func(l *listener) bool { return !isUDP(l) }), int(sessions))
 		s.listeners = slices.DeleteFunc(s.listeners, isUDP)
 	}
-	s.makeRoom(max(1, (files-sessions)/2))
-	s.makeHeldRoom()
+	s.limitOpen(max(1, (files-sessions)/2))
+	s.limitHeld()
 	return err
 }
 
@@ -185,14 +185,14 @@ func (s *server) isReady() bool {
 	return false
 }
 
-// makeRoom settles how many connections there may be: what the descriptors
+// limitOpen settles how many connections there may be: what the descriptors
 // suffice for, or less.
-func (s *server) makeRoom(n int64) {
+func (s *server) limitOpen(n int64) {
 	s.full = unix.EMFILE
 	if most := s.cfg.MaxConnections; most > 0 && most <= n {
 		n, s.full = most, fmt.Errorf("%s open, no more are allowed", count(most, "connection"))
 	}
-	s.room = make(room, n)
+	s.slots = make(slots, n)
 }
 
 // newSource is the way to the container.
@@ -246,11 +246,11 @@ func (s *server) resume() {
 	}
 }
 
-// settle stops accepting. When it returns, everything that was taken off the
+// pause stops accepting. When it returns, everything that was taken off the
 // kernel's backlog has been counted, and what comes now stays in the backlog,
 // where it starts the proxy anew.
-func (s *server) settle() {
-	s.beforeSettle()
+func (s *server) pause() {
+	s.beforePause()
 	close(s.paused)
 	for _, l := range s.listeners {
 		l.wake()
@@ -259,14 +259,14 @@ func (s *server) settle() {
 	if s.relay != nil {
 		s.relay.pause()
 	}
-	s.afterSettle()
+	s.afterPause()
 }
 
 // untilIdleOrStopped returns with accepting settled, and says why.
 func (s *server) untilIdleOrStopped() string {
 	for {
 		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
-		s.settle()
+		s.pause()
 		s.lookAgain()
 		switch {
 		case !idle:
@@ -286,7 +286,7 @@ func (s *server) drain() {
 	s.endSilent()
 	s.connections.Wait()
 	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
-		if sleep(s.hard, 10*time.Millisecond) != nil {
+		if rest(s.hard, 10*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -309,12 +309,12 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 func (s *server) acceptAll(l *listener) {
 	held := s.targets[l.forward.Listen].held
 	for {
-		var full noRoom
-		fd, peer, err := l.accept(s.room, held)
+		var full noSlot
+		fd, peer, err := l.accept(s.slots, held)
 		switch {
 		case err == nil && !allowed(s.cfg.AllowFrom, peer): // the manager did not see to it
 			newSocket(fd).reset()
-			s.room.leave()
+			s.slots.leave()
 			held.leave()
 		case err == nil:
 			s.activity.begin()

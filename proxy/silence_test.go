@@ -34,7 +34,7 @@ func TestSpeakingConnection(t *testing.T) {
 	var spoken bool
 	r := prepareServer(t, cfg, filesOf(t, front))
 	edge := make(chan struct{})
-	r.afterSettle = func() {
+	r.afterPause = func() {
 		if !spoken {
 			spoken = true
 			close(edge) // the proxy is about to end

@@ -77,6 +77,6 @@ func (p *pair) endSilent() {
 				f.end(p.loop, nil, nil)
 			}
 		}
-		p.settle()
+		p.update()
 	}
 }

@@ -168,7 +168,7 @@ func (s *socket) drain(ctx context.Context) {
 		if left != last {
 			last, since = left, time.Now()
 		}
-		if time.Since(since) > drainStall || sleep(ctx, wait) != nil {
+		if time.Since(since) > drainStall || rest(ctx, wait) != nil {
 			return
 		}
 	}
@@ -215,8 +215,8 @@ func setOption(fd, level, name, value int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, name, value))
 }
 
-// sleep waits for d or until ctx ends, which is the error.
-func sleep(ctx context.Context, d time.Duration) error {
+// rest waits for d or until ctx ends, which is the error.
+func rest(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

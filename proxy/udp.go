@@ -78,7 +78,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		closeAll(listeners)
 		return nil, err
 	}
-	loop, err := newLoop(&s.loops.lent)
+	loop, err := newLoop(&s.loops.pools)
 	if err != nil {
 		return fail(err)
 	}

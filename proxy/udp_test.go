@@ -283,7 +283,7 @@ func TestDatagramDrain(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
 	r := prepareServer(t, udpConfig(front, udpAddr(app)), filesOf(t, front))
 	settled := make(chan struct{})
-	r.afterSettle = func() { close(settled) }
+	r.afterPause = func() { close(settled) }
 	r.run(t)
 	c := dialUDP(t, front.LocalAddr().String())
 	say(t, c, "question")

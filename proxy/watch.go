@@ -44,23 +44,23 @@ func Watch(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer
 
 // watcher is the proxy of a container with its own sockets at work.
 type watcher struct {
-	cfg     Config
-	doors   []door
-	diag    *diag
-	bell    chan os.Signal // rings for newcomers
-	armed   bool           // the bell
-	record  *recorder
-	memo    memo
-	start   time.Time
-	pause   time.Duration // between two looks
-	reached bool          // the app accepts
-	checked bool          // forgotten doors were opened
-	oldest  netip.AddrPort
-	since   time.Time // when oldest was first seen to wait for the app's accept
-	status  wire.Status
-	told    time.Time // when systemd was told the status
-	untold  bool      // there is another one by now
-	stopped chan struct{}
+	cfg      Config
+	doors    []door
+	diag     *diag
+	bell     chan os.Signal // rings for newcomers
+	armed    bool           // the bell
+	record   *recorder
+	handover handover
+	start    time.Time
+	pause    time.Duration // between two looks
+	reached  bool          // the app accepts
+	checked  bool          // forgotten doors were opened
+	oldest   netip.AddrPort
+	since    time.Time // when oldest was first seen to wait for the app's accept
+	status   wire.Status
+	told     time.Time // when systemd was told the status
+	untold   bool      // there is another one by now
+	stopped  chan struct{}
 
 	// What tests do at the edge of idleness: before the doors are shut, and
 	// between that and the count.
@@ -73,11 +73,11 @@ func newWatcher(cfg Config, files []*os.File, stderr io.Writer) (*watcher, error
 		return nil, err
 	}
 	w := &watcher{
-		cfg: cfg, doors: doors, record: newRecorder(cfg.Container, stderr), memo: memo{dir: os.Getenv("RUNTIME_DIRECTORY")},
+		cfg: cfg, doors: doors, record: newRecorder(cfg.Container, stderr), handover: handover{dir: os.Getenv("RUNTIME_DIRECTORY")},
 		bell: make(chan os.Signal, 1), start: time.Now(), pause: firstLook, stopped: make(chan struct{}),
 		beforeShut: func() {}, afterShut: func() {},
 	}
-	w.memo.restore(doors)
+	w.handover.restore(doors)
 	if w.diag, err = newDiag(); err != nil {
 		closeDoors(doors)
 		return nil, err
@@ -235,7 +235,7 @@ func (u *use) add(s found) {
 
 // look asks the kernel. While it does not tell, the app counts as in use.
 func (w *watcher) look() use {
-	w.memo.note(w.doors)
+	w.handover.note(w.doors)
 	var u use
 	for _, d := range w.doors {
 		if err := w.diag.each(d.v6, d.addr, inUse, u.add); err != nil {
@@ -272,7 +272,7 @@ func (w *watcher) shutUnused() bool {
 
 // shut shuts all doors. When it returns, nobody is between door and count.
 func (w *watcher) shut() bool {
-	w.memo.set("shut", true)
+	w.handover.set("shut", true)
 	for _, d := range w.doors {
 		if err := d.shut(); err != nil {
 			w.record.retrying(fmt.Errorf("cannot keep clients of %s out while %s stops: %w", d.addr, w.cfg.Container, err))
@@ -284,7 +284,7 @@ func (w *watcher) shut() bool {
 }
 
 func (w *watcher) open() {
-	w.memo.set("shut", false)
+	w.handover.set("shut", false)
 	for _, d := range w.doors {
 		if err := d.open(); err != nil {
 			w.record.retrying(fmt.Errorf("cannot open %s again: %w", d.addr, err))
@@ -295,7 +295,7 @@ func (w *watcher) open() {
 // openForgotten opens, once, doors that nobody else will: at once those of a
 // proxy that was restarted.
 func (w *watcher) openForgotten() {
-	if !w.checked && (w.memo.has("shut") || time.Since(w.start) > shutGrace) {
+	if !w.checked && (w.handover.has("shut") || time.Since(w.start) > shutGrace) {
 		w.checked = true
 		w.open()
 	}

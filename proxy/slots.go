@@ -8,19 +8,19 @@ const (
 	fewestHeld = 4
 )
 
-// makeHeldRoom gives each target its part: who waits for one where nobody listens
+// limitHeld gives each target its part: who waits for one where nobody listens
 // takes nothing from the others.
-func (s *server) makeHeldRoom() {
+func (s *server) limitHeld() {
 	for _, t := range s.targets {
-		t.held = make(room, max(fewestHeld, maxHeld/len(s.targets)))
+		t.held = make(slots, max(fewestHeld, maxHeld/len(s.targets)))
 	}
 }
 
-// room bounds connections. It holds an element for each. Clients that
+// slots bound connections: there is an element for each that is open. Clients that
 // find none wait in the kernel's backlog.
-type room chan struct{}
+type slots chan struct{}
 
-func (r room) enter() bool {
+func (r slots) enter() bool {
 	select {
 	case r <- struct{}{}:
 		return true
@@ -29,10 +29,10 @@ func (r room) enter() bool {
 	}
 }
 
-func (r room) leave() { <-r }
+func (r slots) leave() { <-r }
 
 // await returns when somebody has left, or false when stop is closed.
-func (r room) await(stop <-chan struct{}) bool {
+func (r slots) await(stop <-chan struct{}) bool {
 	select {
 	case r <- struct{}{}:
 		r.leave()
@@ -42,19 +42,19 @@ func (r room) await(stop <-chan struct{}) bool {
 	}
 }
 
-// noRoom says that no connection may be accepted now, and in what there must be
+// noSlot says that no connection may be accepted now, and in what there must be
 // room first.
-type noRoom struct{ in room }
+type noSlot struct{ in slots }
 
-func (noRoom) Error() string { return "no room" }
+func (noSlot) Error() string { return "no room" }
 
-func enterBoth(a, b room) error {
+func enterBoth(a, b slots) error {
 	if !a.enter() {
-		return noRoom{a}
+		return noSlot{a}
 	}
 	if !b.enter() {
 		a.leave()
-		return noRoom{b}
+		return noSlot{b}
 	}
 	return nil
 }

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lent is what flows borrow for as long as they have bytes that the receiver
+// pools are what flows borrow for as long as they have bytes that the receiver
 // has not taken.
-type lent struct {
+type pools struct {
 	buffers buffers
 	pipes   pipes
 }

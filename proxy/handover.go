@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memo is what one watcher leaves to the next that follows at once, because
+// handover is what one watcher leaves to the next that follows at once, because
 // it was killed or restarted: empty files in a directory that systemd keeps
 // until the service is stopped (RuntimeDirectoryPreserve=restart).
-type memo struct {
+type handover struct {
 	dir   string // empty: there is none
 	known map[string]bool
 }
 
-func (m *memo) has(name string) bool { return m.known[name] }
+func (h *handover) has(name string) bool { return h.known[name] }
 
 // set remembers that something is so, or is not.
-func (m *memo) set(name string, yes bool) {
-	if m.dir == "" || m.known[name] == yes {
+func (h *handover) set(name string, yes bool) {
+	if h.dir == "" || h.known[name] == yes {
 		return
 	}
-	path := filepath.Join(m.dir, name)
+	path := filepath.Join(h.dir, name)
 	var err error
 	if yes {
 		err = os.WriteFile(path, nil, 0o600)
@@ -31,7 +31,7 @@ func (m *memo) set(name string, yes bool) {
 		err = os.Remove(path)
 	}
 	if err == nil { // else the next look tries again
-		m.known[name] = yes
+		h.known[name] = yes
 	}
 }
 
@@ -40,27 +40,27 @@ func (m *memo) set(name string, yes bool) {
 func mode(i int) string { return fmt.Sprintf("nonblocking-%d", i) }
 
 // restore is called when systemd has just passed the doors.
-func (m *memo) restore(doors []door) {
-	m.known = make(map[string]bool)
-	if m.dir == "" {
+func (h *handover) restore(doors []door) {
+	h.known = make(map[string]bool)
+	if h.dir == "" {
 		return
 	}
-	entries, _ := os.ReadDir(m.dir) // what cannot be read was not written
+	entries, _ := os.ReadDir(h.dir) // what cannot be read was not written
 	for _, e := range entries {
-		m.known[e.Name()] = true
+		h.known[e.Name()] = true
 	}
 	for i, d := range doors {
-		if m.has(mode(i)) {
+		if h.has(mode(i)) {
 			_ = unix.SetNonblock(d.fd, true) // fails for no open descriptor
 		}
 	}
 }
 
 // note sees what the app has made of the doors.
-func (m *memo) note(doors []door) {
+func (h *handover) note(doors []door) {
 	for i, d := range doors {
 		if nonblocking, err := d.isNonblocking(); err == nil {
-			m.set(mode(i), nonblocking)
+			h.set(mode(i), nonblocking)
 		}
 	}
 }
