@@ -78,14 +78,7 @@ func (e *Endpoint) Refused() bool { return e.Diagnostics.HasErrors() }
 
 // Inside reports whether the app is dialled inside the container's network
 // namespace, which it is wherever that is its own.
-func (e *Endpoint) Inside() bool {
-	return e.Spec.Network == quadlet.Namespace && e.dialsPorts()
-}
-
-// dialsPorts tells whether the app has to be reached through the network.
-func (e *Endpoint) dialsPorts() bool {
-	return !e.Spec.Native && slices.ContainsFunc(e.Spec.Listen, func(l quadlet.Listener) bool { return l.ContainerPath == "" })
-}
+func (e *Endpoint) Inside() bool { return e.Spec.Inside() }
 
 // asksPID tells whether Podman has to say when the container starts: its
 // process is to be found, or each container to be asked whether it is ready.

@@ -254,7 +254,7 @@ func (e *Endpoint) proxy(l Layout) Unit {
 func (e *Endpoint) config() wire.Config {
 	c := wire.Config{
 		Container:      e.name(wire.Container),
-		HostNetwork:    e.Spec.Network == quadlet.Host && e.dialsPorts(),
+		HostNetwork:    e.Spec.Network == quadlet.Host && e.Spec.DialsPorts(),
 		IdleTimeout:    e.Spec.IdleTimeout.Duration(),
 		StartTimeout:   e.Spec.StartTimeout.Duration(),
 		DrainTimeout:   wire.DrainTimeout,

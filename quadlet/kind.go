@@ -64,7 +64,7 @@ func (f *File) UnitPos() Pos {
 func (f *File) NotScaled() Diagnostics {
 	var ds Diagnostics
 	for _, s := range f.Sections {
-		if scaleSection(s.Name) {
+		if ScaleSection(s.Name) {
 			ds.Errorf(s.Pos, "move the section to the .container file of the app",
 				"[%s] is for .container files: nothing is scaled here", s.Name)
 		}

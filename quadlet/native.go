@@ -23,7 +23,7 @@ func (s *Spec) mode(value string) error {
 
 // checkNative refuses sockets that cannot be handed to a container without
 // losing clients, and warns where nothing tells that the image takes any.
-func (s *Spec) checkNative(ds *Diagnostics) {
+func (s *Spec) checkNative(e Entry, ds *Diagnostics) {
 	if !s.Native {
 		return
 	}
@@ -40,12 +40,7 @@ func (s *Spec) checkNative(ds *Diagnostics) {
 			ds.Errorf(l.Pos, hint, "%s cannot be handed over with Mode=native", l.Protocol)
 		}
 	}
-	for _, key := range []string{"ReadyCheck", "ConnectionIdleTimeout", "ProxyProtocol", "ClientAddress", "MaxConnections", "AllowFrom"} {
-		if e, ok := s.Setting(key); ok {
-			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, which Mode=native leaves out of the way", key)
-		}
-	}
-	if e, _ := s.Setting("Mode"); !s.takesSockets() {
+	if !s.takesSockets() {
 		ds.Warnf(e.Pos, fmt.Sprintf("if it does (LISTEN_FDS, sd_listen_fds(3)) say so in [Container]: Label=%s; otherwise leave Mode= out", NativeLabel),
 			"nothing tells that the image takes its sockets from systemd")
 	}

@@ -70,6 +70,14 @@ func (f *File) Scaled() bool { return f.Has("ScaleToZero") || f.Has("X-ScaleToZe
 // unit that needs it does, and nothing else wakes it.
 func (s *Spec) Dependency() bool { return len(s.Listen) == 0 }
 
+// Inside reports whether the app is reached in a network namespace of its own.
+func (s *Spec) Inside() bool { return s.Network == Namespace && s.DialsPorts() }
+
+// DialsPorts reports whether the app has to be reached through the network.
+func (s *Spec) DialsPorts() bool {
+	return !s.Native && slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.ContainerPath == "" })
+}
+
 // NewSpec reads the section and what of the rest of the file bears on it. The
 // Spec is good for planning only where the diagnostics have no error.
 func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
@@ -82,53 +90,34 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	s.checkPorts(&ds)
 	s.checkSockets(&ds)
 	s.checkLocal(&ds)
-	s.checkNative(&ds)
-	s.checkDependency(&ds)
-	s.checkAllowed(&ds)
-	s.checkReadiness(&ds)
+	s.checkKeys(&ds)
 	s.checkKind(&ds)
 	return s, ds
 }
 
 func (s *Spec) readSection(ds *Diagnostics) {
-	keys := Keys()
 	for _, k := range keys {
-		if err := k.set(s, k.Default); err != nil {
+		if err := k.parse(s, k.Default); err != nil {
 			panic(fmt.Sprintf("default of %s=: %v", k.Name, err)) // a mistake in the table, not in a file
 		}
 	}
 	for _, e := range s.File.Entries {
-		if !scaleSection(e.Section) {
+		if !ScaleSection(e.Section) {
 			continue
 		}
-		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == e.Key })
-		if i < 0 {
-			ds.Errorf(e.Pos, didYouMean(e.Key, keys), "unknown key %s= in [%s]", e.Key, e.Section)
+		k, known := FindKey(e.Key)
+		if !known {
+			ds.Errorf(e.Pos, didYouMean(e.Key), "unknown key %s= in [%s]", e.Key, e.Section)
 			continue
-		}
-		value := e.Value
-		if value == "" {
-			value = keys[i].Default
 		}
 		listeners := len(s.Listen)
-		if err := keys[i].set(s, value); err != nil {
+		if err := k.parse(s, cmp.Or(e.Value, k.Default)); err != nil {
 			ds.Value(e, err)
 		}
 		for j := listeners; j < len(s.Listen); j++ {
 			s.Listen[j].Pos = e.Pos
 		}
 	}
-}
-
-func didYouMean(name string, keys []Key) string {
-	if k := nearest(name, keys); k != "" {
-		return fmt.Sprintf("did you mean %s=?", k)
-	}
-	hint := "the keys are"
-	for _, k := range keys {
-		hint += " " + k.Name + "="
-	}
-	return hint
 }
 
 // listen adds one Listen= line; an empty one forgets those before it.
@@ -190,23 +179,9 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 	}
 }
 
-// checkDependency refuses what has no meaning without a port: most likely the
-// port was forgotten.
-func (s *Spec) checkDependency(ds *Diagnostics) {
-	if !s.Dependency() || ds.HasErrors() {
-		return
-	}
-	for _, k := range Keys() {
-		if e, ok := s.Setting(k.Name); ok && !k.Dependency {
-			ds.Errorf(e.Pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]; without a port the container stops with the last unit that needs it",
-				"%s= has no meaning without a port, and the file has none", k.Name)
-		}
-	}
-}
-
 // SectionPos is where the section begins.
 func (s *Spec) SectionPos() Pos {
-	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return scaleSection(x.Name) })].Pos
+	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return ScaleSection(x.Name) })].Pos
 }
 
 func (s *Spec) scale(e Entry, ports []Publish) {
@@ -331,7 +306,7 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 // false if there is none, or it restores the default.
 func (s *Spec) Setting(key string) (Entry, bool) {
 	for _, e := range slices.Backward(s.File.Entries) {
-		if scaleSection(e.Section) && e.Key == key {
+		if ScaleSection(e.Section) && e.Key == key {
 			return e, e.Value != ""
 		}
 	}
@@ -340,16 +315,6 @@ func (s *Spec) Setting(key string) (Entry, bool) {
 
 // checkSockets tells what cannot be done to a public socket.
 func (s *Spec) checkSockets(ds *Diagnostics) {
-	public := slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostPath != "" })
-	for _, key := range []string{"SocketMode", "SocketUser", "SocketGroup", "DirectoryMode"} {
-		if e, ok := s.Setting(key); ok && !public {
-			ds.Warnf(e.Pos, "name one in Listen=, such as %t/web.sock:80", "%s= has no effect: clients connect to no unix socket", key)
-		}
-	}
-	if e, ok := s.Setting("SocketUser"); ok && s.search.Manager == User {
-		ds.Errorf(e.Pos, "let others in with SocketGroup=, a group that you are in, and SocketMode=0660",
-			"a user's manager cannot give a socket to another user")
-	}
 	for _, l := range s.Listen {
 		if s.search.Manager == System && strings.HasPrefix(l.ContainerFile, "/root/") {
 			ds.Errorf(l.Pos, "let the app make it below /run or /srv", "nobody but root reaches a socket below /root")
@@ -360,12 +325,20 @@ func (s *Spec) checkSockets(ds *Diagnostics) {
 	}
 }
 
-// checkAllowed tells where AllowFrom= does nothing.
-func (s *Spec) checkAllowed(ds *Diagnostics) {
-	e, ok := s.Setting("AllowFrom")
-	if !ok {
-		return
+// onUnix reports whether clients connect to a unix socket.
+func (s *Spec) onUnix() bool {
+	return slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostPath != "" })
+}
+
+func (s *Spec) checkSocketUser(e Entry, ds *Diagnostics) {
+	if s.search.Manager == User {
+		ds.Errorf(e.Pos, "let others in with SocketGroup=, a group that you are in, and SocketMode=0660",
+			"a user's manager cannot give a socket to another user")
 	}
+}
+
+// checkAllowed tells where AllowFrom= does nothing.
+func (s *Spec) checkAllowed(e Entry, ds *Diagnostics) {
 	for _, l := range s.Listen {
 		if l.HostPath != "" {
 			ds.Warnf(e.Pos, "say who may connect to it with SocketMode= and SocketGroup=", "AllowFrom= does not apply to the unix socket %s", l.HostPath)
@@ -373,13 +346,20 @@ func (s *Spec) checkAllowed(ds *Diagnostics) {
 	}
 }
 
-// checkReadiness tells what cannot be asked or told in datagrams.
-func (s *Spec) checkReadiness(ds *Diagnostics) {
-	datagrams := func(l Listener) bool { return l.Protocol == "udp" }
-	if e, ok := s.Setting("ReadyCheck"); ok && strings.HasPrefix(s.ReadyCheck, "http:") && !slices.ContainsFunc(s.Listen, func(l Listener) bool { return !datagrams(l) }) {
+// datagrams reports whether a listener is none of connections.
+func (l Listener) datagrams() bool { return l.Protocol == "udp" }
+
+// checkReadyCheck tells what cannot be asked in datagrams.
+func (s *Spec) checkReadyCheck(e Entry, ds *Diagnostics) {
+	asked := slices.ContainsFunc(s.Listen, func(l Listener) bool { return !l.datagrams() })
+	if strings.HasPrefix(s.ReadyCheck, "http:") && !asked {
 		ds.Errorf(e.Pos, "write tcp, or add the port that answers HTTP", "ReadyCheck=http: needs a port that is not udp")
 	}
-	if e, ok := s.Setting("ProxyProtocol"); ok && s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, datagrams) {
+}
+
+// checkProxyProtocol tells what cannot be told in datagrams.
+func (s *Spec) checkProxyProtocol(e Entry, ds *Diagnostics) {
+	if s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, Listener.datagrams) {
 		ds.Errorf(e.Pos, "name the tcp ports alone with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/zerolet/zerolet/generator"
-	"github.com/zerolet/zerolet/quadlet"
 )
 
 // check says what is wrong with the files, and what the others become.
@@ -37,9 +36,9 @@ func wakesAndSleeps(e *generator.Endpoint) string {
 	by := e.NeededBy()
 	switch {
 	case !e.Spec.Dependency() && len(by) > 0:
-		return fmt.Sprintf("listens on %s, %s, not while needed by %s", listensWhile(e), stops(e), strings.Join(by, " "))
+		return fmt.Sprintf("listens on %s, %s, not while needed by %s", listensWhile(e), e.Spec.Stops(), strings.Join(by, " "))
 	case !e.Spec.Dependency():
-		return fmt.Sprintf("listens on %s, %s", listensWhile(e), stops(e))
+		return fmt.Sprintf("listens on %s, %s", listensWhile(e), e.Spec.Stops())
 	case len(by) == 0:
 		return "no port, needed by nothing"
 	}
@@ -53,11 +52,4 @@ func listensWhile(e *generator.Endpoint) string {
 		return on
 	}
 	return on + " while " + strings.Join(e.PartOf, " ") + " runs"
-}
-
-func stops(e *generator.Endpoint) string {
-	if e.Spec.IdleTimeout == quadlet.Infinity {
-		return "never stops"
-	}
-	return fmt.Sprintf("stops %s after the last connection", e.Spec.IdleTimeout)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,8 +69,9 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	if e.Spec.Dependency() {
 		fmt.Fprintf(table, "  %s\t%s\n", wakesAndSleeps(e), line(e.Spec.SectionPos()))
 	} else {
-		c.explainPorts(table, e)
+		explainPorts(table, e)
 	}
+	explainKeys(table, e.Spec)
 	_ = table.Flush() // into memory
 
 	held, err := c.heldBy(ctx, s)
@@ -94,27 +94,25 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	return c.printf("%s", b.String())
 }
 
-// explainPorts tells what the sockets are for, and what comes of a client.
-func (c *call) explainPorts(table io.Writer, e *generator.Endpoint) {
+// explainPorts tells what the sockets are for, and what stays Podman's.
+func explainPorts(table io.Writer, e *generator.Endpoint) {
 	for _, f := range e.Forwards {
 		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", f, leadsTo(e, f), line(f.Listen.Pos))
 	}
-	if len(e.Spec.AllowFrom) > 0 {
-		fmt.Fprintf(table, "  only %s may connect; the others are %s, and wake nothing\t%s\n", joined(e.Spec.AllowFrom),
-			map[quadlet.Manager]string{quadlet.System: "not heard", quadlet.User: "reset"}[c.manager], origin(e.Spec, "AllowFrom"))
-	}
-	fmt.Fprintf(table, "  the first client starts %s.service; each is held until the app accepts, at most %s\t%s\n",
-		e.Spec.Unit, e.Spec.StartTimeout, origin(e.Spec, "StartTimeout"))
-	if e.Inside() {
-		what, key := seesClients(e.Spec)
-		fmt.Fprintf(table, "  the app sees %s\t%s\n", what, origin(e.Spec, key))
-	}
-	fmt.Fprintf(table, "  %s\t%s\n", stops(e), origin(e.Spec, "IdleTimeout"))
 	for _, p := range e.Spec.Published {
 		fmt.Fprintf(table, "  %s stays published by Podman and is no use\t%s\n", p.Value, line(p.Pos))
 	}
-	if !e.Spec.AutoStart {
-		fmt.Fprintf(table, "  nothing starts the socket but [Install] or a person\t%s\n", origin(e.Spec, "AutoStart"))
+}
+
+// explainKeys tells what comes of the keys, set or not, where they mean something.
+func explainKeys(table io.Writer, s *quadlet.Spec) {
+	for _, k := range quadlet.Keys() {
+		if s.Dependency() && !k.In(quadlet.WithoutPorts) {
+			continue
+		}
+		if text := k.Explain(s); text != "" {
+			fmt.Fprintf(table, "  %s\t%s\n", text, origin(s, k.Name))
+		}
 	}
 }
 
@@ -166,25 +164,6 @@ func leadsTo(e *generator.Endpoint, f generator.Forward) string {
 		return "leads to " + f.Listen.ContainerPath
 	}
 	return fmt.Sprintf("leads to the container's port %d", f.Listen.ContainerPort)
-}
-
-// seesClients is what the app knows of who they are, and the key that says so.
-func seesClients(s *quadlet.Spec) (what, key string) {
-	switch {
-	case s.ProxyProtocol != "no":
-		return "the container's own address, and is told each client's by the PROXY protocol", "ProxyProtocol"
-	case s.ClientAddress == "proxy":
-		return "the container's own address as that of each client", "ClientAddress"
-	}
-	return "each client's own address", "ClientAddress"
-}
-
-func joined(prefixes []netip.Prefix) string {
-	words := make([]string, 0, len(prefixes))
-	for _, p := range prefixes {
-		words = append(words, p.String())
-	}
-	return strings.Join(words, " ")
 }
 
 // origin is the line that sets a key, or says that none does.

@@ -30,6 +30,8 @@ func New(spec *quadlet.Spec, unit func(name string) (*quadlet.File, bool)) Expor
 	x.ports()
 	x.idle()
 	x.start()
+	x.maxConnections()
+	x.scaling()
 	for _, k := range keys() {
 		k.export(&x, k.name)
 	}
@@ -217,15 +219,11 @@ func seconds(span quadlet.Span) int64 {
 
 // scaleEntry is the assignment of a key of [ScaleToZero] that is in effect.
 func (x *exporter) scaleEntry(key string) quadlet.Entry {
-	for _, e := range slices.Backward(x.file.Entries) {
-		if e.Key == key && isScaleSection(e.Section) {
-			return e
-		}
+	if e, set := x.spec.Setting(key); set {
+		return e
 	}
 	return quadlet.Entry{Key: key, Pos: x.whole()}
 }
-
-func isScaleSection(name string) bool { return strings.TrimPrefix(name, "X-") == "ScaleToZero" }
 
 // finish puts the parts into the Service.
 func (x *exporter) finish() {

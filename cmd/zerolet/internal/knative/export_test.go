@@ -70,6 +70,21 @@ func TestScaling(t *testing.T) {
 	}
 }
 
+// What a key is said to become is in the Service, and the default is no loss.
+func TestEquivalents(t *testing.T) {
+	_, text := exported(t, web+"MaxConnections=20\nReadyCheck=http:/\n")
+	for _, k := range quadlet.Keys() {
+		for _, as := range k.Export.As {
+			if !strings.Contains(text, as) {
+				t.Errorf("%s= is not exported as %s:\n%s", k.Name, as, text)
+			}
+		}
+		if x, _ := exported(t, web+k.Name+"="+k.Default+"\n"); strings.Contains(told(x), k.Name) {
+			t.Errorf("%s=%s changes nothing, and is told of:\n%s", k.Name, k.Default, told(x))
+		}
+	}
+}
+
 // Names are those of DNS, whatever they were, and no two are one.
 func TestNames(t *testing.T) {
 	for name, want := range map[string]string{

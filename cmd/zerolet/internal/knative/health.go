@@ -195,16 +195,14 @@ func (x *exporter) notify(e quadlet.Entry) {
 
 // maxConnections exports MaxConnections= as the requests that one pod gets at
 // a time.
-func (x *exporter) maxConnections(e quadlet.Entry) {
-	n, err := strconv.ParseInt(e.Value, 10, 64)
-	switch {
-	case x.scaleEntry("MaxConnections").Pos != e.Pos: // a later one counts
-	case err != nil || n <= 0: // no limit
+func (x *exporter) maxConnections() {
+	n := x.spec.MaxConnections
+	x.concurrency = min(n, maxConcurrency)
+	switch e := x.scaleEntry("MaxConnections"); {
+	case n == 0: // no limit
 	case n > maxConcurrency:
-		x.concurrency = maxConcurrency
 		x.lost(e, "raise container-concurrency-max-limit in the ConfigMap config-defaults", "MaxConnections: Knative gives a pod at most %d requests at a time", maxConcurrency)
 	default:
-		x.concurrency = n
 		x.Diagnostics.Notef(e.Pos, "", "MaxConnections= becomes requests at a time: what is above goes to a second pod")
 	}
 }

@@ -201,8 +201,6 @@ func (x *exporter) otherSections() {
 		case e.Value == "":
 		case e.Section == "Container" && !known[e.Key]:
 			x.lost(e, "write it into the Service by hand", "%s= is not a key of Podman 6.0: it is not exported", e.Key)
-		case isScaleSection(e.Section):
-			x.scaling(e)
 		case e.Section == "Service":
 			x.serviceKey(e)
 		case e.Section == "Unit":
@@ -211,7 +209,7 @@ func (x *exporter) otherSections() {
 	}
 	for _, s := range x.file.Sections {
 		switch {
-		case s.Name == "Container" || s.Name == "Unit" || s.Name == "Service" || isScaleSection(s.Name):
+		case s.Name == "Container" || s.Name == "Unit" || s.Name == "Service" || quadlet.ScaleSection(s.Name):
 		case strings.HasPrefix(s.Name, "X-"): // systemd.unit(5): ignored
 		case s.Name == "Install": // when the socket listens: the ingress always does
 		case s.Name == "Quadlet":
@@ -221,29 +219,19 @@ func (x *exporter) otherSections() {
 	}
 }
 
-// scaling tells of the keys of [ScaleToZero] that are not exported.
-func (x *exporter) scaling(e quadlet.Entry) {
-	switch e.Key {
-	case "IdleTimeout", "StartTimeout", "Listen": // idle, start, ports
-	case "ReadyCheck": // probes
-	case "MaxConnections":
-		x.maxConnections(e)
-	case "Mode":
-		if e.Value == "native" {
-			x.lost(e, "let the app listen on its port itself", "Mode= has no equivalent in Knative, which passes no sockets")
+// scaling tells what becomes of the keys of [ScaleToZero]. What says no more
+// than the default is no loss.
+func (x *exporter) scaling() {
+	for _, k := range quadlet.Keys() {
+		e, set := x.spec.Setting(k.Name)
+		switch {
+		case !set, e.Value == k.Default:
+		case k.Export.As != nil: // ports, start, idle, probes, maxConnections
+		case k.Export.Note != "":
+			x.Diagnostics.Notef(e.Pos, "", "%s= is not exported: %s", k.Name, k.Export.Note)
+		default:
+			x.lost(e, k.Export.Lost, "%s= has no equivalent in Knative", k.Name)
 		}
-	case "AutoStart":
-		x.Diagnostics.Notef(e.Pos, "", "AutoStart= is not exported: a Service is served from when it is applied")
-	case "SocketMode", "SocketUser", "SocketGroup", "DirectoryMode":
-		x.Diagnostics.Notef(e.Pos, "", "%s= is not exported: it is about a unix socket of this machine", e.Key)
-	case "AllowFrom":
-		x.lost(e, "a NetworkPolicy or the cluster's ingress refuses addresses", "AllowFrom= has no equivalent in Knative")
-	case "ProxyProtocol":
-		x.lost(e, "let the app read X-Forwarded-For, which Knative sets", "ProxyProtocol= has no equivalent in Knative")
-	case "ClientAddress":
-		x.Diagnostics.Notef(e.Pos, "", "ClientAddress= is not exported: with Knative an app sees the address of a proxy, and clients in X-Forwarded-For")
-	default:
-		x.lost(e, "", "%s= has no equivalent in Knative", e.Key)
 	}
 }
 

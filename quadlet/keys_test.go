@@ -1,0 +1,86 @@
+package quadlet
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Each key says everything about itself.
+func TestKeysAreComplete(t *testing.T) {
+	mayBeEmpty := []string{"Default", "check"}
+	seen := make(map[string]bool)
+	for _, k := range keys {
+		row := reflect.ValueOf(k)
+		for i := range row.NumField() {
+			if name := row.Type().Field(i).Name; row.Field(i).IsZero() && !slices.Contains(mayBeEmpty, name) {
+				t.Errorf("%s= has no %s", k.Name, name)
+			}
+		}
+		if seen[k.Name] {
+			t.Errorf("%s= stands twice", k.Name)
+		}
+		seen[k.Name] = true
+		if k.Where&anyFile == 0 {
+			t.Errorf("%s= may stand in no kind of file", k.Name)
+		}
+		if alone := k.Proxy == NotProxy; alone && !k.In(WithNative) {
+			t.Errorf("%s= is not for the proxy, and has no meaning without it", k.Name)
+		}
+		ways := 0
+		for _, is := range []bool{len(k.Export.As) > 0, k.Export.Lost != "", k.Export.Note != ""} {
+			if is {
+				ways++
+			}
+		}
+		if ways != 1 {
+			t.Errorf("%s= has %d exports, want one", k.Name, ways)
+		}
+		if strings.HasSuffix(k.Doc, ".") {
+			t.Errorf("%s= has a full stop after its sentence", k.Name)
+		}
+		if k.parse != nil {
+			if err := k.parse(new(Spec), k.Default); err != nil {
+				t.Errorf("default of %s=: %v", k.Name, err)
+			}
+		}
+	}
+}
+
+// What explain says of the keys, in the order in which it does.
+func TestExplain(t *testing.T) {
+	const defaults = "the first client starts web.service; each is held until the app accepts, at most 5min\n" +
+		"the app sees each client's own address\nstops 2min after the last connection\n"
+	for _, tt := range []struct{ lines, want string }{
+		{"", defaults},
+		{"[Container]\nNetwork=host", strings.Replace(defaults, "the app sees each client's own address\n", "", 1)},
+		{"AllowFrom=192.0.2.0/24 ::1", "only 192.0.2.0/24 ::1/128 may connect; the others are reset, and wake nothing\n" + defaults},
+		{"IdleTimeout=infinity\nAutoStart=no", strings.Replace(defaults, "stops 2min after the last connection\n",
+			"never stops\nnothing starts the socket but [Install] or a person\n", 1)},
+		{"ReadyCheck=http:/up", "no client is let through before the app answers a GET of /up with 2xx or 3xx\n"},
+		{"ReadyCheck=none", "clients are let through once the app accepts, even if it resets them\n"},
+		{"MaxConnections=7", "7 connections are served at a time, the others wait\n"},
+		{"ClientAddress=proxy", "the app sees the container's own address as that of each client\n"},
+		{"ProxyProtocol=v2", "the app sees the container's own address, and is told each client's by the PROXY protocol\n" +
+			"stops"},
+		{"ProxyProtocol=v2\n[Container]\nNetwork=host", "the app is told each client's address by the PROXY protocol\nstops"},
+		{"ConnectionIdleTimeout=1h", "a connection without a byte for 1h no longer counts\n"},
+		{"Mode=native", "the app takes the sockets from systemd; the proxy only watches\n"},
+		{"Listen=%t/web.sock:80\nSocketGroup=www", "the unix sockets have mode 0666\nthe unix sockets are group www's\n" +
+			"directories that have to be made for them have mode 0755\n"},
+		{"[Container]\nPublishPort=\n[ScaleToZero]\nStartTimeout=9min", "a start of web.service may take 9min\n"},
+	} {
+		f, _ := Parse("/web.container", []byte("[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"+tt.lines+"\n"))
+		s, _ := NewSpec(f, Search{Manager: User, Getenv: func(string) string { return "" }})
+		var b strings.Builder
+		for _, k := range keys {
+			if text := k.Explain(s); text != "" {
+				b.WriteString(text + "\n")
+			}
+		}
+		if got := b.String(); !strings.Contains(got, tt.want) {
+			t.Errorf("%q: want %q in\n%s", tt.lines, tt.want, got)
+		}
+	}
+}
