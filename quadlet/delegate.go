@@ -69,7 +69,7 @@ func (c Converter) dryRun(ctx context.Context, overrides []Override) ([]Result, 
 	}
 }
 
-// supported tells whether this Quadlet reads drop-ins and knows
+// supported reports whether this Quadlet reads drop-ins and knows
 // DefaultDependencies=, as 5.3 and later do.
 func (c Converter) supported(ctx context.Context) error {
 	for _, dir := range c.Sources.Dirs() {

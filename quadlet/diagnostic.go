@@ -142,7 +142,7 @@ func (ds *Diagnostics) Value(e Entry, err error) {
 	ds.Errorf(e.ValuePos, "", "%s: %v", e.Key, err)
 }
 
-// HasErrors tells whether any of them is an error.
+// HasErrors reports whether any of them is an error.
 func (ds Diagnostics) HasErrors() bool {
 	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })
 }

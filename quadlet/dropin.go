@@ -36,7 +36,7 @@ func DropinDirs(name string) []string {
 	return append(dirs, strings.TrimPrefix(dropinExt, "."))
 }
 
-// isDropinDir tells whether a name can be that of a drop-in directory.
+// isDropinDir reports whether a name can be that of a drop-in directory.
 func isDropinDir(name string) bool {
 	base, ok := strings.CutSuffix(name, ".d")
 	return ok && (isUnitKind(filepath.Ext(base)) || isUnitKind("."+base))

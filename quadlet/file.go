@@ -37,7 +37,7 @@ type File struct {
 // Name is the file's name without directory: "httpd.container".
 func (f *File) Name() string { return filepath.Base(f.Path) }
 
-// Has tells whether a section is opened anywhere, with or without entries.
+// Has reports whether a section is opened anywhere, with or without entries.
 func (f *File) Has(section string) bool {
 	for _, s := range f.Sections {
 		if s.Name == section {

@@ -24,7 +24,7 @@ func kindOf(ext string) (kind, bool) {
 	return k, ok
 }
 
-// isUnitKind tells whether an extension is one of Quadlet's.
+// isUnitKind reports whether an extension is one of Quadlet's.
 func isUnitKind(ext string) bool {
 	_, ok := kindOf(ext)
 	return ok

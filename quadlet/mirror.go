@@ -141,7 +141,7 @@ func (m *mirror) close() error {
 	return err
 }
 
-// regular tells whether Quadlet can read a file: a FIFO would hang it.
+// regular reports whether Quadlet can read a file: a FIFO would hang it.
 func regular(path string) bool {
 	var st syscall.Stat_t
 	err := syscall.Stat(path, &st)
@@ -178,7 +178,7 @@ func (m *mirror) unitDirs() string {
 // real is Quadlet's output with the real paths.
 func (m *mirror) real(out []byte) []byte { return bytes.ReplaceAll(out, []byte(m.root), nil) }
 
-// remove takes away the files that Quadlet could not read, and tells whether
+// remove takes away the files that Quadlet could not read, and reports whether
 // there were any: their neighbours then get their units.
 func (m *mirror) remove(refused map[string]string) bool {
 	found := false

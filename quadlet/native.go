@@ -46,7 +46,7 @@ func (s *Spec) checkNative(e Entry, ds *Diagnostics) {
 	}
 }
 
-// takesSockets tells whether the container is known to take sockets: because
+// takesSockets reports whether the container is known to take sockets: because
 // the file says so, or because nginx is told by its own variable to do it.
 func (s *Spec) takesSockets() bool {
 	for _, e := range s.File.All("Container", "Label") {

@@ -27,7 +27,7 @@ type Publish struct {
 	Text     string // as it was written
 }
 
-// Unix tells whether either side is a unix socket.
+// Unix reports whether either side is a unix socket.
 func (p Publish) Unix() bool { return p.HostPath != "" || p.ContainerPath != "" }
 
 // Each is every port of a range by itself.
@@ -121,7 +121,7 @@ func (a part) abstract() *ValueError {
 	return a.errorf("name a path, such as %t/web.sock", "an abstract socket has no permissions: everybody on the machine could connect, or take its place")
 }
 
-// isPath tells whether a side is a unix socket: "/run/web.sock", "%t/web.sock".
+// isPath reports whether a side is a unix socket: "/run/web.sock", "%t/web.sock".
 func (a part) isPath() bool {
 	return strings.HasPrefix(a.s, "/") || len(a.s) > 2 && a.s[0] == '%' && a.s[2] == '/'
 }
@@ -196,7 +196,7 @@ func (p *publishParser) instead(i int) string {
 	return "write the number"
 }
 
-// inBrackets tells whether a byte belongs to an address.
+// inBrackets reports whether a byte belongs to an address.
 func inBrackets(text string, i int) bool {
 	return strings.HasPrefix(text, "[") && i < strings.IndexByte(text, ']')
 }

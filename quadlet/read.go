@@ -462,7 +462,7 @@ func (p *lexer) warnf(line, col int, hint, format string, args ...any) {
 	}
 }
 
-// room tells whether one more problem may be told. The last one says that
+// room reports whether one more problem may be told. The last one says that
 // there are more, and is an error whatever they are.
 func (p *lexer) room(line int) bool {
 	if len(p.ds) == maxProblems {

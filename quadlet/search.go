@@ -106,7 +106,7 @@ func (s Search) home(w *walk) bool {
 	return true
 }
 
-// ofOneUser tells whether a directory is users/UID or below. Quadlet knows
+// ofOneUser reports whether a directory is users/UID or below. Quadlet knows
 // them only under /etc: below /usr/share/containers/systemd/users each user's
 // manager reads the directories of all.
 func ofOneUser(dir, users string) bool {

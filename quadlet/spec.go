@@ -63,7 +63,7 @@ type Listener struct {
 	HostFile, ContainerFile string
 }
 
-// Scaled tells whether the file has a [ScaleToZero] section.
+// Scaled reports whether the file has a [ScaleToZero] section.
 func (f *File) Scaled() bool { return f.Has("ScaleToZero") || f.Has("X-ScaleToZero") }
 
 // Dependency tells that the section has no port: the container runs while a
