@@ -107,8 +107,8 @@ golden: ## write the golden files of the tests anew
 
 fuzz: ## fuzz the readers, a minute each
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzParse -fuzztime 1m
-	$(GO) test ./quadlet -run '^$$' -fuzz FuzzSpan -fuzztime 1m
-	$(GO) test ./quadlet -run '^$$' -fuzz FuzzPublish -fuzztime 1m
+	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzSpan -fuzztime 1m
+	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzPublish -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // checkCircles tells of containers that keep each other up, also by way of
@@ -27,7 +28,7 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	always := make(map[string]bool)
 	passing := make(map[string]bool) // sleep, or end by themselves
 	for _, f := range files {
-		passing[wire.Container.Of(f.Unit())] = f.Scaled() || ends(f)
+		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || ends(f)
 	}
 	var run func(unit string)
 	run = func(unit string) {
@@ -70,7 +71,7 @@ func boots(f *quadlet.File) bool {
 func ends(f *quadlet.File) bool {
 	kind, _ := f.Last("Service", "Type")
 	remains, _ := f.Last("Service", "RemainAfterExit")
-	yes, _ := quadlet.ParseBool(remains.Value)
+	yes, _ := scale.ParseBool(remains.Value)
 	return kind.Value == "oneshot" && !yes
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Files that fight over a name or a port are told at the lines of both. The one
@@ -77,7 +78,7 @@ type claim struct {
 	path     string
 }
 
-func claimOf(l quadlet.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
+func claimOf(l scale.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
 
 func (c claim) String() string {
 	if c.path != "" {
@@ -87,19 +88,19 @@ func (c claim) String() string {
 }
 
 // claims are the sockets that lines of the files claim.
-type claims map[claim][]quadlet.Listener
+type claims map[claim][]scale.Listener
 
-func (c claims) add(l quadlet.Listener) { c[claimOf(l)] = append(c[claimOf(l)], l) }
+func (c claims) add(l scale.Listener) { c[claimOf(l)] = append(c[claimOf(l)], l) }
 
 // others are those of other lines that exclude a line's, the first of each line.
-func (c claims) others(listen []quadlet.Listener) [][2]quadlet.Listener {
-	var found [][2]quadlet.Listener
+func (c claims) others(listen []scale.Listener) [][2]scale.Listener {
+	var found [][2]scale.Listener
 	told := make(map[[2]quadlet.Pos]bool)
 	for _, l := range listen {
 		for _, other := range c[claimOf(l)] {
 			if pair := [2]quadlet.Pos{l.Pos, other.Pos}; overlap(l, other) && !told[pair] {
 				told[pair] = true
-				found = append(found, [2]quadlet.Listener{l, other})
+				found = append(found, [2]scale.Listener{l, other})
 			}
 		}
 	}
@@ -122,11 +123,11 @@ func (p *Plan) checkListeners() {
 		}
 		own := make(claims)
 		for _, l := range e.Spec.Listen {
-			for _, pair := range own.others([]quadlet.Listener{l}) {
+			for _, pair := range own.others([]scale.Listener{l}) {
 				e.Diagnostics.Errorf(l.Pos, otherPort, "%s is already claimed at %s", claimOf(l), pair[1].Pos)
 			}
 			own.add(l)
-			if e.Spec.Network == quadlet.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
+			if e.Spec.Network == scale.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
 				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
 					"with Network=host the app takes this port itself")
 			}
@@ -143,7 +144,7 @@ func (p *Plan) checkListeners() {
 // overlap tells whether two sockets on one port or path exclude each other.
 // The zero address stands for both families. "0.0.0.0" and "[::]" do not, but
 // they are one endpoint to the proxy and must lead to one port.
-func overlap(a, b quadlet.Listener) bool {
+func overlap(a, b scale.Listener) bool {
 	switch {
 	case a.HostPath != "", !a.Host.IsValid() || !b.Host.IsValid() || a.Host == b.Host:
 		return true
@@ -177,26 +178,26 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 
 // publishPorts are the ports that Podman publishes for a file: also for a pod
 // and for what a .kube file plays.
-func publishPorts(f *quadlet.File) []quadlet.Published {
-	var out []quadlet.Published
+func publishPorts(f *quadlet.File) []scale.Published {
+	var out []scale.Published
 	for _, e := range f.All(f.Kind(), "PublishPort") {
-		out = append(out, quadlet.Published{Value: e.Value, Pos: e.Pos})
+		out = append(out, scale.Published{Value: e.Value, Pos: e.Pos})
 	}
 	return out
 }
 
 // published are the ports of the values, each by itself. What cannot be
 // understood is passed over: it has no port that is known beforehand.
-func published(values []quadlet.Published) []quadlet.Listener {
-	var out []quadlet.Listener
+func published(values []scale.Published) []scale.Listener {
+	var out []scale.Listener
 	for _, v := range values {
-		ports, err := quadlet.ParsePublish(v.Value)
+		ports, err := scale.ParsePublish(v.Value)
 		if err != nil {
 			continue
 		}
 		for _, p := range ports {
 			for _, one := range p.Each() {
-				out = append(out, quadlet.Listener{Publish: one, Pos: v.Pos})
+				out = append(out, scale.Listener{Publish: one, Pos: v.Pos})
 			}
 		}
 	}

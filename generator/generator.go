@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/convert"
 )
 
 // quadletTimeout bounds the machine's own Quadlet. It takes milliseconds for
@@ -16,7 +17,7 @@ type Generator struct {
 	Search  quadlet.Search
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
-	TempDir string   // see [quadlet.Converter]
+	TempDir string   // see [convert.Config]
 	// AdminUnit tells whether the administrator has a unit file of this name
 	// where it would win over a generated one, and whether it is a mask. Nil is
 	// no unit at all.
@@ -54,7 +55,7 @@ func (g Generator) Read() *Plan {
 
 // Convert has Quadlet make the services of what was read.
 func (g Generator) Convert(ctx context.Context, p *Plan) {
-	p.Convert(ctx, quadlet.Converter{
+	p.Convert(ctx, convert.Config{
 		Quadlet: g.Quadlet, Manager: g.Search.Manager, Sources: p.Sources,
 		TempDir: g.TempDir, Timeout: quadletTimeout,
 	})

@@ -3,14 +3,14 @@ package generator
 import (
 	"net/netip"
 
-	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // checkHostPorts refuses an app in the host's network whose own port is a socket
 // of this or another file: the app could not listen there, and clients would be
 // led from one socket to the other.
 func (p *Plan) checkHostPorts() {
-	sockets := make(map[claim][]quadlet.Listener)
+	sockets := make(map[claim][]scale.Listener)
 	for _, e := range p.Endpoints {
 		for _, l := range e.Spec.Listen {
 			if !e.Refused() && !l.Unix() && onLoopback(l) {
@@ -19,7 +19,7 @@ func (p *Plan) checkHostPorts() {
 		}
 	}
 	for _, e := range p.Endpoints {
-		if e.Refused() || e.Spec.Network != quadlet.Host || e.Spec.Native {
+		if e.Refused() || e.Spec.Network != scale.Host || e.Spec.Native {
 			continue
 		}
 		for _, l := range e.Spec.Listen {
@@ -34,6 +34,6 @@ func (p *Plan) checkHostPorts() {
 
 // onLoopback tells whether a socket is where an app in the host's network is
 // looked for.
-func onLoopback(l quadlet.Listener) bool {
+func onLoopback(l scale.Listener) bool {
 	return !l.Host.IsValid() || l.Host.IsUnspecified() || l.Host == netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Need is a unit that pulls a scaled container in. While it is up the container
@@ -60,7 +61,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 // the name of a .container file into that of its service; the drop-in does so
 // for the others.
 func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
-	if unit == e.name(wire.Container) || !quadlet.ValidUnit(strings.TrimSuffix(unit, ".service")) {
+	if unit == e.name(wire.Container) || !scale.ValidUnit(strings.TrimSuffix(unit, ".service")) {
 		return // no unit of that name can need it
 	}
 	i := slices.IndexFunc(e.Needs, func(n Need) bool { return n.Unit == unit })

@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/zerolet/zerolet/proxy/wire"
-	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // settleParts finds the units with which a container is stopped
@@ -24,7 +24,7 @@ func (p *Plan) settleParts() {
 		for _, key := range []string{"PartOf", "StopPropagatedFrom"} {
 			for _, entry := range e.Service.All("Unit", key) {
 				for _, unit := range entry.Words() {
-					if quadlet.ValidUnit(unit) && !sleep[unit] && !slices.Contains(e.PartOf, unit) {
+					if scale.ValidUnit(unit) && !sleep[unit] && !slices.Contains(e.PartOf, unit) {
 						e.PartOf = append(e.PartOf, unit)
 					}
 				}

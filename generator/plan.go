@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/convert"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Endpoint is one scaled container: what its file asks for, how the proxy
 // reaches it, and what Quadlet made of it. An endpoint whose diagnostics have
 // an error is refused: it gets a unit that says so, and nothing listens.
 type Endpoint struct {
-	Spec        *quadlet.Spec
+	Spec        *scale.Spec
 	Forwards    []Forward     // none if it is a dependency: then it has no socket and no proxy
 	Needs       []Need        // in the order of the files
 	PartOf      []string      // the units with which it is stopped, and its socket
@@ -30,7 +32,7 @@ type Endpoint struct {
 
 // Forward leads from a listening socket to the app.
 type Forward struct {
-	Listen quadlet.Listener
+	Listen scale.Listener
 	// Target is where the app listens unless that is a unix socket, inside the
 	// container's network where that is its own.
 	Target netip.AddrPort
@@ -55,12 +57,12 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	for _, f := range files {
 		switch {
 		case f.Kind() != "Container":
-			p.Diagnostics = append(p.Diagnostics, f.NotScaled()...)
+			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)
 			continue
-		case !f.Scaled():
+		case !scale.HasSection(f):
 			continue
 		}
-		spec, ds := quadlet.NewSpec(f, s)
+		spec, ds := scale.Read(f, s)
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
 	p.checkNames(files)
@@ -111,8 +113,8 @@ func (p *Plan) forward() {
 
 // Convert has Quadlet make the container's service of every endpoint that is
 // not refused.
-func (p *Plan) Convert(ctx context.Context, c quadlet.Converter) {
-	var overrides []quadlet.Override
+func (p *Plan) Convert(ctx context.Context, c convert.Config) {
+	var overrides []convert.Override
 	var endpoints []*Endpoint
 	for _, e := range p.Endpoints {
 		if !e.Refused() {
@@ -120,7 +122,7 @@ func (p *Plan) Convert(ctx context.Context, c quadlet.Converter) {
 			endpoints = append(endpoints, e)
 		}
 	}
-	results, ds := c.Convert(ctx, overrides)
+	results, ds := convert.Run(ctx, c, overrides)
 	p.Diagnostics = append(p.Diagnostics, ds...)
 	for i, r := range results {
 		endpoints[i].Service = r.Service
@@ -152,8 +154,8 @@ func (e *Endpoint) longestLine() quadlet.Pos {
 
 // override takes the scaled ports away from Podman, and lets the proxy find
 // the container.
-func (e *Endpoint) override() quadlet.Override {
-	o := quadlet.Override{File: e.Spec.File}
+func (e *Endpoint) override() convert.Override {
+	o := convert.Override{File: e.Spec.File}
 	for _, p := range e.Spec.Published {
 		o.Published = append(o.Published, p.Value)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Layout is what the units depend on besides the plan.
@@ -228,7 +229,7 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		"ExecStart", l.command(e.config()),
 		"Restart", "on-failure",
 		"RestartSec", "1",
-		"TimeoutStopSec", quadlet.Span(wire.DrainTimeout+5*time.Second).String(),
+		"TimeoutStopSec", scale.Span(wire.DrainTimeout+5*time.Second).String(),
 		"LimitNOFILE", "524288",
 	)
 	e.sandbox(service)
@@ -254,7 +255,7 @@ func (e *Endpoint) proxy(l Layout) Unit {
 func (e *Endpoint) config() wire.Config {
 	c := wire.Config{
 		Container:      e.name(wire.Container),
-		HostNetwork:    e.Spec.Network == quadlet.Host && e.Spec.DialsPorts(),
+		HostNetwork:    e.Spec.Network == scale.Host && e.Spec.DialsPorts(),
 		IdleTimeout:    e.Spec.IdleTimeout.Duration(),
 		StartTimeout:   e.Spec.StartTimeout.Duration(),
 		DrainTimeout:   wire.DrainTimeout,
@@ -279,7 +280,7 @@ func (e *Endpoint) config() wire.Config {
 	} else if e.Spec.ReadyCheck == wire.NoCheck {
 		c.ReadyCheck = wire.NoCheck
 	}
-	if e.Spec.ConnectionIdleTimeout != quadlet.Infinity {
+	if e.Spec.ConnectionIdleTimeout != scale.Infinity {
 		c.ConnectionIdleTimeout = e.Spec.ConnectionIdleTimeout.Duration()
 	}
 	return c

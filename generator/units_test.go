@@ -18,6 +18,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/convert"
 )
 
 // nasty are files whose values try to become more than values.
@@ -96,7 +97,7 @@ func units(m quadlet.Manager, path, text string) []Unit {
 		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
 	sources, _ := quadlet.Scan(nil)
-	p.Convert(context.Background(), quadlet.Converter{Manager: m, Sources: sources})
+	p.Convert(context.Background(), convert.Config{Manager: m, Sources: sources})
 	return p.Units(Layout{
 		Proxy: proxyPath, Zerolet: "/usr/bin/zerolet",
 	})
@@ -261,7 +262,7 @@ func TestLongLine(t *testing.T) {
 		}
 		p := NewPlan(quadlet.Search{Manager: quadlet.User}, []*quadlet.File{f})
 		sources, _ := quadlet.Scan(nil)
-		p.Convert(t.Context(), quadlet.Converter{Sources: sources})
+		p.Convert(t.Context(), convert.Config{Sources: sources})
 		e := p.Endpoints[0]
 		if e.Refused() != refused {
 			t.Fatalf("%d bytes: %v", size, e.Diagnostics)
@@ -312,7 +313,7 @@ func TestRemoval(t *testing.T) {
 		f, _ := quadlet.Parse("/etc/containers/systemd/"+test.file, []byte(nasty()[0]))
 		p := NewPlan(quadlet.Search{Manager: test.manager}, []*quadlet.File{f})
 		sources, _ := quadlet.Scan(nil)
-		p.Convert(t.Context(), quadlet.Converter{Manager: test.manager, Sources: sources})
+		p.Convert(t.Context(), convert.Config{Manager: test.manager, Sources: sources})
 		p.adminUnit = func(name string) (bool, bool) { return name == "web-proxy.socket", false }
 		l := Layout{Proxy: "/usr/libexec/zerolet/zerolet-proxy"}
 		var stops string

@@ -1,9 +1,7 @@
-// Package quadlet reads Quadlet files: it finds the .container files of a
-// manager, merges their drop-ins, keeps the file, line and column of every
-// assignment, and turns the [ScaleToZero] section into a [Spec]. It also
-// converts a .container file to its service unit, with the machine's own
-// Quadlet where there is one and with the embedded podman/v4 otherwise.
+// Package quadlet reads Quadlet files: it finds those of a manager, merges their
+// drop-ins, keeps the file, line and column of every assignment, and tells what
+// is wrong there as a [Diagnostic].
 //
-// It does not decide what units an endpoint is made of, does not compare one
-// file with another and writes nothing: that is package generator.
+// It does not know what the [ScaleToZero] section means, which is package scale,
+// nor how Quadlet makes a unit of a file, which is package convert.
 package quadlet

@@ -39,7 +39,7 @@ func DropinDirs(name string) []string {
 // isDropinDir reports whether a name can be that of a drop-in directory.
 func isDropinDir(name string) bool {
 	base, ok := strings.CutSuffix(name, ".d")
-	return ok && (isUnitKind(filepath.Ext(base)) || isUnitKind("."+base))
+	return ok && (IsKind(filepath.Ext(base)) || IsKind("."+base))
 }
 
 // dropinDir is one directory of drop-ins.
@@ -104,7 +104,7 @@ func (s *Sources) findDropins(name string) ([]string, Diagnostics) {
 	return names, ds
 }
 
-func (s *Sources) read(path string) (*File, Diagnostics) { return readFile(s.uid(path), path) }
+func (s *Sources) read(path string) (*File, Diagnostics) { return readFile(s.UID(path), path) }
 
 // Load reads a file and merges its drop-ins. The diagnostics are those of all
 // these files. A drop-in with errors, which Quadlet leaves out, is merged as

@@ -24,8 +24,8 @@ func kindOf(ext string) (kind, bool) {
 	return k, ok
 }
 
-// isUnitKind reports whether an extension is one of Quadlet's.
-func isUnitKind(ext string) bool {
+// IsKind reports whether an extension is one of Quadlet's.
+func IsKind(ext string) bool {
 	_, ok := kindOf(ext)
 	return ok
 }
@@ -58,16 +58,4 @@ func (f *File) UnitPos() Pos {
 		}
 	}
 	return Pos{File: f.Path}
-}
-
-// NotScaled tells that a file of another kind has the section in vain.
-func (f *File) NotScaled() Diagnostics {
-	var ds Diagnostics
-	for _, s := range f.Sections {
-		if ScaleSection(s.Name) {
-			ds.Errorf(s.Pos, "move the section to the .container file of the app",
-				"[%s] is for .container files: nothing is scaled here", s.Name)
-		}
-	}
-	return ds
 }

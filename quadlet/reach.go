@@ -67,8 +67,8 @@ func ofRoot(path string) bool {
 	return syscall.Lstat(path, &st) == nil && st.Uid == 0 && st.Mode&syscall.S_IFMT != syscall.S_IFLNK
 }
 
-// readAs is the content of a file, read with a user's rights.
-func readAs(uid int, path string) (data []byte, err error) {
+// ReadAs is the content of a file, read with a user's rights.
+func ReadAs(uid int, path string) (data []byte, err error) {
 	err = as(uid, func() (err error) {
 		data, err = readRegular(path)
 		return err
@@ -101,7 +101,7 @@ func RealDir(path string) (string, error) {
 
 // ReadNamed is the content of a file that another file names, read with the
 // rights of who may have written that one.
-func ReadNamed(by, path string) ([]byte, error) { return readAs(readerOf(filepath.Dir(by)), path) }
+func ReadNamed(by, path string) ([]byte, error) { return ReadAs(readerOf(filepath.Dir(by)), path) }
 
 // hintOf says whose rights were not enough.
 func hintOf(uid int) string {

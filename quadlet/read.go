@@ -32,7 +32,7 @@ func ReadFile(path string) (*File, Diagnostics) { return readFile(readerOf(filep
 
 func readFile(uid int, path string) (*File, Diagnostics) {
 	var ds Diagnostics
-	data, err := readAs(uid, path)
+	data, err := ReadAs(uid, path)
 	if err != nil {
 		ds.Errorf(Pos{File: path}, hintOf(uid), "cannot read: %v", reason(err))
 		return &File{Path: path}, ds
@@ -119,6 +119,13 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 
 func isDevNull(st syscall.Stat_t) bool {
 	return st.Mode&syscall.S_IFMT == syscall.S_IFCHR && st.Rdev == devNull
+}
+
+// Regular reports whether Quadlet can read a file: a FIFO would hang it.
+func Regular(path string) bool {
+	var st syscall.Stat_t
+	err := syscall.Stat(path, &st)
+	return err == nil && (st.Mode&syscall.S_IFMT == syscall.S_IFREG || isDevNull(st))
 }
 
 // reason is an error without the operation and path that os puts before it.

@@ -208,7 +208,7 @@ func Scan(dirs []string) (*Sources, Diagnostics) {
 				d := readDropinDir(uid, filepath.Join(dir, name))
 				s.dropins[name] = append(s.dropins[name], d)
 				s.uids[d.path] = d.uid
-			case isUnitKind(filepath.Ext(name)) && !seen[name]:
+			case IsKind(filepath.Ext(name)) && !seen[name]:
 				seen[name] = true
 				s.units = append(s.units, filepath.Join(dir, name))
 			}
@@ -217,8 +217,8 @@ func Scan(dirs []string) (*Sources, Diagnostics) {
 	return s, ds
 }
 
-// uid is with whose rights a file is read, 0 being whoever runs.
-func (s *Sources) uid(path string) int {
+// UID is with whose rights a file is read, 0 being whoever runs.
+func (s *Sources) UID(path string) int {
 	dir := filepath.Dir(path)
 	if uid, scanned := s.uids[dir]; scanned {
 		return uid

@@ -7,27 +7,6 @@ import (
 	"strings"
 )
 
-// sharedSpecifiers mean the same in every unit of a manager
-// (systemd.unit(5), "Specifiers"). The others tell of the unit or of its file:
-// a path with them would be one thing to the socket and another to the proxy.
-const sharedSpecifiers = "CEGHLSTUVbghlmtuv%"
-
-// checkSpecifiers refuses those that are not shared.
-func (a part) checkSpecifiers() *ValueError {
-	for i := 0; i < len(a.s); i++ {
-		if a.s[i] != '%' {
-			continue
-		}
-		name := a.s[i:min(i+2, len(a.s))]
-		if len(name) < 2 || !strings.Contains(sharedSpecifiers, name[1:]) {
-			return part{a.s[i:], a.off + i}.errorf("use %t, %h, %S or another that stands for a directory, and %% for the sign",
-				"specifier %q cannot be used in a socket's path", name)
-		}
-		i++
-	}
-	return nil
-}
-
 // Expand is a path with the specifiers for directories replaced and cleaned,
 // so that two spellings of one file compare equal. It is for looking only: what
 // it cannot know stays as it is, and units have the path as it was written.

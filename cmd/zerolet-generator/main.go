@@ -15,6 +15,8 @@ import (
 	"github.com/zerolet/zerolet/cmd/internal/release"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/convert"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 func main() {
@@ -41,8 +43,8 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 	}
 	log := newLog(manager, stderr)
 	g := generator.Generator{
-		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid(), UnprivilegedPort: quadlet.UnprivilegedPort()},
-		Quadlet: quadlet.FindQuadlet(),
+		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid(), UnprivilegedPort: scale.UnprivilegedPort()},
+		Quadlet: convert.FindQuadlet(),
 		// A generator of the system manager sees the file system read-only but
 		// for its output (and, since systemd 254, a private /tmp).
 		TempDir:   args[1],

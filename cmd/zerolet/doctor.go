@@ -16,6 +16,7 @@ import (
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // finding is something that is not well, and the command that mends it.
@@ -212,7 +213,7 @@ func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error)
 	case strings.Contains(trouble, "Address already in use"):
 		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}, nil
 	case c.manager == quadlet.User && s.socket.Is("failed") && strings.Contains(trouble, "Permission denied"):
-		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), quadlet.PrivilegedPortHint + "; then " + c.mendApply()}}, nil
+		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), scale.PrivilegedPortHint + "; then " + c.mendApply()}}, nil
 	case s.shut():
 		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s", scope, wire.Open.Of(s.name))}}, nil
 	case s.socket["LoadState"] == "masked":

@@ -13,6 +13,7 @@ import (
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // explain tells what was made of a file, from which of its lines, and what
@@ -105,9 +106,9 @@ func explainPorts(table io.Writer, e *generator.Endpoint) {
 }
 
 // explainKeys tells what comes of the keys, set or not, where they mean something.
-func explainKeys(table io.Writer, s *quadlet.Spec) {
-	for _, k := range quadlet.Keys() {
-		if s.Dependency() && !k.In(quadlet.WithoutPorts) {
+func explainKeys(table io.Writer, s *scale.Spec) {
+	for _, k := range scale.Keys() {
+		if s.Dependency() && !k.In(scale.WithoutPorts) {
 			continue
 		}
 		if text := k.Explain(s); text != "" {
@@ -167,7 +168,7 @@ func leadsTo(e *generator.Endpoint, f generator.Forward) string {
 }
 
 // origin is the line that sets a key, or says that none does.
-func origin(s *quadlet.Spec, key string) string {
+func origin(s *scale.Spec, key string) string {
 	if e, ok := s.Setting(key); ok {
 		return line(e.Pos)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/proxy/wire"
-	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // past is what happened to one service. systemd's own records say when its
@@ -38,8 +38,8 @@ type period struct {
 
 // history tells what happened to the services.
 func (c *call) history(ctx context.Context) (int, error) {
-	span, err := quadlet.ParseSpan(c.since)
-	if err != nil || span == quadlet.Infinity {
+	span, err := scale.ParseSpan(c.since)
+	if err != nil || span == scale.Infinity {
 		return exitUsage, failure{exitUsage, fmt.Sprintf("--since=%s is not a time span", c.since), "write it as 12h, 7d or 2weeks"}
 	}
 	services, err := c.services(ctx)

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/zerolet/zerolet/proxy/wire"
-	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // docs/keys.md is the key table of package quadlet.
@@ -18,7 +18,7 @@ func TestKeyTable(t *testing.T) {
 	b.WriteString("# Keys of `[ScaleToZero]`\n\n" +
 		"`[X-ScaleToZero]` means the same, and keeps systemd from warning about the unit that stock Quadlet makes. Every key can\n" +
 		"stand in a drop-in, `NAME.container.d/*.conf`; an empty assignment restores the default.\n\n")
-	for _, k := range quadlet.Keys() {
+	for _, k := range scale.Keys() {
 		b.WriteString(wrapped("- ", "  ", fmt.Sprintf("**`%s=`** (%s, default %s): %s.", k.Name, k.Type, cmp.Or(k.Default, "none"), k.Doc)))
 	}
 	b.WriteString("\nA time span is systemd's: `30s`, `2min 30s`, `infinity` (systemd.time(7)); without a unit it is seconds.\n" +
@@ -29,9 +29,9 @@ func TestKeyTable(t *testing.T) {
 			"`IdleTimeout=` counts from the last datagram in either direction ([how it works](internals/how-it-works.md#datagrams)).") + "\n" +
 		wrapped("", "", "A section without any port, neither `Listen=` nor `PublishPort=`, is for a container that others need, such as a "+
 			"database: it runs while one of them does ([how it works](internals/how-it-works.md#what-a-container-needs)). "+
-			"Of the keys only "+keysIn(quadlet.WithoutPorts, true)+" has a meaning there.") + "\n" +
-		wrapped("", "", "`Mode=native` leaves the proxy out of the way, and what it does: "+keysIn(quadlet.WithNative, false)+" are refused there. "+
-			"Where clients connect to no unix socket, "+keysIn(quadlet.OnPorts, false)+" have no effect."))
+			"Of the keys only "+keysIn(scale.WithoutPorts, true)+" has a meaning there.") + "\n" +
+		wrapped("", "", "`Mode=native` leaves the proxy out of the way, and what it does: "+keysIn(scale.WithNative, false)+" are refused there. "+
+			"Where clients connect to no unix socket, "+keysIn(scale.OnPorts, false)+" have no effect."))
 	golden(t, "../../docs/keys.md", b.String())
 }
 
@@ -54,9 +54,9 @@ func wrapped(first, other, text string) string {
 }
 
 // keysIn are the keys that have a meaning somewhere, or that have none.
-func keysIn(where quadlet.Where, meaning bool) string {
+func keysIn(where scale.Where, meaning bool) string {
 	var names []string
-	for _, k := range quadlet.Keys() {
+	for _, k := range scale.Keys() {
 		if k.In(where) == meaning {
 			names = append(names, "`"+k.Name+"=`")
 		}
@@ -80,7 +80,7 @@ func TestManualKeys(t *testing.T) {
 		t.Fatal("no place for the keys")
 	}
 	var b strings.Builder
-	for _, k := range quadlet.Keys() {
+	for _, k := range scale.Keys() {
 		fmt.Fprintf(&b, "\n**%s=**\n:   %s, default %s: %s\n", k.Name, k.Type, cmp.Or(k.Default, "none"), k.Doc)
 	}
 	golden(t, path, before+start+b.String()+"\n"+end+after)
@@ -89,8 +89,8 @@ func TestManualKeys(t *testing.T) {
 // What a key becomes of the proxy's configuration is there.
 func TestKeysOfTheProxy(t *testing.T) {
 	config := reflect.TypeFor[wire.Config]()
-	for _, k := range quadlet.Keys() {
-		if _, there := config.FieldByName(k.Proxy); !there && k.Proxy != quadlet.NotProxy {
+	for _, k := range scale.Keys() {
+		if _, there := config.FieldByName(k.Proxy); !there && k.Proxy != scale.NotProxy {
 			t.Errorf("%s=: the proxy has no %s", k.Name, k.Proxy)
 		}
 	}

@@ -15,7 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/convert"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Exit statuses, as the manual says.
@@ -28,7 +29,7 @@ const (
 
 func main() {
 	m := machine{
-		getenv: os.Getenv, uid: os.Getuid(), unprivileged: quadlet.UnprivilegedPort(), quadlet: quadlet.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
+		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
 		color: canMove(os.Stderr) && os.Getenv("NO_COLOR") == "",
 		live:  canMove(os.Stdout), progress: canMove(os.Stderr),
 	}

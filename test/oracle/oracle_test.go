@@ -21,6 +21,7 @@ import (
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 	"github.com/zerolet/zerolet/test/corpus"
 )
 
@@ -303,7 +304,7 @@ func arguments(e quadlet.Entry) []string {
 		switch {
 		case words[i] == "--publish" && i+1 < len(words):
 			i++
-			if ports, err := quadlet.ParsePublish(words[i]); err == nil && ports[0].ContainerPort == 80 {
+			if ports, err := scale.ParsePublish(words[i]); err == nil && ports[0].ContainerPort == 80 {
 				continue
 			}
 			out = append(out, "--publish", words[i])

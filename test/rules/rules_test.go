@@ -44,21 +44,29 @@ func list(t *testing.T, dir string) []pkg {
 // imports are what each package may import besides the standard library. The
 // data goes one way: quadlet, generator; the proxy stands by itself.
 func imports() map[string][]string {
-	const systemd = "github.com/coreos/go-systemd/v22/"
+	const (
+		systemd = "github.com/coreos/go-systemd/v22/"
+		podman  = "github.com/containers/podman/v4/pkg/systemd/"
+	)
 	return map[string][]string{
-		"quadlet": {
-			"github.com/containers/podman/v4/pkg/systemd/parser", "github.com/containers/podman/v4/pkg/systemd/quadlet",
-			"golang.org/x/sys/unix", // setfsuid(2): root reads with the rights of who has made a file
-		},
-		"proxy/wire":  {},
-		"generator":   {module + "/quadlet", module + "/proxy/wire", systemd + "unit"},
-		"proxy":       {module + "/proxy/wire", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
-		"cmd/zerolet": {module + "/quadlet", module + "/generator", module + "/proxy/wire", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
+		// Reading knows neither the section nor Podman's conversion: it splits
+		// words as Quadlet does, and root reads with the rights of who has made
+		// a file (setfsuid(2)).
+		"quadlet": {podman + "parser", "golang.org/x/sys/unix"},
+		// What a section means follows from the file alone: the same on every
+		// machine, whatever Podman it has.
+		"quadlet/scale": {module + "/quadlet"},
+		// Quadlet is run for files with overrides, whoever asks for them and why.
+		"quadlet/convert": {module + "/quadlet", podman + "parser", podman + "quadlet"},
+		"proxy/wire":      {},
+		"generator":       {module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/proxy/wire", systemd + "unit"},
+		"proxy":           {module + "/proxy/wire", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
+		"cmd/zerolet":     {module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/generator", module + "/proxy/wire", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
 		// systemd and the journal are asked by their own programs.
 		"cmd/zerolet/internal/systemd": {},
-		"cmd/zerolet/internal/knative": {module + "/quadlet", "go.yaml.in/yaml/v3"},
+		"cmd/zerolet/internal/knative": {module + "/quadlet", module + "/quadlet/scale", "go.yaml.in/yaml/v3"},
 		"cmd/internal/release":         {},
-		"cmd/zerolet-generator":        {module + "/cmd/internal/release", module + "/quadlet", module + "/generator", systemd + "journal"},
+		"cmd/zerolet-generator":        {module + "/cmd/internal/release", module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/generator", systemd + "journal"},
 		"cmd/zerolet-proxy":            {module + "/cmd/internal/release", module + "/proxy", module + "/proxy/wire"},
 	}
 }
@@ -89,7 +97,7 @@ func TestPackageDocs(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"quadlet", "generator", "proxy", "cmd/zerolet/internal/knative"} {
+	for _, name := range []string{"quadlet", "quadlet/scale", "quadlet/convert", "generator", "proxy", "cmd/zerolet/internal/knative"} {
 		out, err := exec.Command("go", "-C", "../..", "doc", "./"+name).Output()
 		if err != nil {
 			t.Fatal(err)

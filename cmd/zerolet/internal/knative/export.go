@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Export is what becomes of one file. It is good for writing only where the
@@ -24,7 +25,7 @@ func (e Export) Name() string { return e.service.Metadata.Name }
 
 // New exports one file, whose Spec has no error. Other Quadlet files that it
 // names are read by unit.
-func New(spec *quadlet.Spec, unit func(name string) (*quadlet.File, bool)) Export {
+func New(spec *scale.Spec, unit func(name string) (*quadlet.File, bool)) Export {
 	x := exporter{spec: spec, file: spec.File, unit: unit}
 	x.name()
 	x.ports()
@@ -45,7 +46,7 @@ func New(spec *quadlet.Spec, unit func(name string) (*quadlet.File, bool)) Expor
 type exporter struct {
 	Export
 
-	spec *quadlet.Spec
+	spec *scale.Spec
 	file *quadlet.File
 	unit func(name string) (*quadlet.File, bool)
 
@@ -109,7 +110,7 @@ func reservedPorts() []uint16 { return []uint16{8008, 8012, 8013, 8022, 9090, 90
 // ports takes the first port that can be served: a Service has one, for HTTP.
 func (x *exporter) ports() {
 	const onePort = "a Knative Service has one port: export a second file for it, or a Kubernetes Service"
-	var served *quadlet.Listener
+	var served *scale.Listener
 	local := true
 	for i := range x.spec.Listen {
 		l := &x.spec.Listen[i]
@@ -156,7 +157,7 @@ func (x *exporter) ports() {
 		"clients come by HTTP only, and no longer to %s", served.Text)
 }
 
-func (x *exporter) address(l quadlet.Listener) {
+func (x *exporter) address(l scale.Listener) {
 	if l.Host.IsValid() && !l.Host.IsUnspecified() && !l.Host.IsLoopback() {
 		x.Diagnostics.Warnf(l.Pos, "the cluster's ingress decides on which addresses it listens",
 			"the address %s is not exported", l.Host)
@@ -168,12 +169,12 @@ func (x *exporter) idle() {
 	set(&x.template.Annotations, minScale, "0")
 	d := x.spec.IdleTimeout.Duration()
 	switch {
-	case x.spec.IdleTimeout == quadlet.Infinity:
+	case x.spec.IdleTimeout == scale.Infinity:
 		x.template.Annotations[minScale] = "1"
 		return
 	case d > maxRetention:
 		x.lost(x.scaleEntry("IdleTimeout"), `IdleTimeout=infinity gives min-scale: "1"`,
-			"IdleTimeout: Knative keeps an idle pod for %s at most", quadlet.Span(maxRetention))
+			"IdleTimeout: Knative keeps an idle pod for %s at most", scale.Span(maxRetention))
 		d = maxRetention
 	}
 	x.template.Annotations[podRetention] = d.String()
@@ -192,23 +193,23 @@ func (x *exporter) start() {
 
 	deadline := x.spec.StartTimeout
 	if e, ok := x.file.Last("Service", "TimeoutStartSec"); ok {
-		switch span, err := quadlet.ParseSpan(e.Value); {
+		switch span, err := scale.ParseSpan(e.Value); {
 		case err != nil:
 			x.lost(e, "", "TimeoutStartSec: %v", err)
 		case span == 0: // no limit (systemd.service(5))
-			deadline = quadlet.Infinity
+			deadline = scale.Infinity
 		default:
 			deadline = span
 		}
 	}
-	if deadline != quadlet.Infinity { // else it is the cluster's
+	if deadline != scale.Infinity { // else it is the cluster's
 		set(&x.template.Annotations, progress, (time.Duration(max(seconds(deadline), 1)) * time.Second).String())
 	}
 }
 
 // seconds is a time span in seconds, rounded up as Knative and Kubernetes take
 // no less than whole ones here.
-func seconds(span quadlet.Span) int64 {
+func seconds(span scale.Span) int64 {
 	d := span.Duration()
 	whole := d / time.Second
 	if whole*time.Second < d {

@@ -10,16 +10,17 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // exported is the export of a text, and the Service in YAML.
 func exported(t *testing.T, text string) (Export, string) {
 	t.Helper()
 	f, _ := quadlet.Parse("/web.container", []byte(text))
-	if !f.Scaled() {
+	if !scale.HasSection(f) {
 		return Export{}, ""
 	}
-	spec, _ := quadlet.NewSpec(f, quadlet.Search{Manager: quadlet.User})
+	spec, _ := scale.Read(f, quadlet.Search{Manager: quadlet.User})
 	x := New(spec, func(string) (*quadlet.File, bool) { return nil, false })
 	var b bytes.Buffer
 	if err := Write(&b, []Export{x}); err != nil {
@@ -73,7 +74,7 @@ func TestScaling(t *testing.T) {
 // What a key is said to become is in the Service, and the default is no loss.
 func TestEquivalents(t *testing.T) {
 	_, text := exported(t, web+"MaxConnections=20\nReadyCheck=http:/\n")
-	for _, k := range quadlet.Keys() {
+	for _, k := range scale.Keys() {
 		for _, as := range k.Export.As {
 			if !strings.Contains(text, as) {
 				t.Errorf("%s= is not exported as %s:\n%s", k.Name, as, text)

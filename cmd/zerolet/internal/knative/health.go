@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // Podman's defaults (libpod/define/healthchecks.go). Kubernetes has others.
@@ -152,10 +153,10 @@ func (x *exporter) healthInVain(keys ...string) {
 
 // healthDuration reads a duration of Go, as podman does. It is false where
 // there is none: "disable", or 0.
-func (x *exporter) healthDuration(key string, otherwise time.Duration) (quadlet.Span, bool) {
+func (x *exporter) healthDuration(key string, otherwise time.Duration) (scale.Span, bool) {
 	e, ok := x.file.Last("Container", key)
 	if !ok || e.Value == "" {
-		return quadlet.Span(otherwise), otherwise > 0
+		return scale.Span(otherwise), otherwise > 0
 	}
 	value := x.value(e)
 	if value == "disable" {
@@ -164,9 +165,9 @@ func (x *exporter) healthDuration(key string, otherwise time.Duration) (quadlet.
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 {
 		x.lost(e, `write it like "30s" or "1m30s"`, "%s=%s is not exported: it is not a duration", key, value)
-		return quadlet.Span(otherwise), otherwise > 0
+		return scale.Span(otherwise), otherwise > 0
 	}
-	return quadlet.Span(d), d > 0
+	return scale.Span(d), d > 0
 }
 
 func (x *exporter) healthNumber(key string, otherwise int64) int64 {

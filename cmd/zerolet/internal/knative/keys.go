@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // key is a key of [Container] and what becomes of it.
@@ -209,7 +210,7 @@ func (x *exporter) otherSections() {
 	}
 	for _, s := range x.file.Sections {
 		switch {
-		case s.Name == "Container" || s.Name == "Unit" || s.Name == "Service" || quadlet.ScaleSection(s.Name):
+		case s.Name == "Container" || s.Name == "Unit" || s.Name == "Service" || scale.IsSection(s.Name):
 		case strings.HasPrefix(s.Name, "X-"): // systemd.unit(5): ignored
 		case s.Name == "Install": // when the socket listens: the ingress always does
 		case s.Name == "Quadlet":
@@ -222,7 +223,7 @@ func (x *exporter) otherSections() {
 // scaling tells what becomes of the keys of [ScaleToZero]. What says no more
 // than the default is no loss.
 func (x *exporter) scaling() {
-	for _, k := range quadlet.Keys() {
+	for _, k := range scale.Keys() {
 		e, set := x.spec.Setting(k.Name)
 		switch {
 		case !set, e.Value == k.Default:

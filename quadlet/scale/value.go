@@ -1,4 +1,4 @@
-package quadlet
+package scale
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // ParseBool takes what systemd takes for a boolean (systemd.syntax(7)).
@@ -16,14 +18,14 @@ func ParseBool(v string) (bool, error) {
 	case "0", "no", "n", "false", "f", "off":
 		return false, nil
 	}
-	return false, &ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v), Hint: "write yes or no"}
+	return false, &quadlet.ValueError{Message: fmt.Sprintf("%q is neither yes nor no", v), Hint: "write yes or no"}
 }
 
 // parsePositive is a time span of more than nothing.
 func parsePositive(v, hint string) (Span, error) {
 	span, err := ParseSpan(v)
 	if err == nil && span == 0 {
-		err = &ValueError{Message: "a time of nothing", Hint: hint}
+		err = &quadlet.ValueError{Message: "a time of nothing", Hint: hint}
 	}
 	return span, err
 }
@@ -32,7 +34,7 @@ func parsePositive(v, hint string) (Span, error) {
 func oneOf(v string, words ...string) (string, error) {
 	if !slices.Contains(words, v) {
 		last := len(words) - 1
-		return "", &ValueError{Message: fmt.Sprintf("unknown value %q", v), Hint: "write " + strings.Join(words[:last], ", ") + " or " + words[last]}
+		return "", &quadlet.ValueError{Message: fmt.Sprintf("unknown value %q", v), Hint: "write " + strings.Join(words[:last], ", ") + " or " + words[last]}
 	}
 	return v, nil
 }
@@ -42,15 +44,15 @@ func parseReadyCheck(v string) (string, error) {
 	path, http := strings.CutPrefix(v, "http:")
 	if !http {
 		if _, err := oneOf(v, "tcp", "none"); err != nil {
-			return "", &ValueError{Message: fmt.Sprintf("unknown check %q", v), Hint: "write tcp, none or a path such as http:/healthz"}
+			return "", &quadlet.ValueError{Message: fmt.Sprintf("unknown check %q", v), Hint: "write tcp, none or a path such as http:/healthz"}
 		}
 		return v, nil
 	}
 	if !strings.HasPrefix(path, "/") {
-		return "", &ValueError{Offset: len("http:"), Message: "no path", Hint: "write a path on the app's own port, such as http:/healthz"}
+		return "", &quadlet.ValueError{Offset: len("http:"), Message: "no path", Hint: "write a path on the app's own port, such as http:/healthz"}
 	}
 	if i := strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
-		return "", &ValueError{Offset: len("http:") + i, Message: "unexpected character in the path", Hint: "write it as %20 and the like"}
+		return "", &quadlet.ValueError{Offset: len("http:") + i, Message: "unexpected character in the path", Hint: "write it as %20 and the like"}
 	}
 	return v, nil
 }
@@ -58,7 +60,7 @@ func parseReadyCheck(v string) (string, error) {
 func parseCount(v string) (int64, error) {
 	n, err := strconv.ParseInt(v, 10, 32)
 	if err != nil || n < 0 {
-		return 0, &ValueError{Message: fmt.Sprintf("%q is not a number from 0", v), Hint: "write such as 100, or 0 for no limit"}
+		return 0, &quadlet.ValueError{Message: fmt.Sprintf("%q is not a number from 0", v), Hint: "write such as 100, or 0 for no limit"}
 	}
 	return n, nil
 }
@@ -66,7 +68,7 @@ func parseCount(v string) (int64, error) {
 // parsePrefix takes an address or a prefix, IPv4-mapped as IPv4.
 func parsePrefix(v string) (netip.Prefix, error) {
 	bad := func(message, hint string) (netip.Prefix, error) {
-		return netip.Prefix{}, &ValueError{Message: message, Hint: hint}
+		return netip.Prefix{}, &quadlet.ValueError{Message: message, Hint: hint}
 	}
 	p, err := netip.ParsePrefix(v)
 	if addr, e := netip.ParseAddr(v); e == nil {
@@ -95,7 +97,7 @@ func parsePrefix(v string) (netip.Prefix, error) {
 func parseMode(v string) (uint32, error) {
 	mode, err := strconv.ParseUint(v, 8, 32)
 	if err != nil || mode > 0o7777 {
-		return 0, &ValueError{Message: fmt.Sprintf("%q is not a mode", v), Hint: "write it in octal, such as 0660"}
+		return 0, &quadlet.ValueError{Message: fmt.Sprintf("%q is not a mode", v), Hint: "write it in octal, such as 0660"}
 	}
 	return uint32(mode), nil
 }
@@ -106,7 +108,7 @@ func parseName(v string) (string, error) {
 	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 	number := strings.Trim(v, "0123456789") == ""
 	if !number && (!strings.Contains(first, v[:1]) || strings.Trim(v, first+"0123456789.-") != "") || len(v) > 31 {
-		return "", &ValueError{Message: fmt.Sprintf("%q is not the name of a user or group", v), Hint: "write a name or a number"}
+		return "", &quadlet.ValueError{Message: fmt.Sprintf("%q is not the name of a user or group", v), Hint: "write a name or a number"}
 	}
 	return v, nil
 }

@@ -1,4 +1,4 @@
-package quadlet
+package scale
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // publishTests say what a value is in PublishPort= and in Listen=; listen is
@@ -103,7 +105,7 @@ func publishTests() []struct{ text, publish, listen string } {
 }
 
 func showPublish(ps []Publish, err error) string {
-	var ve *ValueError
+	var ve *quadlet.ValueError
 	if errors.As(err, &ve) {
 		s := fmt.Sprintf("%d: %s", ve.Offset, ve.Message)
 		if ve.Hint != "" && ve.Hint != publishHint {
@@ -178,7 +180,7 @@ func FuzzPublish(f *testing.F) {
 func checkPublish(t *testing.T, text string, ps []Publish, err error) {
 	t.Helper()
 	if err != nil {
-		var ve *ValueError
+		var ve *quadlet.ValueError
 		if !errors.As(err, &ve) || ve.Offset < 0 || ve.Offset > len(text) || ve.Message == "" {
 			t.Errorf("%q: %#v", text, err)
 		}

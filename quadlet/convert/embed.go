@@ -1,19 +1,21 @@
-package quadlet
+package convert
 
 import (
 	"fmt"
 
 	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
 	podman "github.com/containers/podman/v4/pkg/systemd/quadlet"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // embed converts with the Quadlet of podman 4.9.5 that is linked in: for
 // machines whose Podman has none or one that cannot read drop-ins.
-func (c Converter) embed(overrides []Override) []Result {
+func (c Config) embed(overrides []Override) []Result {
 	names := c.resourceNames()
 	results := make([]Result, len(overrides))
 	for i, o := range overrides {
-		service, err := convertContainer(o, names, c.Manager == User)
+		service, err := convertContainer(o, names, c.Manager == quadlet.User)
 		if err != nil {
 			results[i].Diagnostics = refused(o.File, err.Error())
 			continue
@@ -23,7 +25,7 @@ func (c Converter) embed(overrides []Override) []Result {
 	return results
 }
 
-func convertContainer(o Override, names map[string]string, user bool) (service *File, err error) {
+func convertContainer(o Override, names map[string]string, user bool) (service *quadlet.File, err error) {
 	// A Mount= with an empty source crashes podman/v4 (quadlet.go,
 	// handleStorageSource): one file must not take the others down.
 	defer func() {
@@ -31,7 +33,7 @@ func convertContainer(o Override, names map[string]string, user bool) (service *
 			err = fmt.Errorf("podman/v4 cannot convert this file: %v", r)
 		}
 	}()
-	dropin, _ := Parse(o.File.Path, o.text())
+	dropin, _ := quadlet.Parse(o.File.Path, o.text())
 	merged := *o.File
 	merged.Merge(dropin)
 	source, err := canonical(&merged)
@@ -46,14 +48,14 @@ func convertContainer(o Override, names map[string]string, user bool) (service *
 	if err != nil {
 		return nil, err
 	}
-	service, _ = Parse(converted.Filename, []byte(text))
+	service, _ = quadlet.Parse(converted.Filename, []byte(text))
 	return service, nil
 }
 
 // canonical gives a file to podman's parser as our reader understood it. The
 // parser hangs on some raw texts (a continuation whose first line is
 // indented, "\" before an empty line), never on this one.
-func canonical(f *File) (*podmanfile.UnitFile, error) {
+func canonical(f *quadlet.File) (*podmanfile.UnitFile, error) {
 	u := podmanfile.NewUnitFile()
 	u.Path, u.Filename = f.Path, f.Name()
 	return u, u.Parse(string(f.Text()))
@@ -63,7 +65,7 @@ func canonical(f *File) (*podmanfile.UnitFile, error) {
 // files that a .container may refer to. Images come first, since a volume
 // refers to them. A file that does not convert has no name, and a container
 // that refers to it is refused with that.
-func (c Converter) resourceNames() map[string]string {
+func (c Config) resourceNames() map[string]string {
 	names := make(map[string]string)
 	convert := map[string]func(*podmanfile.UnitFile) (string, error){
 		".image": func(u *podmanfile.UnitFile) (string, error) {

@@ -1,4 +1,4 @@
-package quadlet
+package scale
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Publish is one line of PublishPort= or Listen=: where clients connect to and
@@ -46,7 +48,7 @@ func (p Publish) Each() []Publish {
 // [[IP:][HOSTPORT]:]PORT[/PROTOCOL], as Podman 6.0.0 does (CreatePortBindings
 // in pkg/specgenutil/util.go), but insists on a host port: nothing could be
 // told to a client otherwise. One Publish comes out for each protocol. An
-// error is a [*ValueError].
+// error is a [*quadlet.ValueError].
 func ParsePublish(text string) ([]Publish, error) {
 	p := publishParser{text: text}
 	return p.result(p.parse())
@@ -54,7 +56,7 @@ func ParsePublish(text string) ([]Publish, error) {
 
 // ParseListen reads a value of Listen=. That is a value of PublishPort=, but
 // either side may also be the path of a unix socket. An error is a
-// [*ValueError].
+// [*quadlet.ValueError].
 func ParseListen(text string) ([]Publish, error) {
 	p := publishParser{text: text, unix: true}
 	return p.result(p.parse())
@@ -108,13 +110,13 @@ func (a part) cut(sep byte) (before, after part, found bool) {
 	return part{a.s[:i], a.off}, part{a.s[i+1:], a.off + i + 1}, true
 }
 
-func (a part) errorf(hint, format string, args ...any) *ValueError {
-	return &ValueError{a.off, fmt.Sprintf(format, args...), hint}
+func (a part) errorf(hint, format string, args ...any) *quadlet.ValueError {
+	return &quadlet.ValueError{Offset: a.off, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // abstract refuses a name that is not in the file system. It would have no
 // mode and no owner, and whoever is first has it (unix(7)).
-func (a part) abstract() *ValueError {
+func (a part) abstract() *quadlet.ValueError {
 	if !strings.HasPrefix(a.s, "@") {
 		return nil
 	}
@@ -126,7 +128,7 @@ func (a part) isPath() bool {
 	return strings.HasPrefix(a.s, "/") || len(a.s) > 2 && a.s[0] == '%' && a.s[2] == '/'
 }
 
-func (p *publishParser) result(err *ValueError) ([]Publish, error) {
+func (p *publishParser) result(err *quadlet.ValueError) ([]Publish, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func (p *publishParser) result(err *ValueError) ([]Publish, error) {
 	return out, nil
 }
 
-func (p *publishParser) parse() *ValueError {
+func (p *publishParser) parse() *quadlet.ValueError {
 	if err := p.characters(); err != nil {
 		return err
 	}
@@ -164,7 +166,7 @@ func (p *publishParser) parse() *ValueError {
 }
 
 // characters refuses what can be nothing but a mistake, where it stands.
-func (p *publishParser) characters() *ValueError {
+func (p *publishParser) characters() *quadlet.ValueError {
 	for i, r := range p.text {
 		at := part{p.text[i:], i}
 		switch {
@@ -203,7 +205,7 @@ func inBrackets(text string, i int) bool {
 
 // sides splits at the colon between both sides: the first one after a path,
 // else the last one before a path or a protocol.
-func (p *publishParser) sides(all part) (host, container part, err *ValueError) {
+func (p *publishParser) sides(all part) (host, container part, err *quadlet.ValueError) {
 	if all.isPath() {
 		host, container, found := all.cut(':')
 		if !found && p.unix {
@@ -226,7 +228,7 @@ func (p *publishParser) sides(all part) (host, container part, err *ValueError) 
 }
 
 // protocol takes "/tcp" off the container side. Podman also takes a list.
-func (p *publishParser) protocol(side part) (part, *ValueError) {
+func (p *publishParser) protocol(side part) (part, *quadlet.ValueError) {
 	ports, names, found := side.cut('/')
 	if !found {
 		return ports, nil
@@ -263,7 +265,7 @@ func (p *publishParser) sctpHint() string {
 }
 
 // containerSide reads [FIRST-]LAST or a path.
-func (p *publishParser) containerSide(side part) (err *ValueError) {
+func (p *publishParser) containerSide(side part) (err *quadlet.ValueError) {
 	switch {
 	case side.isPath():
 		p.out.ContainerPath, p.out.Count = side.s, 1
@@ -276,7 +278,7 @@ func (p *publishParser) containerSide(side part) (err *ValueError) {
 }
 
 // hostSide reads [IP:][FIRST-]LAST or a path. The container side was read.
-func (p *publishParser) hostSide(side, container part) *ValueError {
+func (p *publishParser) hostSide(side, container part) *quadlet.ValueError {
 	if side.isPath() {
 		p.out.HostPath = side.s
 		switch err := p.checkPath(side); {
@@ -309,7 +311,7 @@ func (p *publishParser) hostSide(side, container part) *ValueError {
 }
 
 // host reads the address, if there is one, and gives the rest.
-func (p *publishParser) host(side part) (port part, err *ValueError) {
+func (p *publishParser) host(side part) (port part, err *quadlet.ValueError) {
 	var addr part
 	if strings.HasPrefix(side.s, "[") {
 		var closed bool
@@ -340,7 +342,7 @@ func (p *publishParser) host(side part) (port part, err *ValueError) {
 // bindable refuses what no socket can be bound to: inet6_bind() in the kernel's
 // net/ipv6/af_inet6.c wants an interface for an address of a link, and no TCP
 // on one of a group. The protocols were read.
-func (p *publishParser) bindable(addr part) *ValueError {
+func (p *publishParser) bindable(addr part) *quadlet.ValueError {
 	switch host := p.out.Host; {
 	case !host.Is6():
 	case host.IsLinkLocalUnicast() || host.IsLinkLocalMulticast() || host.IsInterfaceLocalMulticast():
@@ -353,7 +355,7 @@ func (p *publishParser) bindable(addr part) *ValueError {
 
 // addr reads an IP address. Podman takes neither names nor zones
 // (net.ParseIP), and unmaps IPv4-mapped IPv6 (net.IP.String).
-func (a part) addr() (netip.Addr, *ValueError) {
+func (a part) addr() (netip.Addr, *quadlet.ValueError) {
 	if a.s == "" {
 		return netip.Addr{}, a.errorf("leave out the colon to listen on all addresses", "no address before the colon")
 	}
@@ -371,7 +373,7 @@ func (a part) addr() (netip.Addr, *ValueError) {
 }
 
 // ports reads PORT or FIRST-LAST.
-func (a part) ports(what string) (first uint16, count int, err *ValueError) {
+func (a part) ports(what string) (first uint16, count int, err *quadlet.ValueError) {
 	from, to, isRange := a.cut('-')
 	if first, err = from.port(what); err != nil || !isRange {
 		return first, 1, err
@@ -386,7 +388,7 @@ func (a part) ports(what string) (first uint16, count int, err *ValueError) {
 	return first, int(last-first) + 1, nil
 }
 
-func (a part) port(what string) (uint16, *ValueError) {
+func (a part) port(what string) (uint16, *quadlet.ValueError) {
 	n, err := strconv.Atoi(a.s) // as Podman: "+80" and "080" are 80
 	switch {
 	case a.s == "":
@@ -401,7 +403,7 @@ func (a part) port(what string) (uint16, *ValueError) {
 
 // checkPath refuses what cannot be a unix socket in a unit file. The length is
 // that of sun_path less its NUL (unix(7)); a specifier can make it longer.
-func (p *publishParser) checkPath(a part) *ValueError {
+func (p *publishParser) checkPath(a part) *quadlet.ValueError {
 	switch i := strings.IndexAny(a.s, ":="); {
 	case !p.unix:
 		return a.errorf("name it in Listen= of [ScaleToZero]", "a unix socket cannot be used here")
@@ -413,6 +415,27 @@ func (p *publishParser) checkPath(a part) *ValueError {
 		return a.errorf("a unix socket has at most 107 bytes", "path is too long")
 	case strings.HasSuffix(a.s, "/"):
 		return a.errorf("name a socket in it", "path %q is a directory", a.s)
+	}
+	return nil
+}
+
+// sharedSpecifiers mean the same in every unit of a manager
+// (systemd.unit(5), "Specifiers"). The others tell of the unit or of its file:
+// a path with them would be one thing to the socket and another to the proxy.
+const sharedSpecifiers = "CEGHLSTUVbghlmtuv%"
+
+// checkSpecifiers refuses those that are not shared.
+func (a part) checkSpecifiers() *quadlet.ValueError {
+	for i := 0; i < len(a.s); i++ {
+		if a.s[i] != '%' {
+			continue
+		}
+		name := a.s[i:min(i+2, len(a.s))]
+		if len(name) < 2 || !strings.Contains(sharedSpecifiers, name[1:]) {
+			return part{a.s[i:], a.off + i}.errorf("use %t, %h, %S or another that stands for a directory, and %% for the sign",
+				"specifier %q cannot be used in a socket's path", name)
+		}
+		i++
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package quadlet
+package scale
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Network says how the container's ports are reached.
@@ -21,7 +23,7 @@ const (
 
 // Spec is what a .container file with a [ScaleToZero] section asks for.
 type Spec struct {
-	File         *File
+	File         *quadlet.File
 	Unit         string // name of the service without ".service"; "" if it cannot be one
 	IdleTimeout  Span
 	StartTimeout Span
@@ -39,7 +41,7 @@ type Spec struct {
 	MaxConnections        int64          // 0 is no limit
 	AllowFrom             []netip.Prefix // none is everybody
 
-	search Search
+	search quadlet.Search
 }
 
 // Socket is how the public unix sockets are made, as systemd.socket(5) has it.
@@ -52,21 +54,18 @@ type Socket struct {
 // says so.
 type Published struct {
 	Value string
-	Pos   Pos
+	Pos   quadlet.Pos
 }
 
 // Listener is a public side and where the file says so.
 type Listener struct {
 	Publish
-	Pos Pos
-	// HostFile and ContainerFile are the paths as [Search.Expand] has them.
+	Pos quadlet.Pos
+	// HostFile and ContainerFile are the paths as [quadlet.Search.Expand] has them.
 	HostFile, ContainerFile string
 }
 
-// Scaled reports whether the file has a [ScaleToZero] section.
-func (f *File) Scaled() bool { return f.Has("ScaleToZero") || f.Has("X-ScaleToZero") }
-
-// Dependency tells that the section has no port: the container runs while a
+// Dependency reports whether the section has no port: the container runs while a
 // unit that needs it does, and nothing else wakes it.
 func (s *Spec) Dependency() bool { return len(s.Listen) == 0 }
 
@@ -78,11 +77,11 @@ func (s *Spec) DialsPorts() bool {
 	return !s.Native && slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.ContainerPath == "" })
 }
 
-// NewSpec reads the section and what of the rest of the file bears on it. The
+// Read reads the section and what of the rest of the file bears on it. The
 // Spec is good for planning only where the diagnostics have no error.
-func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
+func Read(f *quadlet.File, search quadlet.Search) (*Spec, quadlet.Diagnostics) {
 	s := &Spec{File: f, Unit: f.Unit(), search: search}
-	var ds Diagnostics
+	var ds quadlet.Diagnostics
 	s.readSection(&ds)
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
@@ -95,14 +94,14 @@ func NewSpec(f *File, search Search) (*Spec, Diagnostics) {
 	return s, ds
 }
 
-func (s *Spec) readSection(ds *Diagnostics) {
+func (s *Spec) readSection(ds *quadlet.Diagnostics) {
 	for _, k := range keys {
 		if err := k.parse(s, k.Default); err != nil {
 			panic(fmt.Sprintf("default of %s=: %v", k.Name, err)) // a mistake in the table, not in a file
 		}
 	}
 	for _, e := range s.File.Entries {
-		if !ScaleSection(e.Section) {
+		if !IsSection(e.Section) {
 			continue
 		}
 		k, known := FindKey(e.Key)
@@ -160,7 +159,7 @@ func (s *Spec) allow(value string) error {
 
 // readPorts settles which ports are scaled and which stay published by Podman.
 // With Listen= only what it names is scaled.
-func (s *Spec) readPorts(ds *Diagnostics) {
+func (s *Spec) readPorts(ds *quadlet.Diagnostics) {
 	named := len(s.Listen) > 0
 	for _, e := range s.File.All("Container", "PublishPort") {
 		ports, err := ParsePublish(e.Value)
@@ -180,11 +179,11 @@ func (s *Spec) readPorts(ds *Diagnostics) {
 }
 
 // SectionPos is where the section begins.
-func (s *Spec) SectionPos() Pos {
-	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x Section) bool { return ScaleSection(x.Name) })].Pos
+func (s *Spec) SectionPos() quadlet.Pos {
+	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x quadlet.Section) bool { return IsSection(x.Name) })].Pos
 }
 
-func (s *Spec) scale(e Entry, ports []Publish) {
+func (s *Spec) scale(e quadlet.Entry, ports []Publish) {
 	for _, p := range ports {
 		for _, one := range p.Each() {
 			s.Listen = append(s.Listen, Listener{Publish: one, Pos: e.Pos})
@@ -214,7 +213,7 @@ func (s *Spec) unscaled(value string, ports []Publish) []string {
 // readUnknown settles what becomes of a port of which nobody knows beforehand
 // where it is published: the host's side has a variable, or no port. So it is
 // with sctp, which is nothing to us. What else may be wrong is Podman's to judge.
-func (s *Spec) readUnknown(e Entry, ds *Diagnostics) {
+func (s *Spec) readUnknown(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	host, ports, err := parseContainerSide(e.Value)
 	if err != nil && strings.ContainsAny(e.Value[len(host):], "$%") {
 		ds.Value(e, err)
@@ -274,7 +273,7 @@ const ownNetwork = "give it a network of its own: containers on one Network=NAME
 
 // readNetwork refuses the networks in which the proxy cannot reach the app. A
 // dependency has no proxy.
-func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
+func (s *Spec) readNetwork(m quadlet.Manager, ds *quadlet.Diagnostics) {
 	if e, ok := s.File.Last("Container", "Pod"); ok && e.Value != "" {
 		ds.Errorf(e.Pos, ownNetwork, "a container in a pod cannot be scaled by itself")
 	}
@@ -296,7 +295,7 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
 			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
-		case m == System && (mode == "pasta" || mode == "slirp4netns"):
+		case m == quadlet.System && (mode == "pasta" || mode == "slirp4netns"):
 			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager", "Network=%s is for rootless containers", mode)
 		}
 	}
@@ -304,19 +303,19 @@ func (s *Spec) readNetwork(m Manager, ds *Diagnostics) {
 
 // Setting is the assignment of a key of the section that is in effect. It is
 // false if there is none, or it restores the default.
-func (s *Spec) Setting(key string) (Entry, bool) {
+func (s *Spec) Setting(key string) (quadlet.Entry, bool) {
 	for _, e := range slices.Backward(s.File.Entries) {
-		if ScaleSection(e.Section) && e.Key == key {
+		if IsSection(e.Section) && e.Key == key {
 			return e, e.Value != ""
 		}
 	}
-	return Entry{}, false
+	return quadlet.Entry{}, false
 }
 
 // checkSockets tells what cannot be done to a public socket.
-func (s *Spec) checkSockets(ds *Diagnostics) {
+func (s *Spec) checkSockets(ds *quadlet.Diagnostics) {
 	for _, l := range s.Listen {
-		if s.search.Manager == System && strings.HasPrefix(l.ContainerFile, "/root/") {
+		if s.search.Manager == quadlet.System && strings.HasPrefix(l.ContainerFile, "/root/") {
 			ds.Errorf(l.Pos, "let the app make it below /run or /srv", "nobody but root reaches a socket below /root")
 		}
 		if l.HostFile != "" && l.HostFile == l.ContainerFile {
@@ -330,15 +329,15 @@ func (s *Spec) onUnix() bool {
 	return slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostPath != "" })
 }
 
-func (s *Spec) checkSocketUser(e Entry, ds *Diagnostics) {
-	if s.search.Manager == User {
+func (s *Spec) checkSocketUser(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	if s.search.Manager == quadlet.User {
 		ds.Errorf(e.Pos, "let others in with SocketGroup=, a group that you are in, and SocketMode=0660",
 			"a user's manager cannot give a socket to another user")
 	}
 }
 
 // checkAllowed tells where AllowFrom= does nothing.
-func (s *Spec) checkAllowed(e Entry, ds *Diagnostics) {
+func (s *Spec) checkAllowed(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	for _, l := range s.Listen {
 		if l.HostPath != "" {
 			ds.Warnf(e.Pos, "say who may connect to it with SocketMode= and SocketGroup=", "AllowFrom= does not apply to the unix socket %s", l.HostPath)
@@ -350,7 +349,7 @@ func (s *Spec) checkAllowed(e Entry, ds *Diagnostics) {
 func (l Listener) datagrams() bool { return l.Protocol == "udp" }
 
 // checkReadyCheck tells what cannot be asked in datagrams.
-func (s *Spec) checkReadyCheck(e Entry, ds *Diagnostics) {
+func (s *Spec) checkReadyCheck(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	asked := slices.ContainsFunc(s.Listen, func(l Listener) bool { return !l.datagrams() })
 	if strings.HasPrefix(s.ReadyCheck, "http:") && !asked {
 		ds.Errorf(e.Pos, "write tcp, or add the port that answers HTTP", "ReadyCheck=http: needs a port that is not udp")
@@ -358,14 +357,14 @@ func (s *Spec) checkReadyCheck(e Entry, ds *Diagnostics) {
 }
 
 // checkProxyProtocol tells what cannot be told in datagrams.
-func (s *Spec) checkProxyProtocol(e Entry, ds *Diagnostics) {
+func (s *Spec) checkProxyProtocol(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	if s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, Listener.datagrams) {
 		ds.Errorf(e.Pos, "name the tcp ports alone with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
 	}
 }
 
 // checkKind refuses files that are not one long-running service.
-func (s *Spec) checkKind(ds *Diagnostics) {
+func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
 	whole := s.File.UnitPos()
 	if base, instance, ok := strings.Cut(s.Unit, "@"); ok {
 		// Its sockets would be instances too, and two instances of one file
@@ -386,11 +385,11 @@ func (s *Spec) checkKind(ds *Diagnostics) {
 
 // checkAliases tells of names that lead nowhere: stock Quadlet makes each a
 // link to the service, whose type it must have.
-func (s *Spec) checkAliases(ds *Diagnostics) {
+func (s *Spec) checkAliases(ds *quadlet.Diagnostics) {
 	for _, e := range s.File.All("Install", "Alias") {
 		for _, alias := range e.Words() {
 			if filepath.Ext(alias) != ".service" {
-				ds.Warnf(e.Pos, "Alias= names the service: write "+stem(alias)+".service, or leave it out",
+				ds.Warnf(e.Pos, "Alias= names the service: write "+strings.TrimSuffix(alias, filepath.Ext(alias))+".service, or leave it out",
 					"alias %s is not used: it does not end in .service", alias)
 			}
 		}

@@ -1,8 +1,10 @@
-package quadlet
+package scale
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // when is a sentence, or none.
@@ -48,7 +50,7 @@ func (s *Spec) explainAllowed() string {
 		fmt.Fprintf(&only, " %s", p)
 	}
 	others := "not heard"
-	if s.search.Manager == User {
+	if s.search.Manager == quadlet.User {
 		others = "reset"
 	}
 	return when(len(s.AllowFrom) > 0, "only%s may connect; the others are %s, and wake nothing", &only, others)

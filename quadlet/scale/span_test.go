@@ -1,4 +1,4 @@
-package quadlet
+package scale
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 func spanTests() []struct{ text, want string } {
@@ -73,7 +75,7 @@ func spanTests() []struct{ text, want string } {
 
 // show is a span or its error in one line.
 func show(s Span, err error) string {
-	var ve *ValueError
+	var ve *quadlet.ValueError
 	if errors.As(err, &ve) {
 		return fmt.Sprintf("%d: %s", ve.Offset, ve.Message)
 	}
@@ -130,7 +132,7 @@ func FuzzSpan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseSpan(text)
-		var ve *ValueError
+		var ve *quadlet.ValueError
 		switch {
 		case errors.As(err, &ve):
 			if ve.Offset < 0 || ve.Offset > len(text) {

@@ -1,4 +1,4 @@
-package quadlet
+package convert
 
 import (
 	"bytes"
@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // mirror shows Quadlet the files that it needs, with our overrides: a
@@ -22,7 +23,7 @@ import (
 // name is random, so cutting it from the output gives the real paths.
 type mirror struct {
 	root    string
-	sources *Sources
+	sources *quadlet.Sources
 	removed map[string]string // files that Quadlet could not read, and why
 	dirs    map[string]bool   // that are there
 	made    []string          // paths, each after its directory
@@ -31,9 +32,9 @@ type mirror struct {
 // needed are the names of the .container files that have an override, or that
 // one of these or a file of another kind refers to, as After=db.container
 // does. The others are many and would cost Quadlet time.
-func (c Converter) needed(overrides []Override) map[string]bool {
+func (c Config) needed(overrides []Override) map[string]bool {
 	names := make(map[string]bool)
-	refer := func(f *File) {
+	refer := func(f *quadlet.File) {
 		for _, e := range f.Entries {
 			if strings.Contains(e.Value, ".container") {
 				for _, word := range strings.FieldsFunc(e.Value, func(r rune) bool { return strings.ContainsRune(" \t\"',:=", r) }) {
@@ -55,7 +56,7 @@ func (c Converter) needed(overrides []Override) map[string]bool {
 	return names
 }
 
-func (c Converter) mirror(overrides []Override) (*mirror, error) {
+func (c Config) mirror(overrides []Override) (*mirror, error) {
 	root, err := os.MkdirTemp("", "zerolet-")
 	if err != nil && c.TempDir != "" {
 		root, err = os.MkdirTemp(c.TempDir, "zerolet-")
@@ -99,12 +100,12 @@ func (m *mirror) link(path string) error {
 // rights: Quadlet would follow that user's links. What cannot be read is left
 // out; the error is told by who reads it for the plan.
 func (m *mirror) show(file, path string) error {
-	uid := m.sources.uid(file)
+	uid := m.sources.UID(file)
 	text, err := []byte(nil), error(nil)
 	if uid != 0 {
-		text, err = readAs(uid, file)
+		text, err = quadlet.ReadAs(uid, file)
 	}
-	if err != nil || uid == 0 && !regular(file) {
+	if err != nil || uid == 0 && !quadlet.Regular(file) {
 		return nil
 	}
 	if err := m.mkdir(filepath.Dir(path)); err != nil {
@@ -112,7 +113,7 @@ func (m *mirror) show(file, path string) error {
 	}
 	m.made = append(m.made, path)
 	if uid != 0 {
-		return WriteFile(path, text, 0o600)
+		return quadlet.WriteFile(path, text, 0o600)
 	}
 	return os.Symlink(file, path)
 }
@@ -141,13 +142,6 @@ func (m *mirror) close() error {
 	return err
 }
 
-// regular reports whether Quadlet can read a file: a FIFO would hang it.
-func regular(path string) bool {
-	var st syscall.Stat_t
-	err := syscall.Stat(path, &st)
-	return err == nil && (st.Mode&syscall.S_IFMT == syscall.S_IFREG || isDevNull(st))
-}
-
 // override adds a drop-in under a name that sorts after every other of the
 // file: the last one wins.
 func (m *mirror) override(o Override) error {
@@ -163,7 +157,7 @@ func (m *mirror) override(o Override) error {
 	}
 	path := filepath.Join(dir, name)
 	m.made = append(m.made, path)
-	return WriteFile(path, o.text(), 0o600)
+	return quadlet.WriteFile(path, o.text(), 0o600)
 }
 
 // unitDirs is the value of QUADLET_UNIT_DIRS.

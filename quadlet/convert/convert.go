@@ -1,4 +1,4 @@
-package quadlet
+package convert
 
 import (
 	"bytes"
@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Override is what zerolet changes in a file before Quadlet converts it. The
 // container is otherwise what the machine's Podman would have made of it.
 type Override struct {
-	File       *File
+	File       *quadlet.File
 	Published  []string // the PublishPort= values in effect, instead of the file's
 	PodmanArgs []string // added to the file's
 }
@@ -36,34 +38,34 @@ func (o Override) text() []byte {
 
 // Result is what became of one Override: the service unit, or why there is none.
 type Result struct {
-	Service     *File
-	Diagnostics Diagnostics
+	Service     *quadlet.File
+	Diagnostics quadlet.Diagnostics
 }
 
-// Converter turns .container files into service units.
-type Converter struct {
+// Config says with what and for whom files are converted.
+type Config struct {
 	// Quadlet is the path of the machine's own Quadlet. Where it is empty or
 	// too old to read drop-ins, the embedded podman/v4 converts.
 	Quadlet string
-	Manager Manager
-	Sources *Sources      // the machine's Quadlet files
-	TempDir string        // for the private drop-ins where os.TempDir cannot be written
-	Timeout time.Duration // limit of one run of Quadlet
+	Manager quadlet.Manager
+	Sources *quadlet.Sources // the machine's Quadlet files
+	TempDir string           // for the private drop-ins where os.TempDir cannot be written
+	Timeout time.Duration    // limit of one run of Quadlet
 }
 
-// Convert converts the files, in order. The diagnostics are about the run as a
+// Run converts the files, in order. The diagnostics are about the run as a
 // whole; what is wrong with one file is in its Result.
-func (c Converter) Convert(ctx context.Context, overrides []Override) ([]Result, Diagnostics) {
+func Run(ctx context.Context, c Config, overrides []Override) ([]Result, quadlet.Diagnostics) {
 	if len(overrides) == 0 {
 		return nil, nil
 	}
-	var ds Diagnostics
+	var ds quadlet.Diagnostics
 	if c.Quadlet != "" {
 		results, err := c.delegate(ctx, overrides)
 		if err == nil {
 			return results, nil
 		}
-		ds.Warnf(Pos{File: c.Quadlet}, "", "converting with the embedded Quadlet 4.9.5 instead: %v", err)
+		ds.Warnf(quadlet.Pos{File: c.Quadlet}, "", "converting with the embedded Quadlet 4.9.5 instead: %v", err)
 	}
 	return c.embed(overrides), ds
 }

@@ -1,16 +1,20 @@
-package quadlet
+package scale
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
 
 // checkCgroup refuses a container whose processes are not in its unit's cgroup:
 // that is how they are told from others, by systemd and by the proxy, which
 // would believe none. Quadlet's own mode is split; no-conmon and enabled make a
 // cgroup elsewhere (podman-run(1), --cgroups).
-func (s *Spec) checkCgroup(ds *Diagnostics) {
+func (s *Spec) checkCgroup(ds *quadlet.Diagnostics) {
 	if s.Dependency() || s.Native {
 		return
 	}
-	check := func(e Entry, mode string) {
+	check := func(e quadlet.Entry, mode string) {
 		if mode != "split" && mode != "disabled" {
 			ds.Errorf(e.Pos, "leave it out: Quadlet's own is split",
 				"cgroups mode %q takes the container out of the cgroup of its unit, by which the proxy knows it", mode)

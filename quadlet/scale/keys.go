@@ -1,9 +1,11 @@
-package quadlet
+package scale
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Key is a key of the [ScaleToZero] section, and all that is to be said of it:
@@ -18,9 +20,9 @@ type Key struct {
 	Proxy   string // the field of the proxy's configuration that it becomes, or NotProxy
 	Export  Export
 
-	parse   func(*Spec, string) error        // an empty value has been replaced by Default
-	check   func(*Spec, Entry, *Diagnostics) // what it excludes, where it is set and has a meaning
-	explain func(*Spec) string               // what comes of it, "" if nothing that is worth a line
+	parse   func(*Spec, string) error                        // an empty value has been replaced by Default
+	check   func(*Spec, quadlet.Entry, *quadlet.Diagnostics) // what it excludes, where it is set and has a meaning
+	explain func(*Spec) string                               // what comes of it, "" if nothing that is worth a line
 }
 
 // Where is a set of the sections in which a key has a meaning.
@@ -204,13 +206,8 @@ func FindKey(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// ScaleSection reports whether a section is ours. [X-ScaleToZero] keeps systemd
-// from warning where stock Quadlet copies the section into its unit
-// (systemd.unit(5): sections that begin with "X-" are ignored).
-func ScaleSection(name string) bool { return name == "ScaleToZero" || name == "X-ScaleToZero" }
-
 // checkKeys goes through what is set in the section.
-func (s *Spec) checkKeys(ds *Diagnostics) {
+func (s *Spec) checkKeys(ds *quadlet.Diagnostics) {
 	unread := ds.HasErrors() // perhaps of the ports
 	for _, k := range keys {
 		e, set := s.Setting(k.Name)

@@ -1,9 +1,11 @@
-package quadlet
+package scale
 
 import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // UnprivilegedPort is the first port that a user may listen on (ip(7),
@@ -22,8 +24,8 @@ const PrivilegedPortHint = "as root: sysctl net.ipv4.ip_unprivileged_port_start=
 
 // checkPorts warns of ports that the user's manager may not listen on. It is no
 // error: what is written to /proc/sys comes in force at once, and without us.
-func (s *Spec) checkPorts(ds *Diagnostics) {
-	if s.search.Manager == System || s.search.UID == 0 {
+func (s *Spec) checkPorts(ds *quadlet.Diagnostics) {
+	if s.search.Manager == quadlet.System || s.search.UID == 0 {
 		return
 	}
 	var low []Listener

@@ -1,10 +1,12 @@
-package quadlet
+package scale
 
 import (
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Span is a time span as systemd has it, in whole microseconds and never
@@ -86,7 +88,7 @@ const spanHint = `write it like "30s", "2min 30s" or "infinity"`
 
 // ParseSpan reads a time span as systemd does (systemd.time(7), parse_time in
 // src/basic/time-util.c): numbers with a unit, seconds without one, that add
-// up, or "infinity". An error is a [*ValueError].
+// up, or "infinity". An error is a [*quadlet.ValueError].
 func ParseSpan(text string) (Span, error) {
 	const space = " \t\n\r" // WHITESPACE in systemd
 	if strings.Trim(text, space) == "infinity" {
@@ -95,7 +97,7 @@ func ParseSpan(text string) (Span, error) {
 	var sum int64
 	rest := strings.TrimLeft(text, space)
 	if rest == "" {
-		return 0, &ValueError{0, "empty time span", spanHint}
+		return 0, spanError(0, "empty time span", spanHint)
 	}
 	for rest != "" {
 		at := len(text) - len(rest)
@@ -105,7 +107,7 @@ func ParseSpan(text string) (Span, error) {
 			return 0, err
 		}
 		if us > maxSpan-sum {
-			return 0, &ValueError{at, "time span is longer than 292 years", `write "infinity"`}
+			return 0, spanError(at, "time span is longer than 292 years", `write "infinity"`)
 		}
 		sum += us
 		rest = strings.TrimLeft(after, space)
@@ -113,33 +115,34 @@ func ParseSpan(text string) (Span, error) {
 	return Span(sum * int64(time.Microsecond)), nil
 }
 
+func spanError(offset int, message, hint string) *quadlet.ValueError {
+	return &quadlet.ValueError{Offset: offset, Message: message, Hint: hint}
+}
+
 // spanPart reads one number and its unit, and gives what comes after. More
 // than maxSpan may come out as any number greater than that.
-func spanPart(text string) (us int64, after string, err *ValueError) {
+func spanPart(text string) (us int64, after string, err *quadlet.ValueError) {
 	if text[0] == '-' {
-		return 0, "", &ValueError{0, "time span is negative", spanHint}
+		return 0, "", spanError(0, "time span is negative", spanHint)
 	}
 	digits, plus := strings.CutPrefix(text, "+")
 	after = strings.TrimLeft(digits, "0123456789")
 	whole, fraction := digits[:len(digits)-len(after)], ""
 	switch dot := strings.HasPrefix(after, "."); {
 	case whole == "" && (plus || !dot): // ".5" is a number, "+.5" is none
-		return 0, "", &ValueError{0, "expected a number", spanHint}
+		return 0, "", spanError(0, "expected a number", spanHint)
 	case dot:
 		tail := strings.TrimLeft(after[1:], "0123456789")
 		fraction, after = after[1:len(after)-len(tail)], tail
 		if fraction == "" {
-			return 0, "", &ValueError{len(text) - len(after), "expected a digit after the point", spanHint}
+			return 0, "", spanError(len(text)-len(after), "expected a digit after the point", spanHint)
 		}
 	}
 	unit, next, ok := spanUnit(after)
 	if !ok {
-		return 0, "", &ValueError{
-			len(text) - len(next), "unknown unit of time",
-			"units are us, ms, s, min, h, d, w, month, y",
-		}
+		return 0, "", spanError(len(text)-len(next), "unknown unit of time", "units are us, ms, s, min, h, d, w, month, y")
 	}
-	us = scale(whole, unit)
+	us = times(whole, unit)
 	// systemd's integer division: the digits that are less than 1 µs are lost.
 	for m := unit / 10; fraction != "" && m > 0 && us <= maxSpan; m /= 10 {
 		us += int64(fraction[0]-'0') * m
@@ -148,8 +151,8 @@ func spanPart(text string) (us int64, after string, err *ValueError) {
 	return us, next, nil
 }
 
-// scale is a decimal number times a unit, or more than maxSpan.
-func scale(digits string, unit int64) int64 {
+// times is a decimal number times a unit, or more than maxSpan.
+func times(digits string, unit int64) int64 {
 	if digits == "" {
 		return 0 // ".5s"
 	}

@@ -1,10 +1,12 @@
-package quadlet
+package scale
 
 import (
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // NativeLabel is the label by which a file says that its image takes its
@@ -18,12 +20,12 @@ func (s *Spec) mode(value string) error {
 		s.Native = value == "native"
 		return nil
 	}
-	return &ValueError{Message: fmt.Sprintf("unknown mode %q", value), Hint: "write proxy or native"}
+	return &quadlet.ValueError{Message: fmt.Sprintf("unknown mode %q", value), Hint: "write proxy or native"}
 }
 
 // checkNative refuses sockets that cannot be handed to a container without
 // losing clients, and warns where nothing tells that the image takes any.
-func (s *Spec) checkNative(e Entry, ds *Diagnostics) {
+func (s *Spec) checkNative(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	if !s.Native {
 		return
 	}
@@ -56,7 +58,7 @@ func (s *Spec) takesSockets() bool {
 	}
 	image, _ := s.File.Last("Container", "Image")
 	name, _, _ := strings.Cut(path.Base(image.Value), ":")
-	return name == "nginx" && slices.ContainsFunc(s.File.All("Container", "Environment"), func(e Entry) bool {
+	return name == "nginx" && slices.ContainsFunc(s.File.All("Container", "Environment"), func(e quadlet.Entry) bool {
 		return slices.ContainsFunc(e.Arguments(), func(v string) bool { return strings.HasPrefix(v, "NGINX=") })
 	})
 }

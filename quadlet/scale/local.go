@@ -1,15 +1,19 @@
-package quadlet
+package scale
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
 
 // checkLocal warns where clients become somebody else by passing through the
 // proxy: on a unix socket the app is told who is at the other end (SO_PEERCRED,
 // unix(7)), and that is the proxy. The user's own runs with the user's uid,
 // which many apps take for a proof. The PROXY protocol tells the app where a
 // client of a port is, but calls one of a unix socket local.
-func (s *Spec) checkLocal(ds *Diagnostics) {
+func (s *Spec) checkLocal(ds *quadlet.Diagnostics) {
 	seen := "a user without a name"
-	if s.search.Manager == User {
+	if s.search.Manager == quadlet.User {
 		seen = "you"
 	}
 	for _, l := range s.Listen {
@@ -18,7 +22,7 @@ func (s *Spec) checkLocal(ds *Diagnostics) {
 		case l.HostPath == "" && s.ProxyProtocol == "no":
 			ds.Warnf(l.Pos, `have the app ask local clients for a password, too, or give it a port: docs/internals/security.md, "Local means trusted"`,
 				"the app takes every client of port %d for a local one, and for %s: it sees the proxy on %s", l.HostPort, seen, l.ContainerPath)
-		case l.HostPath != "" && s.search.Manager == User && s.letsOthersIn(l):
+		case l.HostPath != "" && s.search.Manager == quadlet.User && s.letsOthersIn(l):
 			ds.Warnf(l.Pos, "keep others out by SocketMode=0600, or by a path below %t",
 				"the app takes every client of %s for you: it sees the proxy on %s", l.HostPath, l.ContainerPath)
 		}

@@ -1,4 +1,4 @@
-package quadlet
+package convert
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // program writes a shell script that stands for the machine's Quadlet.
@@ -19,12 +21,24 @@ func program(t *testing.T, script string) string {
 	return path
 }
 
+// files are what a new directory holds.
+func files(t *testing.T, texts map[string]string) *quadlet.Sources {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range texts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sources, _ := quadlet.Scan([]string{dir})
+	return sources
+}
+
 // A Quadlet that cannot serve is passed over: one that hangs, also with a child
 // that keeps its output open, one that is killed, one that is too old. The file
 // is converted all the same, and the diagnostic says why otherwise than meant.
 func TestUselessQuadlet(t *testing.T) {
-	root := tree(t, "web.container|[Container]\nImage=localhost/web\nPublishPort=8080:80\n")
-	sources, _ := Scan([]string{root})
+	sources := files(t, map[string]string{"web.container": "[Container]\nImage=localhost/web\nPublishPort=8080:80\n"})
 	for name, test := range map[string]struct{ script, message string }{
 		"hangs":          {"exec sleep 1000", "it did not end within 200ms"},
 		"hangs later":    {`[ "$1" = -version ] && echo 5.8.2 && exit; exec sleep 1000`, "it did not end within 200ms"},
@@ -34,14 +48,14 @@ func TestUselessQuadlet(t *testing.T) {
 		"says nothing":   {"", `its version is not known: ""`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, _ := sources.Load(filepath.Join(root, "web.container"))
-			c := Converter{
+			f, _ := sources.Find("web.container")
+			c := Config{
 				Quadlet: program(t, test.script), Sources: sources,
 				TempDir: t.TempDir(), Timeout: 200 * time.Millisecond,
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			results, ds := c.Convert(ctx, []Override{{File: f, Published: []string{"127.0.0.1:61000:80"}}})
+			results, ds := Run(ctx, c, []Override{{File: f, Published: []string{"127.0.0.1:61000:80"}}})
 			if ctx.Err() != nil {
 				t.Error("it took longer than the limit and a second")
 			}
@@ -61,17 +75,16 @@ func TestUselessQuadlet(t *testing.T) {
 
 // A Quadlet that dies of one file does not keep the embedded one from the rest.
 func TestCrashOfOneFile(t *testing.T) {
-	root := tree(t,
-		"a.container|[Container]\nImage=localhost/a\nMount=type=bind,source=,target=/x\n",
-		"b.container|[Container]\nImage=localhost/b\n",
-	)
-	sources, _ := Scan([]string{root})
+	sources := files(t, map[string]string{
+		"a.container": "[Container]\nImage=localhost/a\nMount=type=bind,source=,target=/x\n",
+		"b.container": "[Container]\nImage=localhost/b\n",
+	})
 	var overrides []Override
 	for _, path := range sources.Units() {
 		f, _ := sources.Load(path)
 		overrides = append(overrides, Override{File: f})
 	}
-	results, _ := Converter{Sources: sources}.Convert(t.Context(), overrides)
+	results, _ := Run(t.Context(), Config{Sources: sources}, overrides)
 	if results[0].Service != nil || !results[0].Diagnostics.HasErrors() {
 		t.Errorf("a.container: %+v", results[0])
 	}
@@ -82,7 +95,7 @@ func TestCrashOfOneFile(t *testing.T) {
 
 // What Quadlet says of a file stands at the line that it is about.
 func TestLocate(t *testing.T) {
-	f, _ := Parse("/d/web.container", []byte("[Unit]\n[Container]\nImage=x.image\n Foo=1\n[Service]\nKillMode=process\n"))
+	f, _ := quadlet.Parse("/d/web.container", []byte("[Unit]\n[Container]\nImage=x.image\n Foo=1\n[Service]\nKillMode=process\n"))
 	for message, want := range map[string]string{
 		"unsupported key 'Foo' in group 'Container' in /d/web.container": "/d/web.container:4:2: error: quadlet: unsupported key 'Foo' in group 'Container'",
 		"invalid KillMode 'process'":                                     "/d/web.container:6:1: error: quadlet: invalid KillMode 'process'",

@@ -1,4 +1,4 @@
-package quadlet
+package convert
 
 import (
 	"bytes"
@@ -11,12 +11,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // delegate runs the machine's own Quadlet on all files at once. An error means
 // that this Quadlet cannot serve us; a file that it refuses is a diagnostic of
 // that file.
-func (c Converter) delegate(ctx context.Context, overrides []Override) ([]Result, error) {
+func (c Config) delegate(ctx context.Context, overrides []Override) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if err := c.supported(ctx); err != nil {
@@ -26,7 +28,7 @@ func (c Converter) delegate(ctx context.Context, overrides []Override) ([]Result
 }
 
 // halves converts each half by itself, at the same time.
-func (c Converter) halves(ctx context.Context, overrides []Override) ([]Result, error) {
+func (c Config) halves(ctx context.Context, overrides []Override) ([]Result, error) {
 	half := len(overrides) / 2
 	var first, second []Result
 	var err1, err2 error
@@ -40,7 +42,7 @@ func (c Converter) halves(ctx context.Context, overrides []Override) ([]Result, 
 // dryRun converts the files in one run, in several if they are many, and in
 // ever smaller halves where Quadlet crashes: up to 5.4 it does on a Mount= with
 // an empty source.
-func (c Converter) dryRun(ctx context.Context, overrides []Override) ([]Result, error) {
+func (c Config) dryRun(ctx context.Context, overrides []Override) ([]Result, error) {
 	const many = 500
 	if len(overrides) > many {
 		return c.halves(ctx, overrides)
@@ -71,7 +73,7 @@ func (c Converter) dryRun(ctx context.Context, overrides []Override) ([]Result, 
 
 // supported reports whether this Quadlet reads drop-ins and knows
 // DefaultDependencies=, as 5.3 and later do.
-func (c Converter) supported(ctx context.Context) error {
+func (c Config) supported(ctx context.Context) error {
 	for _, dir := range c.Sources.Dirs() {
 		if strings.Contains(dir, ":") {
 			return fmt.Errorf("QUADLET_UNIT_DIRS cannot name the directory %q", dir)
@@ -98,8 +100,8 @@ type output struct {
 	crashed        bool
 }
 
-func (c Converter) run(ctx context.Context, env string, args ...string) (output, error) {
-	if c.Manager == User {
+func (c Config) run(ctx context.Context, env string, args ...string) (output, error) {
+	if c.Manager == quadlet.User {
 		args = append([]string{"-user"}, args...)
 	}
 	cmd := exec.CommandContext(ctx, c.Quadlet, args...)
@@ -123,12 +125,12 @@ func (c Converter) run(ctx context.Context, env string, args ...string) (output,
 // splitUnits splits what -dryrun prints: each unit follows a line ---NAME---.
 // The units come back by SourcePath=, which names the file they are made of.
 // Such a line inside a continued value is part of the value.
-func splitUnits(out []byte) map[string]*File {
-	units := make(map[string]*File)
+func splitUnits(out []byte) map[string]*quadlet.File {
+	units := make(map[string]*quadlet.File)
 	var name string
 	var text []byte
 	flush := func() {
-		unit, _ := Parse(name, text)
+		unit, _ := quadlet.Parse(name, text)
 		if source, ok := unit.Last("Unit", "SourcePath"); ok {
 			units[source.Value] = unit
 		}
@@ -171,7 +173,7 @@ func refusals(stderr []byte) map[string]string {
 	return messages
 }
 
-func collect(overrides []Override, units map[string]*File, refusals ...map[string]string) []Result {
+func collect(overrides []Override, units map[string]*quadlet.File, refusals ...map[string]string) []Result {
 	results := make([]Result, len(overrides))
 	for i, o := range overrides {
 		results[i].Service = units[o.File.Path]

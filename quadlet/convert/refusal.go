@@ -1,15 +1,17 @@
-package quadlet
+package convert
 
 import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // refused is the diagnostic of a file that Quadlet does not convert, at the
 // line that its message is about as far as that can be told.
-func refused(f *File, message string) Diagnostics {
-	var ds Diagnostics
+func refused(f *quadlet.File, message string) quadlet.Diagnostics {
+	var ds quadlet.Diagnostics
 	pos, key := locate(f, message)
 	hint := ""
 	switch {
@@ -33,11 +35,11 @@ func refused(f *File, message string) Diagnostics {
 // ("unsupported key 'Foo' in group 'Container'", "invalid KillMode 'x'") or by
 // a file in the value ("requested Quadlet image x.image was not found"); else
 // the section, else the file.
-func locate(f *File, message string) (pos Pos, key string) {
+func locate(f *quadlet.File, message string) (pos quadlet.Pos, key string) {
 	words := strings.FieldsFunc(message, func(r rune) bool { return strings.ContainsRune(" '\",:", r) })
 	for _, word := range words {
 		for _, e := range slices.Backward(f.Entries) {
-			if e.Key == word || isUnitKind(filepath.Ext(word)) && strings.Contains(e.Value, word) {
+			if e.Key == word || quadlet.IsKind(filepath.Ext(word)) && strings.Contains(e.Value, word) {
 				return e.Pos, e.Key
 			}
 		}
@@ -47,7 +49,7 @@ func locate(f *File, message string) (pos Pos, key string) {
 			return s.Pos, ""
 		}
 	}
-	return Pos{File: f.Path}, ""
+	return quadlet.Pos{File: f.Path}, ""
 }
 
 // home is the section of systemd that a key belongs to, if it is one of those

@@ -1,10 +1,12 @@
-package quadlet
+package scale
 
 import (
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Each key says everything about itself.
@@ -71,8 +73,8 @@ func TestExplain(t *testing.T) {
 			"directories that have to be made for them have mode 0755\n"},
 		{"[Container]\nPublishPort=\n[ScaleToZero]\nStartTimeout=9min", "a start of web.service may take 9min\n"},
 	} {
-		f, _ := Parse("/web.container", []byte("[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"+tt.lines+"\n"))
-		s, _ := NewSpec(f, Search{Manager: User, Getenv: func(string) string { return "" }})
+		f, _ := quadlet.Parse("/web.container", []byte("[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"+tt.lines+"\n"))
+		s, _ := Read(f, quadlet.Search{Manager: quadlet.User, Getenv: func(string) string { return "" }})
 		var b strings.Builder
 		for _, k := range keys {
 			if text := k.Explain(s); text != "" {

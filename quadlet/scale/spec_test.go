@@ -1,8 +1,10 @@
-package quadlet
+package scale
 
 import (
 	"slices"
 	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // TestPublished: what Listen=3000:80 and 3001:81 leave to Podman.
@@ -36,9 +38,9 @@ func TestPublished(t *testing.T) {
 		{"${PORTS}", []string{"error"}},
 		{"${FIRST}-${LAST}:81-82", []string{"error"}},
 	} {
-		f, ds := Parse("/etc/containers/systemd/web.container",
+		f, ds := quadlet.Parse("/etc/containers/systemd/web.container",
 			[]byte("[Container]\nImage=i\nPublishPort="+tt.value+"\n[ScaleToZero]\nListen=3000:80\nListen=3001:81\n"))
-		s, more := NewSpec(f, Search{Manager: User, Getenv: func(string) string { return "" }})
+		s, more := Read(f, quadlet.Search{Manager: quadlet.User, Getenv: func(string) string { return "" }})
 		var kept []string
 		for _, p := range s.Published {
 			kept = append(kept, p.Value)

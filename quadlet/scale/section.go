@@ -1,0 +1,29 @@
+package scale
+
+import (
+	"slices"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// IsSection reports whether a section is ours. [X-ScaleToZero] keeps systemd
+// from warning where stock Quadlet copies the section into its unit
+// (systemd.unit(5): sections that begin with "X-" are ignored).
+func IsSection(name string) bool { return name == "ScaleToZero" || name == "X-ScaleToZero" }
+
+// HasSection reports whether the file has the section, with keys or without.
+func HasSection(f *quadlet.File) bool {
+	return slices.ContainsFunc(f.Sections, func(s quadlet.Section) bool { return IsSection(s.Name) })
+}
+
+// Misplaced tells where a file of another kind has the section in vain.
+func Misplaced(f *quadlet.File) quadlet.Diagnostics {
+	var ds quadlet.Diagnostics
+	for _, s := range f.Sections {
+		if IsSection(s.Name) {
+			ds.Errorf(s.Pos, "move the section to the .container file of the app",
+				"[%s] is for .container files: nothing is scaled here", s.Name)
+		}
+	}
+	return ds
+}
