@@ -1,0 +1,54 @@
+package scale
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// checkKind refuses files that are not one long-running service.
+func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
+	whole := s.File.UnitPos()
+	if base, instance, ok := strings.Cut(s.Unit, "@"); ok {
+		// Its sockets would be instances too, and two instances of one file
+		// cannot listen on one port.
+		ds.Errorf(whole, fmt.Sprintf("write a file for each instance, such as %s-%s.container, with a port of its own", base, cmp.Or(instance, "1")),
+			"a template or an instance of one cannot be scaled")
+	}
+	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {
+		ds.Errorf(e.Pos, "leave the [ScaleToZero] section out: a job runs when it is started, and uses nothing afterwards",
+			"a service that ends by itself cannot be scaled")
+	}
+	s.checkAliases(ds)
+	if !ValidUnit(s.Unit) {
+		ds.Errorf(whole, "use letters, digits and :-_. only", "%q is not the name of a systemd unit", s.Unit)
+		s.Unit = ""
+	}
+}
+
+// checkAliases tells of names that lead nowhere: stock Quadlet makes each a
+// link to the service, whose type it must have.
+func (s *Spec) checkAliases(ds *quadlet.Diagnostics) {
+	for _, e := range s.File.All("Install", "Alias") {
+		for _, alias := range e.Words() {
+			if filepath.Ext(alias) != ".service" {
+				ds.Warnf(e.Pos, "Alias= names the service: write "+strings.TrimSuffix(alias, filepath.Ext(alias))+".service, or leave it out",
+					"alias %s is not used: it does not end in .service", alias)
+			}
+		}
+	}
+}
+
+// ValidUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with what
+// we make of it, at most 255 bytes, which is also the limit of a file's name.
+func ValidUnit(name string) bool {
+	const longest = "50-zerolet-.conf"
+	if name == "" || len(name)+len(longest) > 255 {
+		return false
+	}
+	const valid = `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\@`
+	return !strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(valid, r) })
+}
