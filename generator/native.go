@@ -41,10 +41,7 @@ func (e *Endpoint) watcher(l Layout) Unit {
 	service := section("Service",
 		"Type", "exec",
 		"NotifyAccess", "main", // for STATUS=
-		"ExecStart", l.command(wire.Config{
-			Container: e.name(wire.Container), Native: true,
-			IdleTimeout: e.Spec.IdleTimeout.Duration(), StartTimeout: e.Spec.StartTimeout.Duration(),
-		}),
+		"ExecStart", l.command(e.config()),
 		"Restart", "on-failure",
 		"RestartSec", "1",
 		// Where it remembers for the next proxy, if that follows at once, how

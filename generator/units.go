@@ -253,19 +253,15 @@ func (e *Endpoint) proxy(l Layout) Unit {
 
 // config is what the proxy is told, with systemd's specifiers in it.
 func (e *Endpoint) config() wire.Config {
-	c := wire.Config{
-		Container:      e.name(wire.Container),
-		HostNetwork:    e.Spec.Network == scale.Host && e.Spec.DialsPorts(),
-		IdleTimeout:    e.Spec.IdleTimeout.Duration(),
-		StartTimeout:   e.Spec.StartTimeout.Duration(),
-		DrainTimeout:   wire.DrainTimeout,
-		AllowFrom:      e.Spec.AllowFrom,
-		ProxyProtocol:  map[string]int{"v1": 1, "v2": 2}[e.Spec.ProxyProtocol],
-		HideClient:     e.Spec.ClientAddress == "proxy" && e.Inside(),
-		MaxConnections: e.Spec.MaxConnections,
-		Volumes:        e.volumes(),
-		Forwards:       e.forwards(),
+	c := e.Spec.Proxy()
+	c.Container = e.name(wire.Container)
+	if c.Native {
+		return c
 	}
+	c.HostNetwork = e.Spec.Network == scale.Host && e.Spec.DialsPorts()
+	c.DrainTimeout = wire.DrainTimeout
+	c.Volumes = e.volumes()
+	c.Forwards = e.forwards()
 	switch {
 	case e.entered():
 		c.Entry = e.entryPath()
@@ -275,13 +271,8 @@ func (e *Endpoint) config() wire.Config {
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
 	}
-	if path, http := strings.CutPrefix(e.Spec.ReadyCheck, "http:"); http {
-		c.ReadyCheck, c.Started = literal(path), e.pidFile()
-	} else if e.Spec.ReadyCheck == wire.NoCheck {
-		c.ReadyCheck = wire.NoCheck
-	}
-	if e.Spec.ConnectionIdleTimeout != scale.Infinity {
-		c.ConnectionIdleTimeout = e.Spec.ConnectionIdleTimeout.Duration()
+	if strings.HasPrefix(c.ReadyCheck, "/") {
+		c.ReadyCheck, c.Started = literal(c.ReadyCheck), e.pidFile()
 	}
 	return c
 }

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
@@ -84,14 +82,4 @@ func TestManualKeys(t *testing.T) {
 		fmt.Fprintf(&b, "\n**%s=**\n:   %s, default %s: %s\n", k.Name, k.Type, cmp.Or(k.Default, "none"), k.Doc)
 	}
 	golden(t, path, before+start+b.String()+"\n"+end+after)
-}
-
-// What a key becomes of the proxy's configuration is there.
-func TestKeysOfTheProxy(t *testing.T) {
-	config := reflect.TypeFor[wire.Config]()
-	for _, k := range scale.Keys() {
-		if _, there := config.FieldByName(k.Proxy); !there && k.Proxy != scale.NotProxy {
-			t.Errorf("%s=: the proxy has no %s", k.Name, k.Proxy)
-		}
-	}
 }

@@ -5,21 +5,22 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Key is a key of the [ScaleToZero] section, and all that is to be said of it:
-// the reader, the refusals, the hints, the manual, explain and export read it
-// here. What may be left empty is Default and check.
+// the reader, the refusals, the hints, the proxy's command line, the manual,
+// explain and export read it here. What may be left empty is Default and check.
 type Key struct {
 	Name    string
 	Type    string // what the value is, in words
 	Default string // an assignment of this value changes nothing
 	Doc     string // one sentence
 	Where   Where  // it has a meaning
-	Proxy   string // the field of the proxy's configuration that it becomes, or NotProxy
 	Export  Export
 
+	proxy   func(*Spec, *wire.Config)                        // what the proxy is told, or untold
 	parse   func(*Spec, string) error                        // an empty value has been replaced by Default
 	check   func(*Spec, quadlet.Entry, *quadlet.Diagnostics) // what it excludes, where it is set and has a meaning
 	explain func(*Spec) string                               // what comes of it, "" if nothing that is worth a line
@@ -48,9 +49,6 @@ func (k Key) In(where Where) bool { return k.Where&where == where }
 // where that is not worth a line.
 func (k Key) Explain(s *Spec) string { return k.explain(s) }
 
-// NotProxy are the keys that the units alone are made of.
-const NotProxy = "none"
-
 // Export is what becomes of a key with another engine: one of the three.
 type Export struct {
 	As   []string // what it is there
@@ -63,20 +61,23 @@ var keys = []Key{
 	{
 		Name: "Listen", Type: "PublishPort= syntax, repeatable",
 		Doc:   "what to listen on and which container port it leads to; without it every PublishPort= of the file",
-		Where: anyFile | WithNative | OnPorts, Proxy: "Forwards", Export: Export{As: []string{"containerPort"}},
+		Where: anyFile | WithNative | OnPorts, Export: Export{As: []string{"containerPort"}},
+		proxy: untold,
 		parse: (*Spec).listen, explain: onItsOwnLine,
 	},
 	{
 		Name: "AllowFrom", Type: "addresses and prefixes, repeatable",
 		Doc:   "who may connect, such as 192.0.2.0/24 ::1; others wake nothing; without it everybody",
-		Where: proxied, Proxy: "AllowFrom", Export: Export{Lost: "a NetworkPolicy or the cluster's ingress refuses addresses"},
+		Where: proxied, Export: Export{Lost: "a NetworkPolicy or the cluster's ingress refuses addresses"},
+		proxy: func(s *Spec, c *wire.Config) { c.AllowFrom = s.AllowFrom },
 		parse: (*Spec).allow, check: (*Spec).checkAllowed, explain: (*Spec).explainAllowed,
 	},
 	{
 		Name: "StartTimeout", Type: "time span", Default: "5min",
-		Doc:   "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
-		Where: anyFile | WithoutPorts | WithNative | OnPorts, Proxy: "StartTimeout",
+		Doc:    "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
+		Where:  anyFile | WithoutPorts | WithNative | OnPorts,
 		Export: Export{As: []string{"timeoutSeconds", "progress-deadline"}},
+		proxy:  func(s *Spec, c *wire.Config) { c.StartTimeout = s.StartTimeout.Duration() },
 		parse: func(s *Spec, v string) (err error) {
 			s.StartTimeout, err = parsePositive(v, "write infinity to hold clients for as long as they wait")
 			return err
@@ -86,14 +87,16 @@ var keys = []Key{
 	{
 		Name: "ReadyCheck", Type: "tcp, http:/path or none", Default: "tcp",
 		Doc:   "when clients are let through: once the app accepts and does not reset at once, once it answers a GET of the path on the first port with 2xx or 3xx, or once it accepts",
-		Where: proxied, Proxy: "ReadyCheck", Export: Export{As: []string{"readinessProbe"}},
+		Where: proxied, Export: Export{As: []string{"readinessProbe"}},
+		proxy: (*Spec).tellReadyCheck,
 		parse: func(s *Spec, v string) (err error) { s.ReadyCheck, err = parseReadyCheck(v); return err },
 		check: (*Spec).checkReadyCheck, explain: (*Spec).explainReadyCheck,
 	},
 	{
 		Name: "MaxConnections", Type: "number", Default: "0",
 		Doc:   "how many connections are served at a time, the others wait; 0 is no limit",
-		Where: proxied, Proxy: "MaxConnections", Export: Export{As: []string{"containerConcurrency"}},
+		Where: proxied, Export: Export{As: []string{"containerConcurrency"}},
+		proxy: func(s *Spec, c *wire.Config) { c.MaxConnections = s.MaxConnections },
 		parse: func(s *Spec, v string) (err error) { s.MaxConnections, err = parseCount(v); return err },
 		explain: func(s *Spec) string {
 			return when(s.MaxConnections > 0, "%d connections are served at a time, the others wait", s.MaxConnections)
@@ -102,24 +105,27 @@ var keys = []Key{
 	{
 		Name: "ProxyProtocol", Type: "no, v1 or v2", Default: "no",
 		Doc:   "tell the app each client's address, by HAProxy's PROXY protocol at the head of each connection",
-		Where: proxied, Proxy: "ProxyProtocol", Export: Export{Lost: "let the app read X-Forwarded-For, which Knative sets"},
+		Where: proxied, Export: Export{Lost: "let the app read X-Forwarded-For, which Knative sets"},
+		proxy:   func(s *Spec, c *wire.Config) { c.ProxyProtocol = map[string]int{"v1": 1, "v2": 2}[s.ProxyProtocol] },
 		parse:   func(s *Spec, v string) (err error) { s.ProxyProtocol, err = oneOf(v, "no", "v1", "v2"); return err },
 		check:   (*Spec).checkProxyProtocol,
 		explain: (*Spec).explainProxyProtocol,
 	},
 	{
 		Name: "ClientAddress", Type: "client or proxy", Default: "client",
-		Doc:   "whose address the app sees on a port in the container's own network: each client's, though all of them come in at loopback, or the container's, as with ProxyProtocol=; never 127.0.0.1",
-		Where: proxied, Proxy: "HideClient",
+		Doc:     "whose address the app sees on a port in the container's own network: each client's, though all of them come in at loopback, or the container's, as with ProxyProtocol=; never 127.0.0.1",
+		Where:   proxied,
 		Export:  Export{Note: "with Knative an app sees the address of a proxy, and clients in X-Forwarded-For"},
+		proxy:   func(s *Spec, c *wire.Config) { c.HideClient = s.ClientAddress == "proxy" && s.Inside() },
 		parse:   func(s *Spec, v string) (err error) { s.ClientAddress, err = oneOf(v, "client", "proxy"); return err },
 		explain: (*Spec).explainClientAddress,
 	},
 	{
 		Name: "ConnectionIdleTimeout", Type: "time span", Default: "infinity",
-		Doc:   "a connection without a byte for this long no longer keeps the container up; it is closed when the container stops",
-		Where: proxied, Proxy: "ConnectionIdleTimeout",
+		Doc:    "a connection without a byte for this long no longer keeps the container up; it is closed when the container stops",
+		Where:  proxied,
 		Export: Export{Lost: "let the app end connections that nothing comes through: Knative counts requests, and ends each after timeoutSeconds"},
+		proxy:  (*Spec).tellSilence,
 		parse: func(s *Spec, v string) (err error) {
 			s.ConnectionIdleTimeout, err = parsePositive(v, "write infinity to switch it off")
 			return err
@@ -130,9 +136,10 @@ var keys = []Key{
 	},
 	{
 		Name: "IdleTimeout", Type: "time span", Default: "2min",
-		Doc:   "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
-		Where: anyFile | WithNative | OnPorts, Proxy: "IdleTimeout",
+		Doc:    "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
+		Where:  anyFile | WithNative | OnPorts,
 		Export: Export{As: []string{"min-scale", "scale-to-zero-pod-retention-period"}},
+		proxy:  func(s *Spec, c *wire.Config) { c.IdleTimeout = s.IdleTimeout.Duration() },
 		parse: func(s *Spec, v string) (err error) {
 			s.IdleTimeout, err = parsePositive(v, "write 1s to stop it with its last connection, infinity to never stop it")
 			return err
@@ -141,9 +148,10 @@ var keys = []Key{
 	},
 	{
 		Name: "Mode", Type: "proxy or native", Default: "proxy",
-		Doc:   "who accepts the connections: the proxy, or the app itself, from sockets that it takes from systemd (LISTEN_FDS)",
-		Where: InContainer | WithNative | OnPorts, Proxy: "Native", // podman passes sockets to a container, none to a pod
+		Doc:    "who accepts the connections: the proxy, or the app itself, from sockets that it takes from systemd (LISTEN_FDS)",
+		Where:  InContainer | WithNative | OnPorts, // podman passes sockets to a container, none to a pod
 		Export: Export{Lost: "let the app listen on its port itself: Knative passes no sockets"},
+		proxy:  func(s *Spec, c *wire.Config) { c.Native = s.Native },
 		parse:  (*Spec).mode, check: (*Spec).checkNative,
 		explain: func(s *Spec) string {
 			return when(s.Native, "the app takes the sockets from systemd; the proxy only watches")
@@ -152,21 +160,24 @@ var keys = []Key{
 	{
 		Name: "AutoStart", Type: "boolean", Default: "yes",
 		Doc:   "whether daemon-reload and boot bring the socket up; with no it is left to [Install]",
-		Where: anyFile | WithNative | OnPorts, Proxy: NotProxy, Export: Export{Note: "a Service is served from when it is applied"},
+		Where: anyFile | WithNative | OnPorts, Export: Export{Note: "a Service is served from when it is applied"},
+		proxy:   untold,
 		parse:   func(s *Spec, v string) (err error) { s.AutoStart, err = ParseBool(v); return err },
 		explain: func(s *Spec) string { return when(!s.AutoStart, "nothing starts the socket but [Install] or a person") },
 	},
 	{
 		Name: "SocketMode", Type: "octal mode", Default: "0666",
 		Doc:   "who may connect to the unix sockets that Listen= makes, as in systemd.socket(5)",
-		Where: anyFile | WithNative, Proxy: NotProxy, Export: ofThisMachine,
+		Where: anyFile | WithNative, Export: ofThisMachine,
+		proxy:   untold,
 		parse:   func(s *Spec, v string) (err error) { s.Socket.Mode, err = parseMode(v); return err },
 		explain: func(s *Spec) string { return when(s.onUnix(), "the unix sockets have mode %04o", s.Socket.Mode) },
 	},
 	{
 		Name: "SocketUser", Type: "user",
 		Doc:   "owner of these sockets; a user's manager has no choice",
-		Where: anyFile | WithNative, Proxy: NotProxy, Export: ofThisMachine,
+		Where: anyFile | WithNative, Export: ofThisMachine,
+		proxy: untold,
 		parse: func(s *Spec, v string) (err error) { s.Socket.User, err = parseName(v); return err },
 		check: (*Spec).checkSocketUser,
 		explain: func(s *Spec) string {
@@ -176,7 +187,8 @@ var keys = []Key{
 	{
 		Name: "SocketGroup", Type: "group",
 		Doc:   "group of these sockets",
-		Where: anyFile | WithNative, Proxy: NotProxy, Export: ofThisMachine,
+		Where: anyFile | WithNative, Export: ofThisMachine,
+		proxy: untold,
 		parse: func(s *Spec, v string) (err error) { s.Socket.Group, err = parseName(v); return err },
 		explain: func(s *Spec) string {
 			return when(s.Socket.Group != "", "the unix sockets are group %s's", s.Socket.Group)
@@ -185,7 +197,8 @@ var keys = []Key{
 	{
 		Name: "DirectoryMode", Type: "octal mode", Default: "0755",
 		Doc:   "mode of the directories that have to be made for these sockets",
-		Where: anyFile | WithNative, Proxy: NotProxy, Export: ofThisMachine,
+		Where: anyFile | WithNative, Export: ofThisMachine,
+		proxy: untold,
 		parse: func(s *Spec, v string) (err error) { s.Socket.DirectoryMode, err = parseMode(v); return err },
 		explain: func(s *Spec) string {
 			return when(s.onUnix(), "directories that have to be made for them have mode %04o", s.Socket.DirectoryMode)

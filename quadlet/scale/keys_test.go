@@ -1,11 +1,15 @@
 package scale
 
 import (
+	"cmp"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -27,9 +31,6 @@ func TestKeysAreComplete(t *testing.T) {
 		if k.Where&anyFile == 0 {
 			t.Errorf("%s= may stand in no kind of file", k.Name)
 		}
-		if alone := k.Proxy == NotProxy; alone && !k.In(WithNative) {
-			t.Errorf("%s= is not for the proxy, and has no meaning without it", k.Name)
-		}
 		ways := 0
 		for _, is := range []bool{len(k.Export.As) > 0, k.Export.Lost != "", k.Export.Note != ""} {
 			if is {
@@ -46,6 +47,39 @@ func TestKeysAreComplete(t *testing.T) {
 			if err := k.parse(new(Spec), k.Default); err != nil {
 				t.Errorf("default of %s=: %v", k.Name, err)
 			}
+		}
+	}
+}
+
+// What the proxy is told; Mode=native refuses nothing else.
+func TestProxy(t *testing.T) {
+	text := "[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"
+	for key, tt := range map[string]struct {
+		value string
+		want  wire.Config
+	}{
+		"AllowFrom":             {"192.0.2.0/24", wire.Config{AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
+		"ReadyCheck":            {"http:/up", wire.Config{ReadyCheck: "/up"}},
+		"MaxConnections":        {"7", wire.Config{MaxConnections: 7}},
+		"ProxyProtocol":         {"v2", wire.Config{ProxyProtocol: 2}},
+		"ClientAddress":         {"proxy", wire.Config{HideClient: true}},
+		"ConnectionIdleTimeout": {"1min", wire.Config{ConnectionIdleTimeout: time.Minute}},
+		"IdleTimeout":           {"7s", wire.Config{IdleTimeout: 7 * time.Second}},
+		"StartTimeout":          {"7s", wire.Config{StartTimeout: 7 * time.Second}},
+		"Mode":                  {"native", wire.Config{Native: true}},
+	} {
+		f, _ := quadlet.Parse("/web.container", []byte(text+key+"="+tt.value+"\n"))
+		s, _ := Read(f, quadlet.Search{Manager: quadlet.User, Getenv: func(string) string { return "" }})
+		want := tt.want
+		want.IdleTimeout = cmp.Or(want.IdleTimeout, 2*time.Minute)
+		want.StartTimeout = cmp.Or(want.StartTimeout, 5*time.Minute)
+		if got := s.Proxy(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s=%s: %+v, want %+v", key, tt.value, got, want)
+		}
+	}
+	for _, k := range keys {
+		if reflect.ValueOf(k.proxy).Pointer() == reflect.ValueOf(untold).Pointer() && !k.In(WithNative) {
+			t.Errorf("%s= is nothing of the proxy's, and is refused without it", k.Name)
 		}
 	}
 }

@@ -54,8 +54,9 @@ func imports() map[string][]string {
 		// a file (setfsuid(2)).
 		"quadlet": {podman + "parser", "golang.org/x/sys/unix"},
 		// What a section means follows from the file alone: the same on every
-		// machine, whatever Podman it has.
-		"quadlet/scale": {module + "/quadlet"},
+		// machine, whatever Podman it has. A row says what the proxy is told, in
+		// the words of the leaf that both share.
+		"quadlet/scale": {module + "/quadlet", module + "/proxy/wire"},
 		// Quadlet is run for files with overrides, whoever asks for them and why.
 		"quadlet/convert": {module + "/quadlet", podman + "parser", podman + "quadlet"},
 		"proxy/wire":      {},
