@@ -97,8 +97,8 @@ lab: ## boot a lab with zerolet and leave it running
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/root PREFIX=/usr
 	$(GO) -C test run ./lab/cmd/lab -install $(CURDIR)/bin/root -images app,nginx
 
-demo: ## show the main job on a real container, in a lab
-	$(GO) -C test run ./demo
+demo: ## show the main job on a real container, in a lab (SVG=docs/demo.svg draws it, too)
+	$(GO) -C test run ./demo $(if $(SVG),-svg $(abspath $(SVG)))
 
 golden: ## write the golden files of the tests anew
 	$(GO) test ./cmd/zerolet -update

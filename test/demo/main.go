@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,28 +20,36 @@ import (
 )
 
 func main() {
+	picture := flag.String("svg", "", "draw what the terminal showed into a file")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, "..", os.Stdout, os.Stderr); err != nil {
+	entries, err := run(ctx, "..", os.Stdout, os.Stderr)
+	if err == nil && *picture != "" {
+		err = os.WriteFile(*picture, []byte(draw(title, entries)), 0o644)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "demo: error: %v\n", err)
 		os.Exit(1)
 	}
 }
 
+const title = "A terminal: the first request to a sleeping nginx starts its container"
+
 // run tells the story of the repository in a directory.
-func run(ctx context.Context, repository string, out, log io.Writer) (err error) {
+func run(ctx context.Context, repository string, out, log io.Writer) (entries []entry, err error) {
 	fmt.Fprintln(out, "Setting up: a throw-away machine with systemd, Podman and zerolet ...")
 	m, err := machine(ctx, repository, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	if _, err := m.User().NginxImage(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	s := story{ctx: ctx, out: out, session: m.User()}
 	s.tell()
-	return s.err
+	return s.entries, s.err
 }
 
 // machine boots a lab with zerolet installed.
@@ -68,104 +77,126 @@ type story struct {
 	ctx     context.Context
 	out     io.Writer
 	session *lab.Session
+	entries []entry
 	err     error
 }
 
-func (s *story) tell() {
-	s.say("You have a container in a Quadlet file. Two lines more, and it runs only while it is used.")
-	s.shell(`mkdir -p ~/.config/containers/systemd
-cat > ~/.config/containers/systemd/web.container <<'EOF'
-[Container]
+// web is the file of the README.
+const web = `[Container]
 Image=localhost/nginx
 PublishPort=8080:80
 
 [ScaleToZero]
-IdleTimeout=5s
-EOF`)
-	s.shell("systemctl --user daemon-reload")
-	s.wait("systemctl --user is-active web-proxy.socket", "active")
+IdleTimeout=5s`
+
+const request = `curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\n' http://localhost:8080/`
+
+func (s *story) tell() {
+	const file = "~/.config/containers/systemd/web.container"
+	s.quiet("mkdir -p ~/.config/containers/systemd && cat >"+file+" <<'EOF'\n"+web+"\nEOF", "")
+
+	s.say("A container in a Quadlet file, with one section more. We are a rootless user.")
+	s.expect("cat "+file, web)
+	s.expect("zerolet apply", "+ web: listens on 8080")
 
 	s.say("systemd listens on the port. Nothing else runs.")
-	s.expect("systemctl --user list-sockets --no-legend web-proxy.socket", "[::]:8080")
-	s.expect("systemctl --user is-active web-proxy.service web.service || true", "inactive\ninactive")
 	s.empty("podman ps --quiet")
+	s.quiet("systemctl --user list-sockets --no-legend web-proxy.socket", "[::]:8080")
+	s.quiet("systemctl --user is-active web-proxy.service web.service || true", "inactive\ninactive")
 
-	s.say("The first request starts the container, and is held until nginx answers.")
-	s.expect("curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\\n' http://localhost:8080/ && grep -o '<title>.*</title>' page", "HTTP 200", "<title>")
-	s.expect("podman ps --format '{{.Names}} {{.Image}} {{.Status}}'", "systemd-web localhost/nginx")
-	s.expect("curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\\n' http://localhost:8080/", "HTTP 200")
+	s.say("The first request starts the container, and waits until nginx answers.")
+	s.expect(request, "HTTP 200")
+	s.quiet("cat page", "<title>Welcome to nginx!</title>")
+	s.expect("podman ps --format '{{.Names}}  {{.Image}}  {{.Status}}'", "systemd-web  localhost/nginx")
+	s.expect(request, "HTTP 200")
 
-	s.say("Five seconds after the last connection everything is gone again, but for the socket.")
-	s.wait("systemctl --user is-active web.service", "inactive")
+	s.say("Five seconds after the last connection the container is gone again. The socket stays.")
+	s.wait("zerolet status", "asleep")
 	s.empty("podman ps --all --quiet")
-	s.expect("systemctl --user is-active web-proxy.socket", "active")
-	s.expect("systemctl --user list-units --failed --no-legend | wc -l", "0")
+	s.quiet("systemctl --user is-active web-proxy.socket", "active")
+	s.quiet("systemctl --user list-units --failed --no-legend | wc -l", "0")
 
 	s.say("And the next request wakes it again.")
-	s.expect("curl -sS -o page -w 'HTTP %{http_code} after %{time_total} s\\n' http://localhost:8080/", "HTTP 200")
-	s.expect("podman ps --format '{{.Names}} {{.Image}} {{.Status}}'", "systemd-web localhost/nginx")
-	s.say("That is all. docs/internals/how-it-works.md says how.")
+	s.expect(request, "HTTP 200")
+	s.quiet("podman ps --format '{{.Names}}'", "systemd-web")
 }
+
+// show prints what a terminal shows, and keeps it for the picture.
+func (s *story) show(k kind, text string, after time.Duration) {
+	if k == remark {
+		fmt.Fprintln(s.out)
+	}
+	fmt.Fprintln(s.out, text)
+	s.entries = append(s.entries, entry{k, text, after})
+}
+
+// The time that somebody takes to read a line, and to type one.
+const reads, types = 1200 * time.Millisecond, 700 * time.Millisecond
 
 func (s *story) say(text string) {
 	if s.err == nil {
-		fmt.Fprintf(s.out, "\n# %s\n", text)
+		s.show(remark, "# "+text, reads)
 	}
 }
 
-// shell runs a command as it is shown.
-func (s *story) shell(command string) string {
+// expect shows a command and what it says, which must have a part.
+func (s *story) expect(line, part string) {
+	if s.err != nil {
+		return
+	}
+	s.show(command, "$ "+line, types)
+	start := time.Now()
+	text := s.quiet(line, part)
+	if text != "" {
+		s.show(output, text, time.Since(start))
+	}
+}
+
+// empty is a command that says nothing.
+func (s *story) empty(line string) {
+	s.expect(line, "")
+	if last := len(s.entries) - 1; s.err == nil && s.entries[last].kind == output {
+		s.err = fmt.Errorf("%s: not empty", line)
+	}
+}
+
+// quiet looks behind the story: what it runs is not shown.
+func (s *story) quiet(line, part string) string {
 	if s.err != nil {
 		return ""
 	}
-	fmt.Fprintf(s.out, "$ %s\n", command)
-	text, err := s.output(command)
-	if err != nil {
-		s.err = err
+	text, err := s.shell(s.ctx, line)
+	if err == nil && !strings.Contains(text, part) {
+		err = fmt.Errorf("%s: %q is not in it:\n%s", line, part, text)
 	}
-	if text != "" {
-		fmt.Fprintln(s.out, text)
-	}
+	s.err = err
 	return text
 }
 
-func (s *story) output(command string) (string, error) {
-	o, err := s.session.Run(s.ctx, "sh", "-c", command)
+// shell runs a command in the user's home directory.
+func (s *story) shell(ctx context.Context, line string) (string, error) {
+	o, err := s.session.Run(ctx, "sh", "-c", "cd && "+line)
 	return strings.TrimSpace(o.Stdout), err
 }
 
-func (s *story) expect(command string, parts ...string) {
-	text := s.shell(command)
-	for _, part := range parts {
-		if s.err == nil && !strings.Contains(text, part) {
-			s.err = fmt.Errorf("%s: %q is not in it", command, part)
-		}
-	}
-}
-
-func (s *story) empty(command string) {
-	if text := s.shell(command); s.err == nil && text != "" {
-		s.err = fmt.Errorf("%s: not empty", command)
-	}
-}
-
-// wait shows a command once it says what it should, within a minute.
-func (s *story) wait(command, want string) {
+// wait shows a command once what it says has a part, within a minute.
+func (s *story) wait(line, part string) {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 	defer cancel()
+	start := time.Now()
 	for s.err == nil {
-		// "is-active" exits with 3 while a unit is not active.
-		o, err := s.session.Run(ctx, "sh", "-c", command)
-		if strings.TrimSpace(o.Stdout) == want {
-			fmt.Fprintf(s.out, "$ %s\n%s\n", command, want)
+		text, err := s.shell(ctx, line)
+		if err == nil && strings.Contains(text, part) {
+			s.show(command, "$ "+line, time.Since(start))
+			s.show(output, text, 0)
 			return
 		}
 		if ctx.Err() != nil {
-			s.err = fmt.Errorf("%s: never %q: %w", command, want, err)
+			s.err = fmt.Errorf("%s: never %q: %w", line, part, err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
