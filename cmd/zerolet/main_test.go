@@ -109,34 +109,15 @@ func checked(t *testing.T, dir string) report {
 	return r
 }
 
-// docs/diagnostics.md shows what check says of one file, plain and as JSON, and
-// names every field.
+// docs/diagnostics.md and the README show what check says of one file, plain and
+// as JSON, and the former names every field.
 func TestDiagnosticsDocument(t *testing.T) {
 	const path = "../../docs/diagnostics.md"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc := string(data)
-	dir := t.TempDir()
-	file := filepath.Join(dir, "web.container")
-	if err := os.WriteFile(file, []byte(block(t, doc, "ini")), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
-		return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
-	}}
-	const home = "/home/user/.config/containers/systemd"
-	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"check"}, m, &stdout, &stderr); status != exitError {
-		t.Errorf("status %d", status)
-	}
-	run(t.Context(), []string{"check", "--json"}, m, &stdout, &stderr)
-	for language, b := range map[string]*bytes.Buffer{"text": &stderr, "json": &stdout} {
-		got := strings.ReplaceAll(b.String(), dir, home)
-		doc = strings.Replace(doc, "```"+language+"\n"+block(t, doc, language)+"```", "```"+language+"\n"+got+"```", 1)
-	}
-	golden(t, path, doc)
+	doc := read(t, path)
+	file := block(t, doc, "ini")
+	plain, object := refused(t, file)
+	doc = strings.Replace(doc, "```json\n"+block(t, doc, "json"), "```json\n"+object, 1)
+	golden(t, path, strings.Replace(doc, "```text\n"+block(t, doc, "text"), "```text\n"+plain, 1))
 	for _, shape := range []any{report{}, reportDiagnostic{}, reportEndpoint{}} {
 		for i := range reflect.TypeOf(shape).NumField() {
 			name, _, _ := strings.Cut(reflect.TypeOf(shape).Field(i).Tag.Get("json"), ",")
@@ -145,6 +126,31 @@ func TestDiagnosticsDocument(t *testing.T) {
 			}
 		}
 	}
+
+	readme := read(t, "../../README.md")
+	if !strings.Contains(readme, "```ini\n"+file+"```") {
+		t.Error("the README's broken file is another")
+	}
+	golden(t, "../../README.md", strings.Replace(readme, "```text\n"+block(t, readme, "text"), "```text\n"+plain, 1))
+}
+
+// refused is what check says of a web.container of root's, which has errors.
+func refused(t *testing.T, file string) (plain, object string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "web.container"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := machine{clock: time.Now, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
+	}}
+	var stdout, stderr bytes.Buffer
+	if status := run(t.Context(), []string{"check"}, m, &stdout, &stderr); status != exitError {
+		t.Errorf("status %d", status)
+	}
+	run(t.Context(), []string{"check", "--json"}, m, &stdout, &stderr)
+	const usual = "/etc/containers/systemd"
+	return strings.ReplaceAll(stderr.String(), dir, usual), strings.ReplaceAll(stdout.String(), dir, usual)
 }
 
 // block is the first code block of a language.
