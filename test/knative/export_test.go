@@ -266,9 +266,24 @@ func TestDocument(t *testing.T) {
 	}
 	e := run(t, dir, "--strict", "notes")
 	told := strings.ReplaceAll(e.stderr, dir, "/home/user/.config/containers/systemd")
-	doc = strings.Replace(doc, "```text"+blocks["text"]+"```", "```text\n"+told+"```", 1)
+	doc = strings.Replace(doc, "```text"+blocks["text"]+"```", "```text\n"+fold(told)+"```", 1)
 	doc = strings.Replace(doc, "```yaml"+blocks["yaml"]+"```", "```yaml\n"+string(e.stdout)+"```", 1)
 	golden(t, path, doc)
+}
+
+// fold breaks what a terminal shows into lines of a document.
+func fold(text string) string {
+	const columns = 120
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		for len(line) > columns {
+			at := strings.LastIndex(line[:columns+1], " ")
+			lines = append(lines, line[:at])
+			line = "    " + line[at+1:]
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func golden(t *testing.T, path, got string) {
