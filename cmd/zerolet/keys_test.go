@@ -27,7 +27,7 @@ func meaning(k scale.Key) (said string) {
 		said += " It means something in a section without a port, too."
 	}
 	if !k.In(scale.WithNative) {
-		said += " With Mode=native it is refused: that leaves the proxy out of the way."
+		said += " It is refused with Mode=native."
 	}
 	if !k.In(scale.OnPorts) {
 		said += " It has no effect where clients connect to no unix socket."
