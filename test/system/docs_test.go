@@ -67,7 +67,7 @@ func documents(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.Concat(manuals, docs, internals, []string{"../../README.md"})
+	return slices.Concat(manuals, docs, internals, []string{"../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md"})
 }
 
 // untyped is what stands in a document's text, looks like a command, and is not
@@ -83,8 +83,9 @@ func untyped() map[string]string {
 		"podman image prune -a":                     "asks before it takes the image away: questions types it",
 		"podman image prune -a --filter until=720h": "as the one before",
 		"podman run":                                "names what was measured, and is no whole command",
-		"systemd-analyze security":                  "heads a table: TestExposure types it for each unit",
-		"systemd-socket-proxyd --exit-idle-time=":   "a part of what is replaced",
+		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
+		"systemd-analyze security":                                "heads a table: TestExposure types it for each unit",
+		"systemd-socket-proxyd --exit-idle-time=":                 "a part of what is replaced",
 	}
 }
 
