@@ -47,7 +47,7 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if always[n.Unit] {
-				e.Diagnostics.Warnf(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or let it do without this line",
+				e.Diagnostics.Warnf(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or remove this line",
 					"%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-// A rootful container's proxy is a user without a name and cannot enter the
+// A rootful container's proxy runs as a dynamic user and cannot enter the
 // container's network. A second service, the entry, does that for it: it starts
 // beside the container, enters, drops what it needed for that, and makes the
 // proxy's sockets inside (proxy/entry.go). Nothing is published.

@@ -107,8 +107,8 @@ func (e *Endpoint) installNeeds() {
 				switch {
 				case filepath.Ext(unit) != ".service" || strings.Contains(unit, "/"): // the latter as stock Quadlet
 				case e.Spec.Native:
-					e.Diagnostics.Warnf(entry.Pos, "leave Mode= out, or leave it to the first client",
-						"%s is not started with %s: with Mode=native clients alone wake it", e.name(wire.Container), unit)
+					e.Diagnostics.Warnf(entry.Pos, "leave Mode= out, or let the first client wake it",
+						"%s is not started with %s: with Mode=native only clients wake it", e.name(wire.Container), unit)
 				default:
 					e.need(unit, by[1], "", entry.Pos)
 				}

@@ -144,7 +144,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 	}
 	for _, unit := range lost {
 		if name := serviceOf(unit); !declared[name] {
-			all = append(all, change{"=", name, unit + " has no file any more, and nothing tells that it was zerolet's: left alone", nil})
+			all = append(all, change{"=", name, unit + " has no file any more, and nothing shows that it is zerolet's: left alone", nil})
 		}
 	}
 	return all

@@ -101,7 +101,7 @@ func explainPorts(table io.Writer, e *generator.Endpoint) {
 		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", f, leadsTo(e, f), line(f.Listen.Pos))
 	}
 	for _, p := range e.Spec.Published {
-		fmt.Fprintf(table, "  %s stays published by Podman and is no use\t%s\n", p.Value, line(p.Pos))
+		fmt.Fprintf(table, "  %s stays published by Podman and does not count as use\t%s\n", p.Value, line(p.Pos))
 	}
 }
 

@@ -13,20 +13,20 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=P
        zerolet-proxy --help | --version
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
-until the app of the container takes it, and exits when idle. With --native
-the app takes them from the sockets itself, and zerolet-proxy only looks
-whether there are any. It leaves the sockets shut to newcomers; --open opens
-them when the container is gone. With --enter it is what makes sockets
-inside a rootful container for its proxy, which connects to the passed socket.
+until the container's app accepts it, and exits when idle. With --native
+the app accepts from the sockets itself, and zerolet-proxy only counts its
+connections. It leaves the sockets shut when it exits; --open opens them when
+the container is gone. With --enter it makes sockets inside a rootful
+container for its proxy, which connects to the passed socket.
 
   --container=UNIT      the container's service unit, for example httpd.service
   --pidfile=PATH        file with the container's pid (podman run --pidfile=);
                         targets are then inside its network namespace
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
                         the sockets inside in place of this process
-  --client=UNIT         the proxy's service unit, whom the entry serves
-  --host-network        targets are in the network of the proxy: who listens there
-                        and is not of the container's unit gets nothing
+  --client=UNIT         the service unit of the proxy that the entry serves
+  --host-network        targets are in the proxy's own network: a process there
+                        that is not in the container's unit gets nothing
   --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
                         a GET of it on the first target has a status 2xx or 3xx;
                         without it, once it accepts and does not reset at once
@@ -36,16 +36,17 @@ inside a rootful container for its proxy, which connects to the passed socket.
                         client: the app sees each client's own address where
                         it has a network namespace of its own; proxy: it sees
                         the container's (client, or proxy with --proxy-protocol)
-  --max-connections=N   accept no more than that at a time; 0: no limit
-  --allow-from=PREFIX   whom to serve, 192.0.2.0/24 for instance; repeatable
-  --volume=DIRECTORY    is mounted into the container: on the way from there to a
-                        unix socket no symbolic link is followed, and without
-                        any on the whole of it; repeatable
-  --start=UNIT          has the user's manager start this for the first client,
-                        and waits for it: the container is not there before
+  --max-connections=N   accept no more than N at a time; 0: no limit
+  --allow-from=PREFIX   serve clients from there only, for example 192.0.2.0/24;
+                        repeatable
+  --volume=DIRECTORY    is mounted into the container: no symbolic link is
+                        followed from there to a unix socket; without any, none
+                        on the whole path; repeatable
+  --start=UNIT          has the user's manager start this unit for the first
+                        client, and waits for it: it starts the container
   --connection-idle-timeout=TIME
                         a connection without a byte for this long counts as
-                        ended, and is when the proxy exits (infinity)
+                        ended, and is closed when the proxy exits (infinity)
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
@@ -58,5 +59,5 @@ inside a rootful container for its proxy, which connects to the passed socket.
 TIME is written as in 1m30s, 500ms or infinity.
 
 exit status: 0 idle, or drained after SIGTERM; 1 failure; 64 usage;
-78 the passed sockets and the forwards do not fit
+78 the passed sockets and the forwards do not match
 `

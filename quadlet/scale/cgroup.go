@@ -16,7 +16,7 @@ func (s *Spec) checkCgroup(ds *quadlet.Diagnostics) {
 	}
 	check := func(e quadlet.Entry, mode string) {
 		if mode != "split" && mode != "disabled" {
-			ds.Errorf(e.Pos, "leave it out: Quadlet's own is split",
+			ds.Errorf(e.Pos, "leave it out: Quadlet sets split",
 				"cgroups mode %q takes the container out of the cgroup of its unit, by which the proxy knows it", mode)
 		}
 	}

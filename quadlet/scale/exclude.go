@@ -38,6 +38,6 @@ func (s *Spec) checkReadyCheck(e quadlet.Entry, ds *quadlet.Diagnostics) {
 // checkProxyProtocol tells what cannot be told in datagrams.
 func (s *Spec) checkProxyProtocol(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	if s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, Listener.datagrams) {
-		ds.Errorf(e.Pos, "name the tcp ports alone with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
+		ds.Errorf(e.Pos, "name only the tcp ports with Listen=", "ProxyProtocol= is not for udp: neither HAProxy nor nginx reads it there")
 	}
 }

@@ -67,7 +67,7 @@ var keys = []Key{
 	},
 	{
 		Name: "AllowFrom", Type: "addresses and prefixes, repeatable",
-		Doc:   "who may connect, such as 192.0.2.0/24 ::1; others wake nothing; without it everybody",
+		Doc:   "who may connect, such as 192.0.2.0/24 ::1; others wake nothing; without it, everybody may",
 		Where: proxied, Export: Export{Lost: "a NetworkPolicy or the cluster's ingress refuses addresses"},
 		proxy: func(s *Spec, c *wire.Config) { c.AllowFrom = s.AllowFrom },
 		parse: (*Spec).allow, check: (*Spec).checkAllowed, explain: (*Spec).explainAllowed,
@@ -86,7 +86,7 @@ var keys = []Key{
 	},
 	{
 		Name: "ReadyCheck", Type: "tcp, http:/path or none", Default: "tcp",
-		Doc:   "when clients are let through: once the app accepts and does not reset at once, once it answers a GET of the path on the first port with 2xx or 3xx, or once it accepts",
+		Doc:   "when clients are let through; tcp: once the app accepts and does not reset at once; http:/path: once it answers a GET of the path on the first port with 2xx or 3xx; none: once it accepts",
 		Where: proxied, Export: Export{As: []string{"readinessProbe"}},
 		proxy: (*Spec).tellReadyCheck,
 		parse: func(s *Spec, v string) (err error) { s.ReadyCheck, err = parseReadyCheck(v); return err },
@@ -94,7 +94,7 @@ var keys = []Key{
 	},
 	{
 		Name: "MaxConnections", Type: "number", Default: "0",
-		Doc:   "how many connections are served at a time, the others wait; 0 is no limit",
+		Doc:   "how many connections are served at a time; others wait; 0 is no limit",
 		Where: proxied, Export: Export{As: []string{"containerConcurrency"}},
 		proxy: func(s *Spec, c *wire.Config) { c.MaxConnections = s.MaxConnections },
 		parse: func(s *Spec, v string) (err error) { s.MaxConnections, err = parseCount(v); return err },
@@ -113,7 +113,7 @@ var keys = []Key{
 	},
 	{
 		Name: "ClientAddress", Type: "client or proxy", Default: "client",
-		Doc:     "whose address the app sees on a port in the container's own network: each client's, though all of them come in at loopback, or the container's, as with ProxyProtocol=; never 127.0.0.1",
+		Doc:     "whose address the app sees on a port in the container's own network; client: each client's, though all come in at loopback; proxy: the container's, as with ProxyProtocol=; never 127.0.0.1",
 		Where:   proxied,
 		Export:  Export{Note: "with Knative an app sees the address of a proxy, and clients in X-Forwarded-For"},
 		proxy:   func(s *Spec, c *wire.Config) { c.HideClient = s.ClientAddress == "proxy" && s.Inside() },
@@ -163,7 +163,7 @@ var keys = []Key{
 		Where: anyFile | WithNative | OnPorts, Export: Export{Note: "a Service is served from when it is applied"},
 		proxy:   untold,
 		parse:   func(s *Spec, v string) (err error) { s.AutoStart, err = ParseBool(v); return err },
-		explain: func(s *Spec) string { return when(!s.AutoStart, "nothing starts the socket but [Install] or a person") },
+		explain: func(s *Spec) string { return when(!s.AutoStart, "nothing starts the socket but [Install] or you") },
 	},
 	{
 		Name: "SocketMode", Type: "octal mode", Default: "0666",
@@ -228,7 +228,7 @@ func (s *Spec) checkKeys(ds *quadlet.Diagnostics) {
 		switch {
 		case !set:
 		case s.Native && !k.In(WithNative):
-			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, which Mode=native leaves out of the way", k.Name)
+			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, and with Mode=native nothing is proxied", k.Name)
 		case s.Dependency() && !k.In(WithoutPorts) && !unread:
 			ds.Errorf(e.Pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]; without a port the container stops with the last unit that needs it",
 				"%s= has no meaning without a port, and the file has none", k.Name)

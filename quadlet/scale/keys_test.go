@@ -93,7 +93,7 @@ func TestExplain(t *testing.T) {
 		{"[Container]\nNetwork=host", strings.Replace(defaults, "the app sees each client's own address\n", "", 1)},
 		{"AllowFrom=192.0.2.0/24 ::1", "only 192.0.2.0/24 ::1/128 may connect; the others are reset, and wake nothing\n" + defaults},
 		{"IdleTimeout=infinity\nAutoStart=no", strings.Replace(defaults, "stops 2min after the last connection\n",
-			"never stops\nnothing starts the socket but [Install] or a person\n", 1)},
+			"never stops\nnothing starts the socket but [Install] or you\n", 1)},
 		{"ReadyCheck=http:/up", "no client is let through before the app answers a GET of /up with 2xx or 3xx\n"},
 		{"ReadyCheck=none", "clients are let through once the app accepts, even if it resets them\n"},
 		{"MaxConnections=7", "7 connections are served at a time, the others wait\n"},

@@ -12,7 +12,7 @@ import (
 // which many apps take for a proof. The PROXY protocol tells the app where a
 // client of a port is, but calls one of a unix socket local.
 func (s *Spec) checkLocal(ds *quadlet.Diagnostics) {
-	seen := "a user without a name"
+	seen := "a dynamic user"
 	if s.search.Manager == quadlet.User {
 		seen = "you"
 	}
@@ -23,7 +23,7 @@ func (s *Spec) checkLocal(ds *quadlet.Diagnostics) {
 			ds.Warnf(l.Pos, `have the app ask local clients for a password, too, or give it a port: docs/internals/security.md, "Local means trusted"`,
 				"the app takes every client of port %d for a local one, and for %s: it sees the proxy on %s", l.HostPort, seen, l.ContainerPath)
 		case l.HostPath != "" && s.search.Manager == quadlet.User && s.letsOthersIn(l):
-			ds.Warnf(l.Pos, "keep others out by SocketMode=0600, or by a path below %t",
+			ds.Warnf(l.Pos, "keep others out with SocketMode=0600, or with a path below %t",
 				"the app takes every client of %s for you: it sees the proxy on %s", l.HostPath, l.ContainerPath)
 		}
 	}

@@ -44,7 +44,7 @@ func (s *Spec) checkNative(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	}
 	if !s.takesSockets() {
 		ds.Warnf(e.Pos, fmt.Sprintf("if it does (LISTEN_FDS, sd_listen_fds(3)) say so in [Container]: Label=%s; otherwise leave Mode= out", NativeLabel),
-			"nothing tells that the image takes its sockets from systemd")
+			"nothing says that the image takes its sockets from systemd")
 	}
 }
 

@@ -346,9 +346,9 @@ func (p *publishParser) bindable(addr part) *quadlet.ValueError {
 	switch host := p.out.Host; {
 	case !host.Is6():
 	case host.IsLinkLocalUnicast() || host.IsLinkLocalMulticast() || host.IsInterfaceLocalMulticast():
-		return addr.errorf("listen on [::], or on another address of the machine", "address %s is of a link, and which one cannot be said here", host)
+		return addr.errorf("listen on [::], or on another address of the machine", "address %s is link-local, and its interface cannot be named here", host)
 	case host.IsMulticast() && slices.Contains(p.protocols, "tcp"):
-		return addr.errorf("listen on [::], or on an address of the machine", "address %s is of a group, where nobody can listen with TCP", host)
+		return addr.errorf("listen on [::], or on an address of the machine", "address %s is for multicast: nobody can listen there with TCP", host)
 	}
 	return nil
 }
@@ -362,11 +362,11 @@ func (a part) addr() (netip.Addr, *quadlet.ValueError) {
 	addr, err := netip.ParseAddr(a.s)
 	switch {
 	case err != nil:
-		return addr, a.errorf("write an IP address, names are not taken", "%q is not an IP address", a.s)
+		return addr, a.errorf("write an IP address: names are not accepted", "%q is not an IP address", a.s)
 	case addr.Zone() != "":
 		// systemd would, but looks the interface up when it reads the unit, and
 		// drops the line where it is not up yet (tried on 252).
-		return addr, a.errorf("Podman takes none, and systemd forgets the address where the interface is not up yet: leave the zone out, or listen on [::]",
+		return addr, a.errorf("Podman accepts none, and systemd forgets the address if the interface is not up yet: leave the zone out, or listen on [::]",
 			"address %q has a zone", a.s)
 	}
 	return addr.Unmap(), nil
@@ -432,7 +432,7 @@ func (a part) checkSpecifiers() *quadlet.ValueError {
 		}
 		name := a.s[i:min(i+2, len(a.s))]
 		if len(name) < 2 || !strings.Contains(sharedSpecifiers, name[1:]) {
-			return part{a.s[i:], a.off + i}.errorf("use %t, %h, %S or another that stands for a directory, and %% for the sign",
+			return part{a.s[i:], a.off + i}.errorf("use %t, %h, %S or another that stands for a directory, and %% for a percent sign",
 				"specifier %q cannot be used in a socket's path", name)
 		}
 		i++

@@ -17,7 +17,7 @@ type Socket struct {
 func (s *Spec) checkSockets(ds *quadlet.Diagnostics) {
 	for _, l := range s.Listen {
 		if s.search.Manager == quadlet.System && strings.HasPrefix(l.ContainerFile, "/root/") {
-			ds.Errorf(l.Pos, "let the app make it below /run or /srv", "nobody but root reaches a socket below /root")
+			ds.Errorf(l.Pos, "let the app make it below /run or /srv", "only root reaches a socket below /root")
 		}
 		if l.HostFile != "" && l.HostFile == l.ContainerFile {
 			ds.Errorf(l.Pos, "give one of the two another path", "clients and the app would share the socket %s", l.HostFile)

@@ -25,7 +25,7 @@ func ParseBool(v string) (bool, error) {
 func parsePositive(v, hint string) (Span, error) {
 	span, err := ParseSpan(v)
 	if err == nil && span == 0 {
-		err = &quadlet.ValueError{Message: "a time of nothing", Hint: hint}
+		err = &quadlet.ValueError{Message: "a time span of 0", Hint: hint}
 	}
 	return span, err
 }
@@ -60,7 +60,7 @@ func parseReadyCheck(v string) (string, error) {
 func parseCount(v string) (int64, error) {
 	n, err := strconv.ParseInt(v, 10, 32)
 	if err != nil || n < 0 {
-		return 0, &quadlet.ValueError{Message: fmt.Sprintf("%q is not a number from 0", v), Hint: "write such as 100, or 0 for no limit"}
+		return 0, &quadlet.ValueError{Message: fmt.Sprintf("%q is not a number of 0 or more", v), Hint: "write a number such as 100, or 0 for no limit"}
 	}
 	return n, nil
 }
@@ -78,7 +78,7 @@ func parsePrefix(v string) (netip.Prefix, error) {
 		}
 	}
 	if err != nil {
-		return bad(fmt.Sprintf("%q is neither an address nor a prefix", v), "write such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
+		return bad(fmt.Sprintf("%q is neither an address nor a prefix", v), "write an address or a prefix, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
 	}
 	if a := p.Addr(); a.Is4In6() {
 		if p.Bits() < 96 {
