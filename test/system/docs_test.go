@@ -74,6 +74,7 @@ func documents(t *testing.T) []string {
 // typed by inline, and why not.
 func untyped() map[string]string {
 	return map[string]string{
+		"go test ./quadlet/scale":                   "needs Go, which the lab has not: make check runs it",
 		"listen [::]:8080 ipv6only=off;":            "a line of nginx's configuration",
 		"local … peer":                              "a line of PostgreSQL's pg_hba.conf",
 		"local … trust":                             "as the one before",
