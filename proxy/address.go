@@ -6,17 +6,19 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // sockaddrOf is an address, and the socket for it, as the system calls take them.
-func sockaddrOf(a Address) (family, kind int, sa unix.Sockaddr) {
+func sockaddrOf(a wire.Address) (family, kind int, sa unix.Sockaddr) {
 	kind = unix.SOCK_STREAM
-	if a.Network == UDP {
+	if a.Network == wire.UDP {
 		kind = unix.SOCK_DGRAM
 	}
 	ip := a.IP.Addr()
 	switch {
-	case a.Network == Unix:
+	case a.Network == wire.Unix:
 		return unix.AF_UNIX, kind, &unix.SockaddrUnix{Name: a.Path}
 	case ip.Is4():
 		return unix.AF_INET, kind, &unix.SockaddrInet4{Port: int(a.IP.Port()), Addr: ip.As4()}
@@ -26,41 +28,41 @@ func sockaddrOf(a Address) (family, kind int, sa unix.Sockaddr) {
 }
 
 // address reads what a system call gives. The kind of the socket is not in it.
-func address(network Network, sa unix.Sockaddr) Address {
+func address(network wire.Network, sa unix.Sockaddr) wire.Address {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return Address{Network: network, IP: netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))}
+		return wire.Address{Network: network, IP: netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))}
 	case *unix.SockaddrInet6:
-		return Address{Network: network, IP: netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))}
+		return wire.Address{Network: network, IP: netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))}
 	case *unix.SockaddrUnix:
-		return Address{Network: Unix, Path: sa.Name}
+		return wire.Address{Network: wire.Unix, Path: sa.Name}
 	default:
-		return Address{}
+		return wire.Address{}
 	}
 }
 
 // listeningAddress is the local address of a socket that takes clients.
-func listeningAddress(fd int) (Address, error) {
+func listeningAddress(fd int) (wire.Address, error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
-		return Address{}, err
+		return wire.Address{}, err
 	}
 	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
-		return Address{}, err
+		return wire.Address{}, err
 	}
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		return Address{}, err
+		return wire.Address{}, err
 	}
 	_, local := sa.(*unix.SockaddrUnix)
 	switch {
 	case kind == unix.SOCK_STREAM && listening != 0:
-		return address(TCP, sa), nil
+		return address(wire.TCP, sa), nil
 	case kind == unix.SOCK_DGRAM && !local:
-		return address(UDP, sa), nil
+		return address(wire.UDP, sa), nil
 	}
-	return Address{}, errors.New("neither a listening stream socket nor one for UDP")
+	return wire.Address{}, errors.New("neither a listening stream socket nor one for UDP")
 }
 
 func isV6(fd int) bool {
@@ -70,8 +72,8 @@ func isV6(fd int) bool {
 
 // peerName is who a client is. That of a unix socket has no address, but the
 // kernel knows the process that connected (SO_PEERCRED, unix(7)).
-func peerName(client *socket, peer Address) string {
-	if peer.Network != Unix {
+func peerName(client *socket, peer wire.Address) string {
+	if peer.Network != wire.Unix {
 		return peer.String()
 	}
 	cred, err := unix.GetsockoptUcred(client.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)

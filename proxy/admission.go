@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // errLocal says that the app could only be reached as somebody who is local
@@ -63,7 +65,7 @@ func (a *admission) foreign(v4 bool) error {
 
 // sources are the addresses from which to connect to loopback for a client, the
 // best first.
-func (a *admission) sources(to Address, client netip.AddrPort) (all []netip.AddrPort, err error) {
+func (a *admission) sources(to wire.Address, client netip.AddrPort) (all []netip.AddrPort, err error) {
 	v4 := to.IP.Addr().Is4()
 	foreign := a.foreign(v4)
 	if foreign == nil && shows(to, client.Addr()) {
@@ -73,7 +75,7 @@ func (a *admission) sources(to Address, client netip.AddrPort) (all []netip.Addr
 	// there, and not from loopback. For TCP that is settled by the connection.
 	own := slices.IndexFunc(a.own, func(ip netip.Addr) bool { return ip.Is4() == v4 })
 	switch {
-	case own >= 0 && to.Network == TCP:
+	case own >= 0 && to.Network == wire.TCP:
 		return append(all, netip.AddrPortFrom(a.own[own], 0)), nil
 	case foreign == nil:
 		return append(all, netip.AddrPortFrom(standIn[v4], 0)), nil
@@ -83,12 +85,12 @@ func (a *admission) sources(to Address, client netip.AddrPort) (all []netip.Addr
 
 // shows reports whether a client can have its own address in there. Loopback
 // means something else there, and so does what is known on one link only.
-func shows(to Address, client netip.Addr) bool {
+func shows(to wire.Address, client netip.Addr) bool {
 	return client.IsGlobalUnicast() && client.Is4() == to.IP.Addr().Is4()
 }
 
 // hides is why a client has not its own address.
-func (a *admission) hides(to Address, client netip.Addr, failed error) error {
+func (a *admission) hides(to wire.Address, client netip.Addr, failed error) error {
 	switch v4 := client.Is4(); {
 	case !to.IP.Addr().IsLoopback():
 		return fmt.Errorf("it listens on %s alone", to.IP.Addr())

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 func TestSources(t *testing.T) {
@@ -95,10 +97,10 @@ func inNetwork(t *testing.T, script, listen string) *network {
 	script = "set -e; ip link set lo up; " + script + "\n" + `exec "$0"`
 	c := b.launch(exec.Command("unshare", append(how, "sh", "-c", script, b.self)...), listen)
 	b.writePID(c.Process.Pid)
-	var cfg Config
+	var cfg wire.Config
 	for addr := range strings.SplitSeq(listen, ",") {
-		if to := parseAddress(t, addr); to.Network == UDP {
-			cfg.Forwards = append(cfg.Forwards, Forward{Target: to})
+		if to := parseAddress(t, addr); to.Network == wire.UDP {
+			cfg.Forwards = append(cfg.Forwards, wire.Forward{Target: to})
 		}
 	}
 	n := &network{contained: c, t: t, said: new([]string)}
@@ -251,7 +253,7 @@ func TestRulesAreLost(t *testing.T) {
 	n.dial("127.0.0.1:80", "192.0.2.1:1")
 	n.command("ip", "-4", "rule", "del", "pref", fmt.Sprint(rulePriority), "lookup", fmt.Sprint(loopbackTable))
 	eventually(t, "the client is back", func() bool {
-		s, err := dial(n.containerNamespace, []Address{parseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
+		s, err := dial(n.containerNamespace, []wire.Address{parseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
 		if err == nil {
 			s.close()
 		}

@@ -10,12 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // allowed reports whether a client may connect: who is in one of the prefixes, or
 // everybody if there are none. A unix socket has its mode.
-func allowed(prefixes []netip.Prefix, peer Address) bool {
-	if len(prefixes) == 0 || peer.Network == Unix {
+func allowed(prefixes []netip.Prefix, peer wire.Address) bool {
+	if len(prefixes) == 0 || peer.Network == wire.Unix {
 		return true
 	}
 	for _, p := range prefixes {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 func prefixes(list ...string) (out []netip.Prefix) {
@@ -92,7 +94,7 @@ func TestStartThatHangs(t *testing.T) {
 	must(0, errors.Join(unix.Mkfifo(never, 0o600),
 		os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\nread line <"+never+"\n"), 0o755)))(t)
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	for _, timeout := range []time.Duration{300 * time.Millisecond, Infinity} {
+	for _, timeout := range []time.Duration{300 * time.Millisecond, wire.Infinity} {
 		front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 		app(t, l, echo)
 		cfg := config(front, addrOf(l))
@@ -100,7 +102,7 @@ func TestStartThatHangs(t *testing.T) {
 		r := serve(t, cfg, front, nil)
 		c := connect(t, r.addr)
 		eventually(t, "the client is held", func() bool { return r.activity.accepted.Load() == 1 })
-		if timeout == Infinity {
+		if timeout == wire.Infinity {
 			resetConn(c)
 		} else if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%v, want a reset after %s", err, timeout)

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // shared is what the connections of a proxy have in common.
 type shared struct {
-	cfg      Config
+	cfg      wire.Config
 	activity *activity
 	record   *recorder
 	loops    *loops
@@ -31,7 +33,7 @@ type connection struct {
 	*shared
 	target   *target
 	client   *socket
-	peer     Address
+	peer     wire.Address
 	accepted time.Time
 	deadline time.Time // for the app to accept; zero: none
 	retried  bool
@@ -41,12 +43,12 @@ type connection struct {
 // admit takes a client that was just accepted and counted in. Nobody waits for
 // what becomes of it: to dial may take a while, if the app's backlog is full or
 // a helper is slow.
-func (s *server) admit(l *listener, fd int, peer Address) {
+func (s *server) admit(l *listener, fd int, peer wire.Address) {
 	c := &connection{
 		shared: &s.shared, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
 		accepted: time.Now(), held: true,
 	}
-	if s.cfg.StartTimeout != Infinity {
+	if s.cfg.StartTimeout != wire.Infinity {
 		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
 	}
 	s.connections.Add(1)

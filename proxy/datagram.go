@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // datagram is what a client sent, and where the answer comes from and goes to.
@@ -24,7 +26,7 @@ type origin struct {
 	askedDev uint32     // the interface, for a link-local address
 }
 
-func (o *origin) String() string { return Address{Network: UDP, IP: o.client}.String() }
+func (o *origin) String() string { return wire.Address{Network: wire.UDP, IP: o.client}.String() }
 
 // passAddress has the kernel tell with each datagram at which address it
 // arrived: a wildcard socket does not know otherwise (ip(7), IP_PKTINFO;

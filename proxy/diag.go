@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // diag asks the kernel about sockets of this network namespace
@@ -35,7 +37,7 @@ func (d *diag) close() { unix.Close(d.fd) }
 
 // endpoints are those of the socket that is looked for.
 type endpoints struct {
-	network       Network
+	network       wire.Network
 	v6            bool
 	local, remote netip.AddrPort
 }
@@ -73,7 +75,7 @@ func (d *diag) find(e endpoints) (s found, known bool, err error) {
 // each calls f for every socket of TCP that has the local address and is in
 // one of the states, a set of bits. The kernel itself picks them.
 func (d *diag) each(v6 bool, local netip.AddrPort, states uint32, f func(found)) error {
-	all := endpoints{network: TCP, v6: v6}
+	all := endpoints{network: wire.TCP, v6: v6}
 	return d.ask(all.request(unix.NLM_F_REQUEST|unix.NLM_F_DUMP, states, localFilter(v6, local)), f)
 }
 
@@ -112,7 +114,7 @@ func (e endpoints) request(flags uint16, states uint32, filter []byte) []byte {
 	b = binary.NativeEndian.AppendUint16(b, flags)
 	b = append(b, make([]byte, 8)...)
 	protocol, source, destination := byte(unix.IPPROTO_TCP), e.local, e.remote
-	if e.network == UDP { // "swapped for historical reasons", as udp_dump_one() says
+	if e.network == wire.UDP { // "swapped for historical reasons", as udp_dump_one() says
 		protocol, source, destination = unix.IPPROTO_UDP, e.remote, e.local
 	}
 	b = append(b, diagFamily(e.v6), protocol, 0, 0)

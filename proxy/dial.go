@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // dialAttempt bounds one connect. Both ends are on this machine, so an answer
@@ -35,16 +37,16 @@ type socketSource interface {
 	// sources are the addresses from which to connect for a client, in the order
 	// to try them. Without an address the kernel chooses. The proxy's own
 	// connections have no client.
-	sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error)
+	sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error)
 	// claim is called before a connection is made from a source, and what it
 	// returns, if not nil, when the socket has been closed.
-	claim(to Address, from netip.AddrPort) (release func(), err error)
+	claim(to wire.Address, from netip.AddrPort) (release func(), err error)
 	// seen is told as whom the app sees a client that it has taken, and why a
 	// better source failed.
-	seen(to Address, client, as netip.AddrPort, failed error)
+	seen(to wire.Address, client, as netip.AddrPort, failed error)
 	// verify looks whether a socket that was connected to an address reaches the
 	// container.
-	verify(fd int, to Address) error
+	verify(fd int, to wire.Address) error
 	// patience bounds one connect that does not succeed at once.
 	patience() time.Duration
 	// prompt is the same source for who cannot wait at all, or nil: where this one
@@ -64,24 +66,24 @@ func (ownNamespace) socket(family, kind int) (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-func (ownNamespace) own() []netip.Addr         { return nil }
-func (ownNamespace) verify(int, Address) error { return nil }
-func (ownNamespace) refused()                  {}
-func (ownNamespace) close()                    {}
+func (ownNamespace) own() []netip.Addr              { return nil }
+func (ownNamespace) verify(int, wire.Address) error { return nil }
+func (ownNamespace) refused()                       {}
+func (ownNamespace) close()                         {}
 
 func (ownNamespace) prompt() socketSource      { return ownNamespace{hurry: true} }
 func (n ownNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
-func (ownNamespace) claim(Address, netip.AddrPort) (func(), error)       { return nil, nil }
-func (ownNamespace) seen(Address, netip.AddrPort, netip.AddrPort, error) {}
+func (ownNamespace) claim(wire.Address, netip.AddrPort) (func(), error)       { return nil, nil }
+func (ownNamespace) seen(wire.Address, netip.AddrPort, netip.AddrPort, error) {}
 
 // anySource leaves it to the kernel.
 var anySource = []netip.AddrPort{{}} // a constant
 
 // targetAddrs are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
-func targetAddrs(target Address, inside bool) []Address {
-	addrs := []Address{target}
+func targetAddrs(target wire.Address, inside bool) []wire.Address {
+	addrs := []wire.Address{target}
 	if inside && target.IP.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
 		target.IP = netip.AddrPortFrom(netip.IPv6Loopback(), target.IP.Port())
 		addrs = append(addrs, target)
@@ -99,7 +101,7 @@ func dialPatience(hurry bool) time.Duration {
 
 // dial tries each way once, for a client. The error is the first one: the others
 // may be of a family that is not there.
-func dial(source socketSource, addrs []Address, client netip.AddrPort) (_ *socket, first error) {
+func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *socket, first error) {
 	for addr := range ways(source, addrs, client) {
 		s, err := dialOne(source, addr, client)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
@@ -118,9 +120,9 @@ func dial(source socketSource, addrs []Address, client netip.AddrPort) (_ *socke
 // only when the others have failed. For datagrams that of the client goes first,
 // if it is one of these, as it is with pasta(1) for who is on the host: an app
 // that listens everywhere answers it from there.
-func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[Address] {
+func ways(source socketSource, addrs []wire.Address, client netip.AddrPort) iter.Seq[wire.Address] {
 	own := addrs[0]
-	return func(yield func(Address) bool) {
+	return func(yield func(wire.Address) bool) {
 		if isOwn(source, own.Network, client.Addr()) {
 			own.IP = netip.AddrPortFrom(client.Addr(), own.IP.Port())
 			if !yield(own) {
@@ -146,12 +148,12 @@ func ways(source socketSource, addrs []Address, client netip.AddrPort) iter.Seq[
 
 // isOwn reports whether a client of datagrams has one of the container's own
 // addresses.
-func isOwn(source socketSource, network Network, client netip.Addr) bool {
-	return network == UDP && client.IsValid() && slices.Contains(source.own(), client)
+func isOwn(source socketSource, network wire.Network, client netip.Addr) bool {
+	return network == wire.UDP && client.IsValid() && slices.Contains(source.own(), client)
 }
 
 // dialOne connects from the first source from which that can be done.
-func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket, error) {
+func dialOne(source socketSource, addr wire.Address, client netip.AddrPort) (*socket, error) {
 	if files, ok := source.(*socketFiles); ok {
 		return files.dial(addr)
 	}
@@ -162,7 +164,7 @@ func dialOne(source socketSource, addr Address, client netip.AddrPort) (*socket,
 	var failed error
 	for _, from := range sources {
 		s, err := dialFrom(source, addr, from)
-		if err == nil && addr.Network == TCP {
+		if err == nil && addr.Network == wire.TCP {
 			source.seen(addr, client, from, failed)
 		}
 		if err == nil {
@@ -182,24 +184,24 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
 }
 
-func dialFrom(source socketSource, addr Address, from netip.AddrPort) (*socket, error) {
+func dialFrom(source socketSource, addr wire.Address, from netip.AddrPort) (*socket, error) {
 	_, _, sa := sockaddrOf(addr)
 	return connectAs(source, addr, sa, from)
 }
 
 // connectAs is dialFrom where sa is what the address is called.
-func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.AddrPort) (*socket, error) {
+func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from netip.AddrPort) (*socket, error) {
 	family, kind, _ := sockaddrOf(addr)
 	fd, err := source.socket(family, kind)
 	if err != nil {
 		return nil, err
 	}
-	if addr.Network == TCP {
+	if addr.Network == wire.TCP {
 		// The other end is on this machine: it cannot vanish without a word.
 		err = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if err == nil && from.IsValid() {
-		err = bind(fd, Address{Network: addr.Network, IP: from})
+		err = bind(fd, wire.Address{Network: addr.Network, IP: from})
 	}
 	var release func()
 	if err == nil {
@@ -234,8 +236,8 @@ func connectAs(source socketSource, addr Address, sa unix.Sockaddr, from netip.A
 
 // bind gives a socket its own address. A port is found when it is known where it
 // leads: others may have it, too (ip(7), IP_BIND_ADDRESS_NO_PORT).
-func bind(fd int, from Address) error {
-	if from.Network == TCP && from.IP.Port() == 0 {
+func bind(fd int, from wire.Address) error {
+	if from.Network == wire.TCP && from.IP.Port() == 0 {
 		if err := setOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
@@ -246,8 +248,8 @@ func bind(fd int, from Address) error {
 
 // hinted says what to do about an error that only the app's own settings mend
 // (unix(7), "Pathname socket ownership and permissions").
-func hinted(addr Address, err error) error {
-	if addr.Network == Unix && errors.Is(err, unix.EACCES) {
+func hinted(addr wire.Address, err error) error {
+	if addr.Network == wire.Unix && errors.Is(err, unix.EACCES) {
 		return fmt.Errorf("%w (the proxy has to be allowed to write to the socket and to search its directory)", err)
 	}
 	return err

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // door is a listening TCP socket that the container accepts from. Everybody
@@ -37,12 +39,12 @@ func newDoors(files []*os.File) (ds []door, err error) {
 		}
 	}()
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", ErrConfig)
+		return nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", wire.ErrConfig)
 	}
 	for _, file := range files {
 		d, err := newDoor(file)
 		if err != nil {
-			return ds, fmt.Errorf("%w: passed socket %s: %w", ErrConfig, file.Name(), err)
+			return ds, fmt.Errorf("%w: passed socket %s: %w", wire.ErrConfig, file.Name(), err)
 		}
 		ds = append(ds, d)
 	}
@@ -65,7 +67,7 @@ func newDoor(file *os.File) (door, error) {
 		return door{}, os.NewSyscallError("fcntl", err)
 	}
 	addr, err := listeningAddress(fd)
-	if err == nil && addr.Network != TCP {
+	if err == nil && addr.Network != wire.TCP {
 		err = fmt.Errorf("%s is no socket of TCP", addr)
 	}
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // A rootful container is entered by a process of its own, the entry. Its proxy
@@ -73,7 +75,7 @@ func (h *helper) enter() (int, error) {
 
 // Enter is the entry's process: it serves the proxy that connects to the passed
 // socket, and ends with it. Of cfg it takes Container, PIDFile and Client.
-func Enter(cfg Config, files []*os.File) error {
+func Enter(cfg wire.Config, files []*os.File) error {
 	// Nothing in the container may trace it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
@@ -96,7 +98,7 @@ func Enter(cfg Config, files []*os.File) error {
 // alone. That it is the proxy is looked at all the same.
 func acceptProxy(files []*os.File, client string) error {
 	if len(files) != 1 {
-		return fmt.Errorf("%w: %d sockets were passed, not one", ErrConfig, len(files))
+		return fmt.Errorf("%w: %d sockets were passed, not one", wire.ErrConfig, len(files))
 	}
 	raw, err := files[0].SyscallConn()
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 var (
@@ -53,7 +55,7 @@ func newSocketFiles(cgroup *unitCgroup, volumes []string) *socketFiles {
 func (s *socketFiles) prompt() socketSource { return nil }
 
 // dial is dialOne for a path.
-func (s *socketFiles) dial(addr Address) (*socket, error) {
+func (s *socketFiles) dial(addr wire.Address) (*socket, error) {
 	fd, id, err := s.open(addr.Path)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
@@ -144,7 +146,7 @@ func (s *socketFiles) split(path string) (volume, below string) {
 
 // verify looks who listens: the process that has called listen(2), as SO_PEERCRED
 // tells (unix(7)). If that has exited, its pid may be another's by now.
-func (s *socketFiles) verify(fd int, _ Address) error {
+func (s *socketFiles) verify(fd int, _ wire.Address) error {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // ownCgroup is the control group that the test itself is in, as if it were the
@@ -73,7 +75,7 @@ func TestLinksBelowVolume(t *testing.T) {
 		if c.volume == "" {
 			volumes = nil
 		}
-		backend, err := dialOne(files(t, volumes...), Address{Network: Unix, Path: c.path}, netip.AddrPort{})
+		backend, err := dialOne(files(t, volumes...), wire.Address{Network: wire.Unix, Path: c.path}, netip.AddrPort{})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%q, %s: %v, want %v", c.volume, c.path, err, c.want)
 		}
@@ -91,7 +93,7 @@ func TestStrangerOnSocketFile(t *testing.T) {
 	defer l.Close()
 	s := files(t)
 	s.cgroup.dir = t.TempDir() // where the test is not
-	addr := Address{Network: Unix, Path: path}
+	addr := wire.Address{Network: wire.Unix, Path: path}
 	for range 3 {
 		_, err := dialOne(s, addr, netip.AddrPort{})
 		if want := fmt.Sprintf("pid %d of uid %d listens there", os.Getpid(), os.Getuid()); !errors.Is(err, errStranger) || !strings.Contains(err.Error(), want) {
@@ -136,7 +138,7 @@ func TestOrphanedSocketFile(t *testing.T) {
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if _, err := dialOne(files(t), Address{Network: Unix, Path: path}, netip.AddrPort{}); !errors.Is(err, errOrphan) {
+	if _, err := dialOne(files(t), wire.Address{Network: wire.Unix, Path: path}, netip.AddrPort{}); !errors.Is(err, errOrphan) {
 		t.Errorf("%v, want %v", err, errOrphan)
 	}
 }

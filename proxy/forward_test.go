@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // joined is a client and an app with the proxy between.
@@ -295,7 +297,7 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 	t.Cleanup(func() { front.Close() })
 	// It is there first, as the client that wakes the proxy is.
 	connect(t, front.Addr().String())
-	ls, _, err := newListeners(filesOf(t, front), []Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
+	ls, _, err := newListeners(filesOf(t, front), []wire.Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
 	if err != nil {
 		return -1, "", err
 	}

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // patience bounds every wait of the tests. Nothing is timed by it.
@@ -116,15 +118,15 @@ func listenTCP(t testing.TB, addr string) *net.TCPListener {
 	return l
 }
 
-func addrOf(l net.Listener) Address {
+func addrOf(l net.Listener) wire.Address {
 	if a, ok := l.Addr().(*net.UnixAddr); ok {
-		return Address{Network: Unix, Path: a.Name}
+		return wire.Address{Network: wire.Unix, Path: a.Name}
 	}
-	return TCPAddress(l.Addr().(*net.TCPAddr).AddrPort())
+	return wire.TCPAddress(l.Addr().(*net.TCPAddr).AddrPort())
 }
 
 // freeAddr is an address where nobody listens yet.
-func freeAddr(t testing.TB) Address {
+func freeAddr(t testing.TB) wire.Address {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer l.Close()
@@ -132,11 +134,11 @@ func freeAddr(t testing.TB) Address {
 }
 
 // config is a configuration with times that do not matter.
-func config(front net.Listener, app Address) Config {
-	return Config{
-		Container: "web.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
-		ConnectionIdleTimeout: Infinity,
-		Forwards:              []Forward{{Listen: addrOf(front).ListenKey(), Target: app}},
+func config(front net.Listener, app wire.Address) wire.Config {
+	return wire.Config{
+		Container: "web.service", IdleTimeout: wire.Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
+		ConnectionIdleTimeout: wire.Infinity,
+		Forwards:              []wire.Forward{{Listen: addrOf(front).ListenKey(), Target: app}},
 	}
 }
 
@@ -151,7 +153,7 @@ type running struct {
 
 // serve runs a server on front. tweak, if not nil, may change it first. The
 // test's end stops it at once.
-func serve(t testing.TB, cfg Config, front *net.TCPListener, tweak func(*server)) *running {
+func serve(t testing.TB, cfg wire.Config, front *net.TCPListener, tweak func(*server)) *running {
 	t.Helper()
 	r := prepareServer(t, cfg, filesOf(t, front))
 	if tweak != nil {
@@ -162,14 +164,14 @@ func serve(t testing.TB, cfg Config, front *net.TCPListener, tweak func(*server)
 }
 
 // serveFiles is serve for several sockets.
-func serveFiles(t testing.TB, cfg Config, files []*os.File) *running {
+func serveFiles(t testing.TB, cfg wire.Config, files []*os.File) *running {
 	t.Helper()
 	r := prepareServer(t, cfg, files)
 	r.run(t)
 	return r
 }
 
-func prepareServer(t testing.TB, cfg Config, files []*os.File) *running {
+func prepareServer(t testing.TB, cfg wire.Config, files []*os.File) *running {
 	t.Helper()
 	r := &running{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
 	r.server = must(newServer(cfg, files, r.log))(t)
@@ -212,7 +214,7 @@ func (r *running) waitHeld(t testing.TB, n int64) {
 }
 
 // waitHeldOn waits until the app at addr was asked in vain.
-func (r *running) waitHeldOn(t testing.TB, addr Address) {
+func (r *running) waitHeldOn(t testing.TB, addr wire.Address) {
 	t.Helper()
 	eventually(t, "the app is asked", func() bool {
 		for _, target := range r.targets {
@@ -471,7 +473,7 @@ func itoa(n uint16) string { return strconv.Itoa(int(n)) }
 
 func lines(s string) int { return strings.Count(s, "\n") }
 
-func parseAddress(t testing.TB, s string) Address {
+func parseAddress(t testing.TB, s string) wire.Address {
 	t.Helper()
-	return must(ParseAddress(s))(t)
+	return must(wire.ParseAddress(s))(t)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // proxyHeader tells an app who its client is, before the client's own bytes:
@@ -12,7 +14,7 @@ import (
 // 2. Of the proxy's own connections it says that there is no client, and also of
 // those from a unix socket: they have no address, and HAProxy 3.0 closes what
 // says AF_UNIX.
-func proxyHeader(version int, client, local Address) []byte {
+func proxyHeader(version int, client, local wire.Address) []byte {
 	v4 := client.IP.Addr().Is4()
 	known := client.IP.IsValid() && local.IP.IsValid() && v4 == local.IP.Addr().Is4()
 	if version == 1 {
@@ -48,7 +50,7 @@ func proxyHeader(version int, client, local Address) []byte {
 	return append(header, addresses...)
 }
 
-func proxyLine(family string, client, local Address) []byte {
+func proxyLine(family string, client, local wire.Address) []byte {
 	return fmt.Appendf(nil, "PROXY %s %s %s %d %d\r\n", family,
 		client.IP.Addr().WithZone(""), local.IP.Addr().WithZone(""), client.IP.Port(), local.IP.Port())
 }

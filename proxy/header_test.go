@@ -5,16 +5,18 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // The examples' bytes are written by hand after doc/proxy-protocol.txt of HAProxy.
 func TestProxyHeader(t *testing.T) {
 	const signature = "0d0a0d0a000d0a515549540a"
-	v4 := [2]Address{parseAddress(t, "192.0.2.1:40000"), parseAddress(t, "198.51.100.2:80")}
-	v6 := [2]Address{parseAddress(t, "[2001:db8::1%eth0]:40000"), parseAddress(t, "[2001:db8::2]:80")}
-	local := [2]Address{{Network: Unix}, {Network: Unix, Path: "/run/w"}}
+	v4 := [2]wire.Address{parseAddress(t, "192.0.2.1:40000"), parseAddress(t, "198.51.100.2:80")}
+	v6 := [2]wire.Address{parseAddress(t, "[2001:db8::1%eth0]:40000"), parseAddress(t, "[2001:db8::2]:80")}
+	local := [2]wire.Address{{Network: wire.Unix}, {Network: wire.Unix, Path: "/run/w"}}
 	for _, test := range []struct {
-		ends   [2]Address
+		ends   [2]wire.Address
 		v1, v2 string
 	}{
 		{v4, "PROXY TCP4 192.0.2.1 198.51.100.2 40000 80\r\n", "2111000c" + "c0000201" + "c6336402" + "9c40" + "0050"},
@@ -23,7 +25,7 @@ func TestProxyHeader(t *testing.T) {
 			"21210024" + "20010db8000000000000000000000001" + "20010db8000000000000000000000002" + "9c40" + "0050",
 		},
 		{local, "PROXY UNKNOWN\r\n", "20000000"},
-		{[2]Address{}, "PROXY UNKNOWN\r\n", "20000000"},
+		{[2]wire.Address{}, "PROXY UNKNOWN\r\n", "20000000"},
 	} {
 		if got := string(proxyHeader(1, test.ends[0], test.ends[1])); got != test.v1 {
 			t.Errorf("v1: %q, want %q", got, test.v1)

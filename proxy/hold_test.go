@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // An app that listens late loses no client, however many there are.
@@ -328,7 +330,7 @@ type stuckSource struct {
 
 func (s *stuckSource) prompt() socketSource { return nil }
 
-func (s *stuckSource) sources(Address, netip.AddrPort) ([]netip.AddrPort, error) {
+func (s *stuckSource) sources(wire.Address, netip.AddrPort) ([]netip.AddrPort, error) {
 	if s.hangs.Add(-1) >= 0 {
 		<-s.end
 	}
@@ -361,7 +363,7 @@ func serveStuck(t *testing.T, startTimeout time.Duration) (*running, *stuckSourc
 
 // Nobody waits for another's dial, once the app is there.
 func TestDialsAtOnce(t *testing.T) {
-	r, source := serveStuck(t, Infinity)
+	r, source := serveStuck(t, wire.Infinity)
 	source.hangs.Store(1)
 	slow := connect(t, r.addr)
 	eventually(t, "a dial hangs", func() bool { return source.hangs.Load() <= 0 })
@@ -390,7 +392,7 @@ func TestHeldRoom(t *testing.T) {
 	app(t, l, echo)
 	addr := freeAddr(t)
 	cfg := config(front, addr)
-	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(other).ListenKey(), Target: addrOf(l)})
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: addrOf(other).ListenKey(), Target: addrOf(l)})
 	r := prepareServer(t, cfg, filesOf(t, front, other))
 	for _, target := range r.targets {
 		target.held = make(slots, 3)

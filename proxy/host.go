@@ -5,14 +5,16 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // sources has no client from somewhere else come from loopback to an app that is
 // in the host's network: it comes from the host's address that faces it. With
 // UDP that is of no use, as in a container's network: an app that listens
 // everywhere answers such an address from there, and not from loopback.
-func (ownNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
-	if to.Network != TCP || !to.IP.Addr().IsLoopback() || !client.IsValid() || client.Addr().IsLoopback() {
+func (ownNamespace) sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+	if to.Network != wire.TCP || !to.IP.Addr().IsLoopback() || !client.IsValid() || client.Addr().IsLoopback() {
 		return anySource, nil
 	}
 	facing := client.Addr()
@@ -37,7 +39,7 @@ func anybody(v4 bool) netip.Addr {
 // addressFor is the address here that another machine would see. To connect a
 // socket for datagrams sends nothing (udp(7)).
 func addressFor(remote netip.Addr) (netip.Addr, error) {
-	family, kind, sa := sockaddrOf(Address{Network: UDP, IP: netip.AddrPortFrom(remote, 1)})
+	family, kind, sa := sockaddrOf(wire.Address{Network: wire.UDP, IP: netip.AddrPortFrom(remote, 1)})
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return netip.Addr{}, os.NewSyscallError("socket", err)
@@ -47,5 +49,5 @@ func addressFor(remote netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, os.NewSyscallError("connect", err)
 	}
 	local, err := unix.Getsockname(fd)
-	return address(UDP, local).IP.Addr(), os.NewSyscallError("getsockname", err)
+	return address(wire.UDP, local).IP.Addr(), os.NewSyscallError("getsockname", err)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 var (
@@ -54,19 +56,19 @@ func (h *hostNetwork) close() {
 // with the last segment of the handshake still on its way. Then its listener
 // stands for it, if that was known before the connection was made, and is there
 // yet: as long as it is, nobody else can listen there.
-func (h *hostNetwork) verify(fd int, to Address) error {
+func (h *hostNetwork) verify(fd int, to wire.Address) error {
 	s, known, err := h.find(fd, to)
 	const accepted = inUse &^ (1 << unix.BPF_TCP_SYN_RECV)
 	switch {
 	case err != nil:
 		return err
-	case known && to.Network == UDP,
+	case known && to.Network == wire.UDP,
 		known && accepted>>s.state&1 != 0 && s.cgroup != 0: // what only waits for the last segments has none
 		return h.within(s)
-	case to.Network == UDP:
+	case to.Network == wire.UDP:
 		return h.absent(fd, to)
 	}
-	l, known, err := h.diag.find(endpoints{TCP, to.IP.Addr().Is6(), to.IP, netip.AddrPort{}})
+	l, known, err := h.diag.find(endpoints{wire.TCP, to.IP.Addr().Is6(), to.IP, netip.AddrPort{}})
 	switch {
 	case err != nil:
 		return err
@@ -86,7 +88,7 @@ func (h *hostNetwork) verify(fd int, to Address) error {
 }
 
 // find looks up the far end of a socket.
-func (h *hostNetwork) find(fd int, to Address) (found, bool, error) {
+func (h *hostNetwork) find(fd int, to wire.Address) (found, bool, error) {
 	if h.err != nil {
 		return found{}, false, h.err
 	}
@@ -99,7 +101,7 @@ func (h *hostNetwork) find(fd int, to Address) (found, bool, error) {
 
 // absent is the error where no socket was found: nobody is there, or the kernel
 // does not know of our own either.
-func (h *hostNetwork) absent(fd int, to Address) error {
+func (h *hostNetwork) absent(fd int, to wire.Address) error {
 	local, err := unix.Getsockname(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)

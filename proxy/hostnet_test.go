@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // onHost is the host's network with the test as the app, or as somebody else.
@@ -23,10 +25,10 @@ func onHost(t testing.TB, app bool) *hostNetwork {
 // Who listens in the host's network and is not in the container's unit is not
 // reached, by neither protocol nor family.
 func TestStrangerOnHostNetwork(t *testing.T) {
-	for name, addr := range map[string]Address{
+	for name, addr := range map[string]wire.Address{
 		"tcp":  addrOf(listenTCP(t, "127.0.0.1:0")),
 		"tcp6": addrOf(listenTCP(t, "[::1]:0")),
-		"dual": TCPAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrOf(listenTCP(t, "[::]:0")).IP.Port())),
+		"dual": wire.TCPAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrOf(listenTCP(t, "[::]:0")).IP.Port())),
 		"udp":  udpApp(t, "127.0.0.1:0"),
 		"udp6": udpApp(t, "[::1]:0"),
 	} {
@@ -42,17 +44,17 @@ func TestStrangerOnHostNetwork(t *testing.T) {
 	}
 }
 
-func udpApp(t *testing.T, addr string) Address {
+func udpApp(t *testing.T, addr string) wire.Address {
 	t.Helper()
 	c := must(net.ListenPacket("udp", addr))(t)
 	t.Cleanup(func() { c.Close() })
-	return Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	return wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
 // Nobody is there to get a datagram, and none is sent.
 func TestNobodyOnHostNetwork(t *testing.T) {
 	c := must(net.ListenPacket("udp", "127.0.0.1:0"))(t)
-	addr := Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	addr := wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	c.Close()
 	if _, err := dialOne(onHost(t, true), addr, netip.AddrPort{}); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("%v, want %v", err, unix.ECONNREFUSED)
@@ -98,7 +100,7 @@ func TestUntoldOnHostNetwork(t *testing.T) {
 	c := connect(t, l.Addr().String())
 	file := must(c.File())(t)
 	defer file.Close()
-	nowhere := must(ParseAddress("192.0.2.1:1"))(t)
+	nowhere := must(wire.ParseAddress("192.0.2.1:1"))(t)
 	if err := h.absent(int(file.Fd()), nowhere); !errors.Is(err, errUntold) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
@@ -125,7 +127,7 @@ func BenchmarkDial(b *testing.B) {
 	for _, c := range []struct {
 		name   string
 		source socketSource
-		addr   Address
+		addr   wire.Address
 	}{
 		{"tcp/any", ownNamespace{}, addrOf(tcp)},
 		{"tcp/host", onHost(b, true), addrOf(tcp)},

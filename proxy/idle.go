@@ -3,6 +3,8 @@ package proxy
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // activity counts what keeps the container up. Everything may be called from
@@ -76,7 +78,7 @@ func (a *activity) idleAt(timeout time.Duration) time.Time {
 // closed. The answer is only a hint as long as connections are accepted; see
 // server.pause.
 func (a *activity) waitIdle(timeout time.Duration, stop <-chan struct{}) bool {
-	if timeout == Infinity {
+	if timeout == wire.Infinity {
 		<-stop
 		return false
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // Without any connection the proxy goes too, and does not close the socket of
@@ -22,7 +24,7 @@ func TestIdleFromTheStart(t *testing.T) {
 	cfg.IdleTimeout = time.Millisecond
 	serve(t, cfg, front, nil).wait(t)
 	c := connect(t, front.Addr().String())
-	cfg.IdleTimeout = Infinity
+	cfg.IdleTimeout = wire.Infinity
 	serve(t, cfg, front, nil)
 	ask(t, c, "ping")
 }
@@ -104,7 +106,7 @@ func TestInBacklogAtTheEdge(t *testing.T) {
 	if !waiting(t, front) {
 		t.Fatal("the connection is not in the backlog")
 	}
-	cfg.IdleTimeout = Infinity
+	cfg.IdleTimeout = wire.Infinity
 	serve(t, cfg, front, nil)
 	ask(t, c, "ping")
 }
@@ -203,14 +205,14 @@ func TestDrainEnds(t *testing.T) {
 	for name, test := range map[string]struct {
 		drain   time.Duration
 		signals int
-	}{"timeout": {50 * time.Millisecond, 1}, "second signal": {Infinity, 2}} {
+	}{"timeout": {50 * time.Millisecond, 1}, "second signal": {wire.Infinity, 2}} {
 		t.Run(name, func(t *testing.T) {
 			front, l, free := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0"), freeAddr(t)
 			second := listenTCP(t, "127.0.0.1:0")
 			apps := accepted(t, l)
 			cfg := config(front, addrOf(l))
 			cfg.DrainTimeout = test.drain
-			cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: free})
+			cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: addrOf(second).ListenKey(), Target: free})
 			r := serveFiles(t, cfg, filesOf(t, front, second))
 			held := connect(t, second.Addr().String())
 			r.waitHeldOn(t, free)
@@ -278,7 +280,7 @@ func TestMaxConnections(t *testing.T) {
 	front, second, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	app(t, l, echo)
 	cfg := config(front, addrOf(l))
-	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(l)})
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(l)})
 	cfg.MaxConnections = 1
 	r := serveFiles(t, cfg, filesOf(t, front, second))
 	var all sync.WaitGroup

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // acceptPause is how long accepting rests when there is nothing left to accept
@@ -16,7 +18,7 @@ const acceptPause = 50 * time.Millisecond
 // listener is one socket that systemd listens on.
 type listener struct {
 	*socket
-	forward Forward
+	forward wire.Forward
 	// emptied tells that the backlog was empty once. Clients that had come
 	// before the options were set, the one that woke us first of all, have
 	// inherited none of them.
@@ -27,20 +29,20 @@ type listener struct {
 // forward: an IPv4 and an IPv6 one for the same port. A forward whose socket
 // was not passed is returned in missing: systemd does not open an added port
 // before the socket unit is restarted.
-func newListeners(files []*os.File, forwards []Forward) (ls []*listener, missing []Forward, err error) {
+func newListeners(files []*os.File, forwards []wire.Forward) (ls []*listener, missing []wire.Forward, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(ls)
 		}
 	}()
 	if len(files) == 0 {
-		return nil, nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", ErrConfig)
+		return nil, nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", wire.ErrConfig)
 	}
-	used := make(map[Address]bool)
+	used := make(map[wire.Address]bool)
 	for _, file := range files {
 		l, err := newListener(file, forwards)
 		if err != nil {
-			return ls, nil, fmt.Errorf("%w: passed socket %s: %w", ErrConfig, file.Name(), err)
+			return ls, nil, fmt.Errorf("%w: passed socket %s: %w", wire.ErrConfig, file.Name(), err)
 		}
 		ls = append(ls, l)
 		used[l.forward.Listen] = true
@@ -57,7 +59,7 @@ func newListeners(files []*os.File, forwards []Forward) (ls []*listener, missing
 // duplicate: the one in file is not in Go's poller. Closing either leaves
 // systemd's own descriptor listening; a shutdown(2) would not, so there is
 // none anywhere on a listener.
-func newListener(file *os.File, forwards []Forward) (*listener, error) {
+func newListener(file *os.File, forwards []wire.Forward) (*listener, error) {
 	defer file.Close()
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -73,29 +75,29 @@ func newListener(file *os.File, forwards []Forward) (*listener, error) {
 
 // prepare sets the options on the listening socket, from which accepted ones
 // inherit them: that saves five system calls for each connection.
-func prepare(fd int, forwards []Forward) (Forward, error) {
+func prepare(fd int, forwards []wire.Forward) (wire.Forward, error) {
 	addr, err := listeningAddress(fd)
 	if err != nil {
-		return Forward{}, err
+		return wire.Forward{}, err
 	}
 	switch addr.Network {
-	case TCP:
+	case wire.TCP:
 		err = tune(fd)
-	case UDP:
+	case wire.UDP:
 		err = passAddress(fd)
 	}
 	if err != nil {
-		return Forward{}, err
+		return wire.Forward{}, err
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
-		return Forward{}, err
+		return wire.Forward{}, err
 	}
 	for _, f := range forwards {
 		if f.Listen == addr.ListenKey() {
 			return f, nil
 		}
 	}
-	return Forward{}, fmt.Errorf("no --forward= for %s", addr)
+	return wire.Forward{}, fmt.Errorf("no --forward= for %s", addr)
 }
 
 func closeAll(ls []*listener) {
@@ -107,7 +109,7 @@ func closeAll(ls []*listener) {
 // accept waits for a connection, which is counted in the rooms. It fails with
 // os.ErrDeadlineExceeded when woken, with noRoom, and with the error of
 // accept(2) otherwise.
-func (l *listener) accept(all, held slots) (fd int, peer Address, err error) {
+func (l *listener) accept(all, held slots) (fd int, peer wire.Address, err error) {
 	var sa unix.Sockaddr
 	_, raw := l.poller()
 	e := raw.Read(func(lfd uintptr) bool {
@@ -130,22 +132,22 @@ func (l *listener) accept(all, held slots) (fd int, peer Address, err error) {
 		}
 	})
 	if e != nil {
-		return -1, Address{}, e
+		return -1, wire.Address{}, e
 	}
 	if full := (noSlot{}); errors.As(err, &full) {
-		return -1, Address{}, err
+		return -1, wire.Address{}, err
 	}
 	if err != nil {
-		return -1, Address{}, os.NewSyscallError("accept4", err)
+		return -1, wire.Address{}, os.NewSyscallError("accept4", err)
 	}
-	if !l.emptied && l.forward.Listen.Network == TCP {
+	if !l.emptied && l.forward.Listen.Network == wire.TCP {
 		err = tune(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
 		all.leave()
 		held.leave()
-		return -1, Address{}, err
+		return -1, wire.Address{}, err
 	}
 	return fd, address(l.forward.Listen.Network, sa), nil
 }

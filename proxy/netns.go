@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // errNoContainer says that the pidfile does not lead to a live container now.
@@ -41,13 +43,13 @@ type entrance interface {
 	close()
 }
 
-func newContainerNamespace(way entrance, cfg Config, note func(string)) containerNamespace {
+func newContainerNamespace(way entrance, cfg wire.Config, note func(string)) containerNamespace {
 	n := &namespace{
 		way: way, hide: cfg.HideClient || cfg.ProxyProtocol != 0, note: note, noted: make(map[string]bool),
 	}
 	var udp []uint16
 	for _, f := range cfg.Forwards {
-		if f.Target.Network == UDP {
+		if f.Target.Network == wire.UDP {
 			udp = append(udp, f.Target.IP.Port())
 		}
 	}
@@ -116,13 +118,13 @@ func (n containerNamespace) own() []netip.Addr {
 
 // sources leaves who is dialled at an address of the container's own to come
 // from the same one, as everybody does inside.
-func (n containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+func (n containerNamespace) sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
 	if n.hide {
 		client = netip.AddrPort{}
 	}
 	switch ip := to.IP.Addr(); {
 	case ip.IsLoopback():
-	case to.Network == UDP && ip == client.Addr():
+	case to.Network == wire.UDP && ip == client.Addr():
 		return []netip.AddrPort{client, {}}, nil
 	default:
 		return anySource, nil
@@ -135,8 +137,8 @@ func (n containerNamespace) sources(to Address, client netip.AddrPort) ([]netip.
 }
 
 // claim is for UDP, where no connection keeps the two ends.
-func (n containerNamespace) claim(to Address, from netip.AddrPort) (release func(), err error) {
-	if to.Network != UDP || !from.IsValid() {
+func (n containerNamespace) claim(to wire.Address, from netip.AddrPort) (release func(), err error) {
+	if to.Network != wire.UDP || !from.IsValid() {
 		return nil, nil
 	}
 	e := ends{to.IP, from}
@@ -160,7 +162,7 @@ func (n *namespace) release(h *helper, e ends) {
 }
 
 // seen says once for each reason that the app does not see who a client is.
-func (n containerNamespace) seen(to Address, client, as netip.AddrPort, failed error) {
+func (n containerNamespace) seen(to wire.Address, client, as netip.AddrPort, failed error) {
 	if n.hide || client.Addr() == as.Addr() || !client.IsValid() || client.Addr().IsLoopback() {
 		return
 	}
@@ -188,7 +190,7 @@ func (n containerNamespace) seen(to Address, client, as netip.AddrPort, failed e
 // (__inet_bind() in net/ipv4/af_inet.c). And an address that a container had
 // and the next one has not may be a neighbour's by now; who talks to an address
 // of its own does so from the same.
-func (n containerNamespace) verify(fd int, to Address) error {
+func (n containerNamespace) verify(fd int, to wire.Address) error {
 	from, err := localAddress(fd)
 	switch {
 	case err != nil:

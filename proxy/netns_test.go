@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // namespaceApp brings loopback up, listens and answers each connection with
@@ -206,7 +208,7 @@ func (b *box) writePID(pid int) {
 
 // start runs the real program as the user, without new privileges, as the unit
 // does.
-func (b *box) start(front *net.TCPListener, cfg Config) *process {
+func (b *box) start(front *net.TCPListener, cfg wire.Config) *process {
 	b.t.Helper()
 	if b.cgroups == "" {
 		b.t.Skip("needs a cgroup, so root")
@@ -218,7 +220,7 @@ func (b *box) start(front *net.TCPListener, cfg Config) *process {
 	return start(b.t, wrap, filesOf(b.t, front), nil, cfg.Args()...)
 }
 
-func (b *box) config(front net.Listener) Config {
+func (b *box) config(front net.Listener) wire.Config {
 	cfg := config(front, parseAddress(b.t, "127.0.0.1:80"))
 	cfg.PIDFile = b.pidfile()
 	return cfg

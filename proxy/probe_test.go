@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // No client gets to an app that accepts but is not ready, on any port, and
@@ -45,7 +47,7 @@ func TestReadyCheck(t *testing.T) {
 	})
 	app(t, other, echo)
 	cfg := config(front, addrOf(back))
-	cfg.Forwards = append(cfg.Forwards, Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(other)})
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(other)})
 	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", started, 1
 	r := serveFiles(t, cfg, filesOf(t, front, second))
 	for round := range 2 {
@@ -80,7 +82,7 @@ type replacing struct {
 	replace func()
 }
 
-func (r replacing) verify(int, Address) error {
+func (r replacing) verify(int, wire.Address) error {
 	r.replace()
 	return nil
 }

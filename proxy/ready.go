@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // resetPatience bounds how long a connection is tried again with an app that
@@ -26,8 +28,8 @@ var (
 
 // target is where an app listens, and what its connections share.
 type target struct {
-	addr    Address
-	addrs   []Address
+	addr    wire.Address
+	addrs   []wire.Address
 	source  socketSource
 	failing func(error) // told why a dial failed, if not by the app's starting
 
@@ -46,7 +48,7 @@ type target struct {
 	lastErr atomic.Pointer[error]
 }
 
-func newTarget(addr Address, inside bool, source socketSource, failing func(error)) *target {
+func newTarget(addr wire.Address, inside bool, source socketSource, failing func(error)) *target {
 	return &target{
 		addr: addr, addrs: targetAddrs(addr, inside), source: source, failing: failing,
 		asking: make(chan struct{}, 1), background: func(f func()) { go f() },

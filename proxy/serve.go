@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // spareFiles are descriptors that no connection may take: the helper's
@@ -23,7 +25,7 @@ const spareFiles = 64
 // ended; a second value ends them at once. It closes the files. The error
 // wraps [ErrConfig] if the sockets and cfg do not fit together. What is worth
 // telling goes to the journal, or to stderr where there is none.
-func Serve(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
+func Serve(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
 	s, err := newServer(cfg, files, stderr)
 	if err != nil {
 		return err
@@ -41,7 +43,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 	s.background(func() { s.keepStatus(first) })
 	s.background(func() { s.watchStop(stop) })
 
-	if s.cfg.ConnectionIdleTimeout != Infinity {
+	if s.cfg.ConnectionIdleTimeout != wire.Infinity {
 		s.background(s.watchSilence)
 	}
 
@@ -55,7 +57,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 type server struct {
 	shared
 	listeners []*listener
-	targets   map[Address]*target
+	targets   map[wire.Address]*target
 	cgroup    *unitCgroup
 	source    socketSource
 	files     *socketFiles // where targets are unix sockets
@@ -77,7 +79,7 @@ type server struct {
 	beforePause, afterPause func()
 }
 
-func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) {
+func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, error) {
 	listeners, missing, err := newListeners(files, cfg.Forwards)
 	if err != nil {
 		return nil, err
@@ -88,13 +90,13 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 		return nil, err
 	}
 	s := &server{
-		listeners: listeners, targets: make(map[Address]*target),
+		listeners: listeners, targets: make(map[wire.Address]*target),
 		stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforePause: func() {}, afterPause: func() {},
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
 	s.activity, s.record = newActivity(), newRecorder(cfg.Container, stderr)
-	if cfg.ReadyCheck == NoCheck {
+	if cfg.ReadyCheck == wire.NoCheck {
 		s.resetGrace = 0
 	}
 	hard, cancel := context.WithCancel(context.Background())
@@ -124,7 +126,7 @@ func newServer(cfg Config, files []*os.File, stderr io.Writer) (*server, error) 
 // connection takes two descriptors, and one that is held must find the second or
 // it holds the first for nothing; a session takes one.
 func (s *server) divide() (err error) {
-	isUDP := func(l *listener) bool { return l.forward.Listen.Network == UDP }
+	isUDP := func(l *listener) bool { return l.forward.Listen.Network == wire.UDP }
 	files, sessions := freeFiles(), int64(0)
 	if slices.ContainsFunc(s.listeners, isUDP) {
 		sessions = max(1, min(maxSessions, files/2))
@@ -138,9 +140,9 @@ func (s *server) divide() (err error) {
 
 // newTarget finds the way to the app. A unix socket is in the file system,
 // whatever the container's network.
-func (s *server) newTarget(addr Address) *target {
+func (s *server) newTarget(addr wire.Address) *target {
 	source, inside := s.source, s.cfg.Inside()
-	if addr.Network == Unix {
+	if addr.Network == wire.Unix {
 		source, inside = s.files, false
 	}
 	t := newTarget(addr, inside, source, s.record.retrying)
@@ -150,16 +152,16 @@ func (s *server) newTarget(addr Address) *target {
 
 // checkReadiness has all targets wait for what the first one answers.
 func (s *server) checkReadiness() {
-	if s.cfg.ReadyCheck == "" || s.cfg.ReadyCheck == NoCheck {
+	if s.cfg.ReadyCheck == "" || s.cfg.ReadyCheck == wire.NoCheck {
 		return
 	}
 	p := newProbe(s.cfg.ReadyCheck, s.cfg.Started)
 	s.probe = p
 	if s.cfg.ProxyProtocol != 0 {
-		p.header = proxyHeader(s.cfg.ProxyProtocol, Address{}, Address{})
+		p.header = proxyHeader(s.cfg.ProxyProtocol, wire.Address{}, wire.Address{})
 	}
 	for _, f := range s.cfg.Forwards {
-		if t := s.targets[f.Listen]; f.Listen.Network != UDP {
+		if t := s.targets[f.Listen]; f.Listen.Network != wire.UDP {
 			if p.target == nil {
 				p.target = t
 			}
@@ -280,7 +282,7 @@ func (s *server) untilIdleOrStopped() string {
 
 // drain lets the open connections end by themselves, for a while.
 func (s *server) drain() {
-	if s.cfg.DrainTimeout != Infinity {
+	if s.cfg.DrainTimeout != wire.Infinity {
 		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
 	}
 	s.endSilent()

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"iter"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 const (
@@ -26,7 +28,7 @@ type session struct {
 	to      sockaddr
 	source  []byte // see datagram.source
 	backend *socket
-	way     Address // to which the backend is connected
+	way     wire.Address // to which the backend is connected
 
 	last     time.Time // something was sent, either way
 	answered bool

@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+)
 
 // watchSilence looks at all connections from time to time, so that carrying a
 // byte costs nothing more. A connection is found silent late by at most an
@@ -21,7 +25,7 @@ func (s *server) watchSilence() {
 // lookAgain finds the silent connections whose bytes have come since they were
 // last looked at. After it, silent means silent until now.
 func (s *server) lookAgain() {
-	if s.cfg.ConnectionIdleTimeout == Infinity {
+	if s.cfg.ConnectionIdleTimeout == wire.Infinity {
 		return
 	}
 	now := time.Now()

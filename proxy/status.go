@@ -25,7 +25,7 @@ func (s *server) status() string {
 		now.Reached = true
 	default:
 	}
-	if !a.busy() && s.cfg.IdleTimeout != Infinity {
+	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
 	return now.Line(fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load())))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 const (
@@ -54,9 +56,9 @@ type front struct {
 	*listener
 	relay  *relay
 	target *target
-	ways   map[netip.Addr]Address // where the app was found, see wayKey
-	open   bool                   // the app takes what it is sent
-	held   *held                  // what the app has to take first; the socket is not read meanwhile
+	ways   map[netip.Addr]wire.Address // where the app was found, see wayKey
+	open   bool                        // the app takes what it is sent
+	held   *held                       // what the app has to take first; the socket is not read meanwhile
 
 	verified time.Time // see front.verify
 }
@@ -84,11 +86,13 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	}
 	r := &relay{
 		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
-		allowed: func(client netip.AddrPort) bool { return allowed(s.cfg.AllowFrom, Address{Network: UDP, IP: client}) }, isReady: s.isReady,
+		allowed: func(client netip.AddrPort) bool {
+			return allowed(s.cfg.AllowFrom, wire.Address{Network: wire.UDP, IP: client})
+		}, isReady: s.isReady,
 		holding: make(map[*front]struct{}), sessions: newSessions(maxSessions, s.activity), inbox: new(inbox), paused: true,
 	}
 	for _, l := range listeners {
-		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen], ways: make(map[netip.Addr]Address)})
+		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen], ways: make(map[netip.Addr]wire.Address)})
 	}
 	r.timer = time.AfterFunc(time.Hour, func() { r.post(r.tick) })
 	for _, f := range r.fronts {
@@ -288,7 +292,7 @@ func (f *front) verify(s *session, now time.Time) error {
 // addresses, and all others of a family.
 func (f *front) wayKey(client netip.AddrPort) netip.Addr {
 	switch ip := client.Addr(); {
-	case isOwn(f.target.source, UDP, ip):
+	case isOwn(f.target.source, wire.UDP, ip):
 		return ip
 	case ip.Is6() && len(f.target.addrs) > 1:
 		return netip.IPv6Unspecified()
@@ -298,7 +302,7 @@ func (f *front) wayKey(client netip.AddrPort) netip.Addr {
 
 // begin sends the first datagram of a client, from a socket of its own. A session
 // that has been silent for too long has what the new one needs.
-func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*session, error) {
+func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*session, error) {
 	if old := r.sessions.all[d.from]; old != nil {
 		r.end(old)
 	}
@@ -327,7 +331,7 @@ func (r *relay) begin(f *front, d datagram, way Address, now time.Time) (*sessio
 // seen tells as whom the app sees the client of a new session.
 func (f *front) seen(s *session) {
 	if local, err := unix.Getsockname(s.backend.fd); err == nil {
-		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, address(UDP, local).IP, nil)
+		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, address(wire.UDP, local).IP, nil)
 	}
 }
 
@@ -370,7 +374,7 @@ func (r *relay) missed(f *front, err error) {
 func (r *relay) hold(f *front, d datagram, queued bool, now time.Time) {
 	d.data = append([]byte(nil), d.data...)
 	f.held = &held{datagram: d, queued: queued, since: now, due: now}
-	if r.patience != Infinity {
+	if r.patience != wire.Infinity {
 		f.held.deadline = now.Add(r.patience)
 	}
 	if !queued {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // listenUDP opens a socket as systemd would, and keeps it.
@@ -24,12 +26,12 @@ func listenUDP(t testing.TB, network, addr string) *net.UDPConn {
 	return c
 }
 
-func udpAddr(c *net.UDPConn) Address {
-	return Address{Network: UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+func udpAddr(c *net.UDPConn) wire.Address {
+	return wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
 // freeUDPAddr is an address where nobody listens yet.
-func freeUDPAddr(t testing.TB) Address {
+func freeUDPAddr(t testing.TB) wire.Address {
 	t.Helper()
 	c := listenUDP(t, "udp", "127.0.0.1:0")
 	defer c.Close()
@@ -37,15 +39,15 @@ func freeUDPAddr(t testing.TB) Address {
 }
 
 // udpConfig is a configuration with times that do not matter.
-func udpConfig(front *net.UDPConn, app Address) Config {
-	return Config{
-		Container: "dns.service", IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
-		Forwards: []Forward{{Listen: udpAddr(front).ListenKey(), Target: app}},
+func udpConfig(front *net.UDPConn, app wire.Address) wire.Config {
+	return wire.Config{
+		Container: "dns.service", IdleTimeout: wire.Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute,
+		Forwards: []wire.Forward{{Listen: udpAddr(front).ListenKey(), Target: app}},
 	}
 }
 
 // serveUDP runs a server on front.
-func serveUDP(t testing.TB, cfg Config, front *net.UDPConn) *running {
+func serveUDP(t testing.TB, cfg wire.Config, front *net.UDPConn) *running {
 	t.Helper()
 	return serveFiles(t, cfg, filesOf(t, front))
 }
@@ -435,7 +437,7 @@ func TestBothProtocols(t *testing.T) {
 	tcp, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	front, udpApp := listenUDP(t, "udp", tcp.Addr().String()), echoUDP(t, "127.0.0.1:0")
 	cfg := config(tcp, addrOf(l))
-	cfg.Forwards = append(cfg.Forwards, Forward{Listen: udpAddr(front).ListenKey(), Target: udpAddr(udpApp.UDPConn)})
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: udpAddr(front).ListenKey(), Target: udpAddr(udpApp.UDPConn)})
 	cfg.IdleTimeout = 50 * time.Millisecond
 	app(t, l, echo)
 	began := time.Now()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 func listenUnix(t testing.TB) *net.UnixListener {
@@ -30,7 +32,7 @@ func TestUnixSockets(t *testing.T) {
 	}{"unix to unix": listenUnix(t), "tcp to unix": listenTCP(t, "127.0.0.1:0")} {
 		t.Run(name, func(t *testing.T) {
 			back := filepath.Join(t.TempDir(), "app")
-			r := serveFiles(t, config(front, Address{Network: Unix, Path: back}), filesOf(t, front))
+			r := serveFiles(t, config(front, wire.Address{Network: wire.Unix, Path: back}), filesOf(t, front))
 			c := must(net.Dial(front.Addr().Network(), front.Addr().String()))(t).(interface {
 				net.Conn
 				CloseWrite() error

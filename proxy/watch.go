@@ -33,7 +33,7 @@ const (
 // stopped takes no connection along; who stops it calls [Open] afterwards.
 // Watch closes the files. The error wraps [ErrConfig] if they are no sockets
 // that can be watched.
-func Watch(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
+func Watch(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
 	w, err := newWatcher(cfg, files, stderr)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func Watch(cfg Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer
 
 // watcher is the proxy of a container with its own sockets at work.
 type watcher struct {
-	cfg      Config
+	cfg      wire.Config
 	doors    []door
 	diag     *diag
 	bell     chan os.Signal // rings for newcomers
@@ -67,7 +67,7 @@ type watcher struct {
 	beforeShut, afterShut func()
 }
 
-func newWatcher(cfg Config, files []*os.File, stderr io.Writer) (*watcher, error) {
+func newWatcher(cfg wire.Config, files []*os.File, stderr io.Writer) (*watcher, error) {
 	doors, err := newDoors(files)
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (w *watcher) untilIdleOrStopped() string {
 
 // idleAt is when the idle time is over, or zero: never, or not known yet.
 func (w *watcher) idleAt(unused time.Time) time.Time {
-	if unused.IsZero() || w.cfg.IdleTimeout == Infinity {
+	if unused.IsZero() || w.cfg.IdleTimeout == wire.Infinity {
 		return time.Time{}
 	}
 	return unused.Add(w.cfg.IdleTimeout)
@@ -311,7 +311,7 @@ func (w *watcher) turnAway(u use) {
 	case !slices.Contains(u.waiting, w.oldest):
 		w.oldest, w.since = u.waiting[0], time.Now()
 	}
-	if w.cfg.StartTimeout == Infinity || time.Since(w.since) < w.cfg.StartTimeout {
+	if w.cfg.StartTimeout == wire.Infinity || time.Since(w.since) < w.cfg.StartTimeout {
 		return
 	}
 	w.record.turnedAway(w.oldest.String(), fmt.Sprintf(

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // watching is a watcher inside the test process.
@@ -26,13 +28,13 @@ type watching struct {
 }
 
 // nativeConfig is a configuration with times that do not matter.
-func nativeConfig() Config {
-	return Config{Container: "web.service", Native: true, IdleTimeout: Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute}
+func nativeConfig() wire.Config {
+	return wire.Config{Container: "web.service", Native: true, IdleTimeout: wire.Infinity, StartTimeout: time.Minute, DrainTimeout: time.Minute}
 }
 
 // prepareWatcher makes a watcher of fronts, from which the test accepts: the
 // way to the watcher makes them blocking, as systemd does.
-func prepareWatcher(t testing.TB, cfg Config, fronts ...*net.TCPListener) *watching {
+func prepareWatcher(t testing.TB, cfg wire.Config, fronts ...*net.TCPListener) *watching {
 	t.Helper()
 	w := &watching{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
 	w.watcher = must(newWatcher(cfg, filesOf(t, fronts...), w.log))(t)
@@ -85,7 +87,7 @@ func (w *watching) wait(t testing.TB) {
 }
 
 // watchFront runs a watcher of one socket.
-func watchFront(t testing.TB, cfg Config, front *net.TCPListener, tweak func(*watching)) *watching {
+func watchFront(t testing.TB, cfg wire.Config, front *net.TCPListener, tweak func(*watching)) *watching {
 	t.Helper()
 	w := prepareWatcher(t, cfg, front)
 	if tweak != nil {
@@ -105,7 +107,7 @@ func knocking(t testing.TB, addr netip.AddrPort) <-chan *net.TCPConn {
 	sent := func() (n int) {
 		filter := localFilter(addr.Addr().Is6(), addr)
 		filter[0]++ // INET_DIAG_BC_D_COND: the remote address
-		all := endpoints{network: TCP, v6: addr.Addr().Is6()}
+		all := endpoints{network: wire.TCP, v6: addr.Addr().Is6()}
 		if err := d.ask(all.request(unix.NLM_F_REQUEST|unix.NLM_F_DUMP, 1<<unix.BPF_TCP_SYN_SENT, filter), func(found) { n++ }); err != nil {
 			t.Error(err)
 		}
