@@ -216,7 +216,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	apps := accepted(t, l)
 	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
 	resetConn(next(t, apps))
-	eventually(t, "the backend is reset", func() bool { _, gone := backend.unsent(); return gone })
+	eventually(t, "the backend is reset", func() bool { return isGone(backend.fd) })
 	// A client whose request is there already.
 	clients := listenTCP(t, "127.0.0.1:0")
 	c := connect(t, clients.Addr().String())
