@@ -215,7 +215,7 @@ func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from ne
 	s := newSocket(fd)
 	s.release = release
 	if errors.Is(err, unix.EINPROGRESS) {
-		err = s.finishConnect(sa, source.patience())
+		err = finishConnect(s, sa, source.patience())
 	}
 	if errors.Is(err, unix.ECONNRESET) {
 		// It was accepted, and reset before connect had returned, which thus
@@ -257,7 +257,7 @@ func hinted(addr wire.Address, err error) error {
 
 // finishConnect waits for a connect under way. Asking again tells how it went:
 // EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
-func (s *socket) finishConnect(sa unix.Sockaddr, patience time.Duration) error {
+func finishConnect(s *socket, sa unix.Sockaddr, patience time.Duration) error {
 	var err error
 	asked := func(fd uintptr) bool {
 		err = unix.Connect(int(fd), sa)

@@ -226,3 +226,23 @@ func rest(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// sendDatagram sends on a connected socket. That nobody listens there is known
+// when send returns if the other end is on this machine: the kernel delivers
+// at once, and the ICMP message that comes of it too. So it costs no datagram
+// to ask, or the one that meets an error that came late.
+func (s *socket) sendDatagram(b []byte) error {
+	if _, err := send(s.fd, b); err != nil {
+		return err
+	}
+	return s.pendingError()
+}
+
+// pendingError is the error that the next call on the socket would get.
+func (s *socket) pendingError() error {
+	n, err := sockopt(s.fd, unix.SO_ERROR)
+	if err == nil && n != 0 {
+		err = unix.Errno(n)
+	}
+	return err
+}
