@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -117,11 +118,11 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 	addr := parseAddress(n.t, to)
 	var err error
 	for way := range ways(n.containerNamespace, targetAddrs(addr, true), from) {
-		var s *socket
+		var s *sock.Socket
 		if s, err = dialOne(n.containerNamespace, way, from); err != nil {
 			continue
 		}
-		end = sync.OnceFunc(s.close)
+		end = sync.OnceFunc(s.Close)
 		if seen, err = n.peer(s, to); err == nil {
 			n.t.Cleanup(end)
 			return end, seen
@@ -132,13 +133,13 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 	return nil, ""
 }
 
-func (n *network) peer(s *socket, to string) (string, error) {
+func (n *network) peer(s *sock.Socket, to string) (string, error) {
 	if strings.HasPrefix(to, "udp:") {
-		if err := s.sendDatagram([]byte("x")); err != nil {
+		if err := s.SendDatagram([]byte("x")); err != nil {
 			return "", err
 		}
 	}
-	file, _ := s.poller()
+	file, _ := s.Poller()
 	file.SetDeadline(time.Now().Add(patience))
 	line, err := bufio.NewReader(file).ReadString('\n')
 	if err != nil {
@@ -255,7 +256,7 @@ func TestRulesAreLost(t *testing.T) {
 	eventually(t, "the client is back", func() bool {
 		s, err := dial(n.containerNamespace, []wire.Address{parseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
 		if err == nil {
-			s.close()
+			s.Close()
 		}
 		return err == nil
 	})
@@ -287,7 +288,7 @@ func TestHurry(t *testing.T) {
 	hurry := func() error {
 		s, err := dial(n.prompt(), targetAddrs(parseAddress(t, "127.0.0.1:80"), true), netip.MustParseAddrPort("192.0.2.1:0"))
 		if err == nil {
-			s.close()
+			s.Close()
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -74,7 +75,7 @@ func (s *starter) attempt() <-chan struct{} {
 			s.done.Store(err == nil)
 			if err != nil && s.hard.Err() == nil {
 				s.failing(fmt.Errorf("cannot start %s: %w", s.unit, err))
-				_ = rest(s.hard, startPause)
+				_ = sock.Rest(s.hard, startPause)
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -32,7 +33,7 @@ type shared struct {
 type connection struct {
 	*shared
 	target   *target
-	client   *socket
+	client   *sock.Socket
 	peer     wire.Address
 	accepted time.Time
 	deadline time.Time // for the app to accept; zero: none
@@ -45,7 +46,7 @@ type connection struct {
 // a helper is slow.
 func (s *server) admit(l *listener, fd int, peer wire.Address) {
 	c := &connection{
-		shared: &s.shared, target: s.targets[l.forward.Listen], client: newSocket(fd), peer: peer,
+		shared: &s.shared, target: s.targets[l.forward.Listen], client: sock.New(fd), peer: peer,
 		accepted: time.Now(), held: true,
 	}
 	if s.cfg.StartTimeout != wire.Infinity {
@@ -60,7 +61,7 @@ func (s *server) admit(l *listener, fd int, peer wire.Address) {
 }
 
 // promptly returns a connection to the app if nobody has to wait for it.
-func (c *connection) promptly() *socket {
+func (c *connection) promptly() *sock.Socket {
 	if !c.starter.isDone() {
 		return nil
 	}
@@ -96,12 +97,12 @@ func (c *connection) hold() {
 	backend, err := c.reach()
 	if err != nil {
 		c.explain(err)
-		c.client.reset()
+		c.client.Reset()
 		c.end()
 		return
 	}
 	if c.resetGrace > 0 && !c.target.proven.Load() {
-		backend.awaitWord(c.resetGrace)
+		backend.AwaitWord(c.resetGrace)
 	}
 	c.reached(c.name)
 	c.carry(backend)
@@ -114,7 +115,7 @@ const quickly = 20 * time.Millisecond
 // reach returns a connection to the app. It holds the client until then, but not
 // past the deadline, or the client's own end. While the app is there it takes no
 // time, and then not even a look at the client.
-func (c *connection) reach() (*socket, error) {
+func (c *connection) reach() (*sock.Socket, error) {
 	var slow attempt
 	if c.starter.isDone() && c.target.open.Load() {
 		first := c.target.try(c.hard, c.peer.IP)
@@ -139,7 +140,7 @@ func (c *connection) reach() (*socket, error) {
 }
 
 // carry hands the connection to a loop.
-func (c *connection) carry(backend *socket) {
+func (c *connection) carry(backend *sock.Socket) {
 	c.release()
 	c.introduce(backend)
 	p := newPair(c.client, backend, c.loops.next(), &c.activity.account, func() { c.target.proven.Store(true) })
@@ -161,7 +162,7 @@ func (c *connection) carried(p *pair) {
 // its backend reset it unheard, wait for another one.
 func (c *connection) finish(p *pair) {
 	if p.unheard() && !c.target.proven.Load() && c.tryAgain() {
-		p.backend.close()
+		p.backend.Close()
 		c.hold()
 		return
 	}
@@ -172,7 +173,7 @@ func (c *connection) finish(p *pair) {
 // tryAgain decides whether a client whose backend reset it unheard gets
 // another one. With the first reset the time for that begins to run.
 func (c *connection) tryAgain() bool {
-	c.client.unwake()
+	c.client.Unwake()
 	patience := time.Now().Add(resetPatience)
 	if !c.retried && (c.deadline.IsZero() || patience.Before(c.deadline)) {
 		c.deadline = patience
@@ -184,11 +185,11 @@ func (c *connection) tryAgain() bool {
 	if c.held = c.target.held.enter(); !c.held {
 		return false // to keep it would be to keep any number
 	}
-	return rest(c.hard, pause(time.Since(c.accepted))) == nil
+	return sock.Rest(c.hard, pause(time.Since(c.accepted))) == nil
 }
 
 // name is who the client is, for the journal.
-func (c *connection) name() string { return peerName(c.client, c.peer) }
+func (c *connection) name() string { return sock.PeerName(c.client, c.peer) }
 
 // explain says in the journal why a client got nothing, if that is news: a
 // client that left knows, and who stops the proxy knows too.

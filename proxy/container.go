@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // container is a live process of a container, and its namespaces.
@@ -131,7 +133,7 @@ func relative(ns *os.File, which uint) (*os.File, error) {
 
 // isAlive asks the pidfd, which is readable once the process has ended
 // (pidfd_open(2)).
-func (c *container) isAlive() bool { return !has(c.pidfd, unix.POLLIN) }
+func (c *container) isAlive() bool { return !sock.Ready(c.pidfd, unix.POLLIN) }
 
 func (c *container) close() {
 	unix.Close(c.pidfd)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -13,7 +14,7 @@ import (
 type datagram struct {
 	data []byte
 	from origin
-	to   sockaddr
+	to   sock.Sockaddr
 }
 
 // origin tells clients apart. Who asks at two of the machine's addresses is
@@ -32,7 +33,7 @@ func (o *origin) String() string { return wire.Address{Network: wire.UDP, IP: o.
 // arrived: a wildcard socket does not know otherwise (ip(7), IP_PKTINFO;
 // ipv6(7)). An IPv6 socket tells of IPv4, too, as of mapped addresses.
 func passAddress(fd int) error {
-	if isV6(fd) {
+	if sock.IsIPv6(fd) {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	}
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
@@ -40,25 +41,25 @@ func passAddress(fd int) error {
 
 // inbox is what one datagram after the other is received into.
 type inbox struct {
-	from    sockaddr
+	from    sock.Sockaddr
 	data    buffer
 	control [64]byte
 }
 
 // receive reads one datagram.
 func (f *front) receive(in *inbox, flags int) (datagram, error) {
-	m := message{in.from[:], in.data[:], in.control[:]}
-	if err := m.receive(f.fd, flags); err != nil {
+	m := sock.Message{Name: in.from[:], Data: in.data[:], Control: in.control[:]}
+	if err := m.Receive(f.FD, flags); err != nil {
 		return datagram{}, err
 	}
-	d := datagram{data: m.data, from: origin{front: f}, to: in.from}
+	d := datagram{data: m.Data, from: origin{front: f}, to: in.from}
 	d.from.parseClient(&d.to)
-	d.from.parseAsked(m.control)
+	d.from.parseAsked(m.Control)
 	return d, nil
 }
 
-func (o *origin) parseClient(sa *sockaddr) {
-	o.client, o.scope = sa.parse()
+func (o *origin) parseClient(sa *sock.Sockaddr) {
+	o.client, o.scope = sa.Parse()
 }
 
 // parseAsked reads a struct in_pktinfo or a struct in6_pktinfo.
@@ -103,12 +104,12 @@ func (d *datagram) source() []byte {
 
 // reply sends an answer of the app's.
 func (s *session) reply(b []byte) error {
-	m := message{s.to[:], b, s.source}
-	err := m.send(s.front.fd)
+	m := sock.Message{Name: s.to[:], Data: b, Control: s.source}
+	err := m.Send(s.front.FD)
 	if err == unix.EINVAL && s.source != nil {
 		s.source = nil // a broadcast address is nobody's to answer from
-		m.control = nil
-		err = m.send(s.front.fd)
+		m.Control = nil
+		err = m.Send(s.front.FD)
 	}
 	return err
 }
@@ -116,6 +117,6 @@ func (s *session) reply(b []byte) error {
 // discard drops the first datagram of the queue and tells whether there was
 // one.
 func (f *front) discard() bool {
-	_, err := read(f.fd, make([]byte, 1)) // the rest of it goes too (udp(7))
+	_, err := sock.Read(f.FD, make([]byte, 1)) // the rest of it goes too (udp(7))
 	return err != unix.EAGAIN
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -101,7 +102,7 @@ func dialPatience(hurry bool) time.Duration {
 
 // dial tries each way once, for a client. The error is the first one: the others
 // may be of a family that is not there.
-func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *socket, first error) {
+func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
 	for addr := range ways(source, addrs, client) {
 		s, err := dialOne(source, addr, client)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
@@ -153,7 +154,7 @@ func isOwn(source socketSource, network wire.Network, client netip.Addr) bool {
 }
 
 // dialOne connects from the first source from which that can be done.
-func dialOne(source socketSource, addr wire.Address, client netip.AddrPort) (*socket, error) {
+func dialOne(source socketSource, addr wire.Address, client netip.AddrPort) (*sock.Socket, error) {
 	if files, ok := source.(*socketFiles); ok {
 		return files.dial(addr)
 	}
@@ -184,21 +185,21 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
 }
 
-func dialFrom(source socketSource, addr wire.Address, from netip.AddrPort) (*socket, error) {
-	_, _, sa := sockaddrOf(addr)
+func dialFrom(source socketSource, addr wire.Address, from netip.AddrPort) (*sock.Socket, error) {
+	_, _, sa := sock.Arguments(addr)
 	return connectAs(source, addr, sa, from)
 }
 
 // connectAs is dialFrom where sa is what the address is called.
-func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from netip.AddrPort) (*socket, error) {
-	family, kind, _ := sockaddrOf(addr)
+func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from netip.AddrPort) (*sock.Socket, error) {
+	family, kind, _ := sock.Arguments(addr)
 	fd, err := source.socket(family, kind)
 	if err != nil {
 		return nil, err
 	}
 	if addr.Network == wire.TCP {
 		// The other end is on this machine: it cannot vanish without a word.
-		err = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		err = sock.SetOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if err == nil && from.IsValid() {
 		err = bind(fd, wire.Address{Network: addr.Network, IP: from})
@@ -212,8 +213,8 @@ func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from ne
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
 	err = unix.Connect(fd, sa)
-	s := newSocket(fd)
-	s.release = release
+	s := sock.New(fd)
+	s.Release = release
 	if errors.Is(err, unix.EINPROGRESS) {
 		err = finishConnect(s, sa, source.patience())
 	}
@@ -221,14 +222,14 @@ func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from ne
 		// It was accepted, and reset before connect had returned, which thus
 		// took the error away from who reads and left the socket unconnected
 		// (__inet_stream_connect() in net/ipv4/af_inet.c).
-		s.failed(err)
+		s.Failed(err)
 		err = nil
 	}
 	if err == nil {
-		err = source.verify(s.fd, addr)
+		err = source.verify(s.FD, addr)
 	}
 	if err != nil {
-		s.reset() // whoever was reached learns that it is over
+		s.Reset() // whoever was reached learns that it is over
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
 	}
 	return s, nil
@@ -238,11 +239,11 @@ func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from ne
 // leads: others may have it, too (ip(7), IP_BIND_ADDRESS_NO_PORT).
 func bind(fd int, from wire.Address) error {
 	if from.Network == wire.TCP && from.IP.Port() == 0 {
-		if err := setOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		if err := sock.SetOption(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return err
 		}
 	}
-	_, _, local := sockaddrOf(from)
+	_, _, local := sock.Arguments(from)
 	return os.NewSyscallError("bind", unix.Bind(fd, local))
 }
 
@@ -257,7 +258,7 @@ func hinted(addr wire.Address, err error) error {
 
 // finishConnect waits for a connect under way. Asking again tells how it went:
 // EALREADY while it goes on, then 0 or EISCONN, or why it failed (connect(2)).
-func finishConnect(s *socket, sa unix.Sockaddr, patience time.Duration) error {
+func finishConnect(s *sock.Socket, sa unix.Sockaddr, patience time.Duration) error {
 	var err error
 	asked := func(fd uintptr) bool {
 		err = unix.Connect(int(fd), sa)
@@ -269,13 +270,13 @@ func finishConnect(s *socket, sa unix.Sockaddr, patience time.Duration) error {
 	// On loopback the handshake is over when connect has let go of the socket, of
 	// which it says nothing yet: it holds up what comes in (tcp_v4_rcv() in
 	// net/ipv4/tcp_ipv4.c). Then there is no need for the poller.
-	if asked(uintptr(s.fd)) {
+	if asked(uintptr(s.FD)) {
 		return err
 	}
 	if patience == 0 {
 		return errSlow
 	}
-	file, raw := s.poller()
+	file, raw := s.Poller()
 	file.SetWriteDeadline(time.Now().Add(patience))
 	defer file.SetWriteDeadline(time.Time{})
 	switch e := raw.Write(asked); {

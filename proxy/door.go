@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -66,7 +67,7 @@ func newDoor(file *os.File) (door, error) {
 	if err != nil {
 		return door{}, os.NewSyscallError("fcntl", err)
 	}
-	addr, err := listeningAddress(fd)
+	addr, err := sock.ListeningAddress(fd)
 	if err == nil && addr.Network != wire.TCP {
 		err = fmt.Errorf("%s is no socket of TCP", addr)
 	}
@@ -74,7 +75,7 @@ func newDoor(file *os.File) (door, error) {
 		unix.Close(fd)
 		return door{}, err
 	}
-	return door{fd: fd, addr: addr.IP, v6: isV6(fd)}, nil
+	return door{fd: fd, addr: addr.IP, v6: sock.IsIPv6(fd)}, nil
 }
 
 func closeDoors(ds []door) {
@@ -185,7 +186,7 @@ func (d door) resetWaiting(n int) error {
 		fd, _, err = unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			newSocket(fd).reset()
+			sock.New(fd).Reset()
 		case unix.EAGAIN:
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -55,7 +56,7 @@ func newSocketFiles(cgroup *unitCgroup, volumes []string) *socketFiles {
 func (s *socketFiles) prompt() socketSource { return nil }
 
 // dial is dialOne for a path.
-func (s *socketFiles) dial(addr wire.Address) (*socket, error) {
+func (s *socketFiles) dial(addr wire.Address) (*sock.Socket, error) {
 	fd, id, err := s.open(addr.Path)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
@@ -157,7 +158,7 @@ func (s *socketFiles) verify(fd int, _ wire.Address) error {
 	}
 	defer unix.Close(pidfd)
 	err = s.cgroup.holds(int(cred.Pid))
-	if has(pidfd, unix.POLLIN) { // asked last: until now the pid has meant that process
+	if sock.Ready(pidfd, unix.POLLIN) { // asked last: until now the pid has meant that process
 		return errOrphan
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -80,7 +81,7 @@ func TestLinksBelowVolume(t *testing.T) {
 			t.Errorf("%q, %s: %v, want %v", c.volume, c.path, err, c.want)
 		}
 		if err == nil {
-			backend.close()
+			backend.Close()
 		}
 	}
 }
@@ -108,7 +109,7 @@ func TestStrangerOnSocketFile(t *testing.T) {
 	defer l.Close()
 	s.cgroup = ownCgroup(t)
 	backend := must(dialOne(s, addr, netip.AddrPort{}))(t)
-	backend.close()
+	backend.Close()
 }
 
 // backlog takes the connections that wait.
@@ -116,7 +117,7 @@ func backlog(t *testing.T, l *net.UnixListener) (n int) {
 	t.Helper()
 	file := must(l.File())(t)
 	defer file.Close()
-	for has(int(file.Fd()), unix.POLLIN) {
+	for sock.Ready(int(file.Fd()), unix.POLLIN) {
 		c := must(l.Accept())(t)
 		c.Close()
 		n++

@@ -8,11 +8,13 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // pair is a client and its connection to the app.
 type pair struct {
-	client, backend *socket
+	client, backend *sock.Socket
 	loop            *loop
 	up, down        flow
 	account         *account
@@ -22,7 +24,7 @@ type pair struct {
 
 // flow is one direction of a pair.
 type flow struct {
-	src, dst *socket
+	src, dst *sock.Socket
 	total    *atomic.Int64 // bytes sent, of all pairs
 	sent     int64         // bytes sent, of this flow
 	onFirst  func()        // called once the source has said something, or its FIN
@@ -41,7 +43,7 @@ type flow struct {
 
 // newPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
-func newPair(client, backend *socket, l *loop, a *account, answered func()) *pair {
+func newPair(client, backend *sock.Socket, l *loop, a *account, answered func()) *pair {
 	p := &pair{client: client, backend: backend, loop: l, account: a}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
@@ -54,9 +56,9 @@ func newPair(client, backend *socket, l *loop, a *account, answered func()) *pai
 // by the loop unless that cannot begin. It leaves both sockets open.
 func (p *pair) start(ended func()) {
 	p.ended = ended
-	err := errors.Join(p.client.leavePoller(), p.backend.leavePoller())
+	err := errors.Join(p.client.LeavePoller(), p.backend.LeavePoller())
 	if err == nil {
-		p.client.interest, p.backend.interest = p.interest(p.client), p.interest(p.backend)
+		p.client.Interest, p.backend.Interest = p.interest(p.client), p.interest(p.backend)
 		err = p.loop.add(p, p.client, p.backend)
 	}
 	if err != nil {
@@ -80,17 +82,17 @@ func (p *pair) err() error {
 
 // close closes both sockets, with a FIN.
 func (p *pair) close() {
-	p.client.close()
-	p.backend.close()
+	p.client.Close()
+	p.backend.Close()
 }
 
 // finish resets both connections, but only after each peer has what was sent
 // to it.
 func (p *pair) finish(ctx context.Context) {
-	p.client.drain(ctx)
-	p.backend.drain(ctx)
-	p.client.reset()
-	p.backend.reset()
+	p.client.Drain(ctx)
+	p.backend.Drain(ctx)
+	p.client.Reset()
+	p.backend.Reset()
 }
 
 func isWoken(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
@@ -113,7 +115,7 @@ func (p *pair) cut() {
 // ready is of carrier.
 func (p *pair) ready(l *loop, fd int, events uint32) {
 	from, to := &p.up, &p.down // the flows from and to the socket
-	if fd == p.backend.fd {
+	if fd == p.backend.FD {
 		from, to = to, from
 	}
 	if to.pending() && events&^unix.EPOLLIN != 0 {
@@ -122,7 +124,7 @@ func (p *pair) ready(l *loop, fd int, events uint32) {
 	if !from.over && !from.pending() && events&^unix.EPOLLOUT != 0 {
 		from.move(l)
 	}
-	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 && from.watches() && isGone(fd) {
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 && from.watches() && sock.IsGone(fd) {
 		from.srcErr = unix.ECONNRESET
 	}
 	p.update()
@@ -160,7 +162,7 @@ func (p *pair) update() {
 
 // interest is what has to be known of a socket: that it can be read, that it
 // takes more, or only that it is gone. EPOLLHUP and EPOLLERR always report.
-func (p *pair) interest(s *socket) (events uint32) {
+func (p *pair) interest(s *sock.Socket) (events uint32) {
 	from, to := &p.up, &p.down
 	if s == p.backend {
 		from, to = to, from
@@ -179,7 +181,7 @@ func (p *pair) interest(s *socket) (events uint32) {
 
 // watches tells whether all that can come of the source is that it is gone.
 func (f *flow) watches() bool {
-	return f.over && f.srcErr == nil && f.dstErr == nil && !f.src.finSent
+	return f.over && f.srcErr == nil && f.dstErr == nil && !f.src.FinSent
 }
 
 // stop ends the flow, if it goes on, for a reason that is not its own.
@@ -226,11 +228,11 @@ func (f *flow) fill(l *loop) bool {
 // handOn hands the source's FIN on. If nothing comes the other way any more, the
 // close that follows sends it.
 func (f *flow) handOn() error {
-	if f.dst.finRead {
+	if f.dst.FinRead {
 		return nil
 	}
-	err := f.dst.closeWrite()
-	f.src.finRead = err == nil
+	err := f.dst.CloseWrite()
+	f.src.FinRead = err == nil
 	return err
 }
 
@@ -238,12 +240,12 @@ func (f *flow) handOn() error {
 func (f *flow) read(l *loop) (err error) {
 	var n int
 	if f.bulk && f.borrowPipe(l) {
-		n, err = f.pipe.fill(f.src.fd)
+		n, err = f.pipe.fill(f.src.FD)
 	} else {
 		n, err = f.fillBuffer(l)
 	}
 	if err == nil && n == 0 || err == unix.ENOTCONN { // see dialOne for the latter
-		err = f.src.endOfInput()
+		err = f.src.EndOfInput()
 	}
 	if err != nil {
 		f.drop(l)
@@ -257,9 +259,9 @@ func (f *flow) read(l *loop) (err error) {
 func (f *flow) fillBuffer(l *loop) (n int, err error) {
 	f.buf = l.buffers.get()
 	if f.peek {
-		return peek(f.src.fd, f.buf[:])
+		return sock.Peek(f.src.FD, f.buf[:])
 	}
-	return read(f.src.fd, f.buf[:])
+	return sock.Read(f.src.FD, f.buf[:])
 }
 
 // flush sends what the destination takes of the chunk.
@@ -270,7 +272,7 @@ func (f *flow) flush(l *loop) {
 			return
 		}
 		if err != nil {
-			f.dst.failed(err)
+			f.dst.Failed(err)
 			f.end(l, f.consume(), err)
 			return
 		}
@@ -292,7 +294,7 @@ func (f *flow) consume() error {
 		return nil
 	}
 	f.peek = false
-	n, err := read(f.src.fd, f.buf[:f.at])
+	n, err := sock.Read(f.src.FD, f.buf[:f.at])
 	if err == nil && n != f.at {
 		err = io.ErrUnexpectedEOF
 	}
@@ -312,9 +314,9 @@ func (c *chunk) pending() bool { return c.left > 0 }
 // write sends what fits now, like send(2).
 func (f *flow) write() (int, error) {
 	if f.pipe != nil {
-		return f.pipe.empty(f.dst.fd, f.left)
+		return f.pipe.empty(f.dst.FD, f.left)
 	}
-	return write(f.dst.fd, f.buf[f.at:f.at+f.left])
+	return sock.Write(f.dst.FD, f.buf[f.at:f.at+f.left])
 }
 
 func (c *chunk) borrowPipe(l *loop) bool {

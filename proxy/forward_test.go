@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -198,7 +199,7 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 	clients, l := listenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
 	for range 300 {
 		c := connect(t, clients.Addr().String())
-		p := newPair(newSocket(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
+		p := newPair(sock.New(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
 		done := make(chan struct{})
 		p.start(func() { close(done) })
 		a := next(t, apps)
@@ -276,7 +277,7 @@ func TestSocketOptions(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
-	defer backend.close()
+	defer backend.Close()
 	noDelay := [3]int{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
 	check := func(fd int, options ...[3]int) {
 		for _, option := range options {
@@ -286,7 +287,7 @@ func TestSocketOptions(t *testing.T) {
 		}
 	}
 	check(fd, noDelay, [3]int{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, [3]int{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30})
-	check(backend.fd, noDelay)
+	check(backend.FD, noDelay)
 }
 
 // connectAndAccept accepts a connection by hand, with accepting settled.

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -57,23 +58,23 @@ func proxyLine(family string, client, local wire.Address) []byte {
 
 // introduce sends the client's header to a new backend. It is no byte of the
 // client's: another backend gets one of its own.
-func (c *connection) introduce(backend *socket) {
+func (c *connection) introduce(backend *sock.Socket) {
 	if c.cfg.ProxyProtocol == 0 {
 		return
 	}
-	sa, _ := unix.Getsockname(c.client.fd) // unknown without it
-	sendHeader(backend, proxyHeader(c.cfg.ProxyProtocol, c.peer, address(c.peer.Network, sa)))
+	sa, _ := unix.Getsockname(c.client.FD) // unknown without it
+	sendHeader(backend, proxyHeader(c.cfg.ProxyProtocol, c.peer, sock.Address(c.peer.Network, sa)))
 }
 
 // sendHeader is the first to write to the backend, which has room for it
 // (tcp(7): 4 kB and more). If it fails, so will the connection.
-func sendHeader(backend *socket, header []byte) {
-	n, err := unix.Write(backend.fd, header)
+func sendHeader(backend *sock.Socket, header []byte) {
+	n, err := unix.Write(backend.FD, header)
 	if err == nil && n < len(header) {
 		err = unix.ECONNRESET
 	}
 	if err != nil {
-		backend.failed(err)
-		_ = unix.Shutdown(backend.fd, unix.SHUT_RDWR) // half a header must not be followed
+		backend.Failed(err)
+		_ = unix.Shutdown(backend.FD, unix.SHUT_RDWR) // half a header must not be followed
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -216,13 +217,13 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	apps := accepted(t, l)
 	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
 	resetConn(next(t, apps))
-	eventually(t, "the backend is reset", func() bool { return isGone(backend.fd) })
+	eventually(t, "the backend is reset", func() bool { return sock.IsGone(backend.FD) })
 	// A client whose request is there already.
 	clients := listenTCP(t, "127.0.0.1:0")
 	c := connect(t, clients.Addr().String())
 	io.WriteString(c, "request")
 	waitSent(t, c)
-	client := newSocket(acceptFD(t, clients))
+	client := sock.New(acceptFD(t, clients))
 	p := newPair(client, backend, r.loops.next(), &r.activity.account, func() {})
 	done := make(chan struct{})
 	p.start(func() { close(done) })
@@ -230,7 +231,7 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	if !p.unheard() {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
-	client.unwake()
+	client.Unwake()
 	p = newPair(client, must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
 	done = make(chan struct{})
 	p.start(func() { close(done) })

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -39,7 +40,7 @@ func anybody(v4 bool) netip.Addr {
 // addressFor is the address here that another machine would see. To connect a
 // socket for datagrams sends nothing (udp(7)).
 func addressFor(remote netip.Addr) (netip.Addr, error) {
-	family, kind, sa := sockaddrOf(wire.Address{Network: wire.UDP, IP: netip.AddrPortFrom(remote, 1)})
+	family, kind, sa := sock.Arguments(wire.Address{Network: wire.UDP, IP: netip.AddrPortFrom(remote, 1)})
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return netip.Addr{}, os.NewSyscallError("socket", err)
@@ -49,5 +50,5 @@ func addressFor(remote netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, os.NewSyscallError("connect", err)
 	}
 	local, err := unix.Getsockname(fd)
-	return address(wire.UDP, local).IP.Addr(), os.NewSyscallError("getsockname", err)
+	return sock.Address(wire.UDP, local).IP.Addr(), os.NewSyscallError("getsockname", err)
 }

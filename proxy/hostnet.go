@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -30,7 +31,7 @@ var (
 type hostNetwork struct {
 	ownNamespace
 	cgroup *unitCgroup
-	diag   *diag
+	diag   *sock.Diag
 	err    error // why there is none
 
 	mu     sync.Mutex
@@ -38,7 +39,7 @@ type hostNetwork struct {
 }
 
 func newHostNetwork(cgroup *unitCgroup) *hostNetwork {
-	d, err := newDiag()
+	d, err := sock.NewDiag()
 	return &hostNetwork{cgroup: cgroup, diag: d, err: err, proven: make(map[netip.AddrPort]uint64)}
 }
 
@@ -47,7 +48,7 @@ func (h *hostNetwork) prompt() socketSource { return nil }
 
 func (h *hostNetwork) close() {
 	if h.diag != nil {
-		h.diag.close()
+		h.diag.Close()
 	}
 }
 
@@ -58,17 +59,17 @@ func (h *hostNetwork) close() {
 // yet: as long as it is, nobody else can listen there.
 func (h *hostNetwork) verify(fd int, to wire.Address) error {
 	s, known, err := h.find(fd, to)
-	const accepted = inUse &^ (1 << unix.BPF_TCP_SYN_RECV)
+	const accepted = sock.InUse &^ (1 << unix.BPF_TCP_SYN_RECV)
 	switch {
 	case err != nil:
 		return err
 	case known && to.Network == wire.UDP,
-		known && accepted>>s.state&1 != 0 && s.cgroup != 0: // what only waits for the last segments has none
+		known && accepted>>s.State&1 != 0 && s.Cgroup != 0: // what only waits for the last segments has none
 		return h.within(s)
 	case to.Network == wire.UDP:
 		return h.absent(fd, to)
 	}
-	l, known, err := h.diag.find(endpoints{wire.TCP, to.IP.Addr().Is6(), to.IP, netip.AddrPort{}})
+	l, known, err := h.diag.Find(sock.Endpoints{Network: wire.TCP, V6: to.IP.Addr().Is6(), Local: to.IP})
 	switch {
 	case err != nil:
 		return err
@@ -80,23 +81,23 @@ func (h *hostNetwork) verify(fd int, to wire.Address) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.proven[to.IP] != l.cookie {
-		h.proven[to.IP] = l.cookie
+	if h.proven[to.IP] != l.Cookie {
+		h.proven[to.IP] = l.Cookie
 		return errUnproven
 	}
 	return nil
 }
 
 // find looks up the far end of a socket.
-func (h *hostNetwork) find(fd int, to wire.Address) (found, bool, error) {
+func (h *hostNetwork) find(fd int, to wire.Address) (sock.Info, bool, error) {
 	if h.err != nil {
-		return found{}, false, h.err
+		return sock.Info{}, false, h.err
 	}
 	local, err := unix.Getsockname(fd)
 	if err != nil {
-		return found{}, false, os.NewSyscallError("getsockname", err)
+		return sock.Info{}, false, os.NewSyscallError("getsockname", err)
 	}
-	return h.diag.find(endpoints{to.Network, isV6(fd), to.IP, address(to.Network, local).IP})
+	return h.diag.Find(sock.Endpoints{Network: to.Network, V6: sock.IsIPv6(fd), Local: to.IP, Remote: sock.Address(to.Network, local).IP})
 }
 
 // absent is the error where no socket was found: nobody is there, or the kernel
@@ -106,22 +107,22 @@ func (h *hostNetwork) absent(fd int, to wire.Address) error {
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	_, known, err := h.diag.find(endpoints{to.Network, isV6(fd), address(to.Network, local).IP, to.IP})
+	_, known, err := h.diag.Find(sock.Endpoints{Network: to.Network, V6: sock.IsIPv6(fd), Local: sock.Address(to.Network, local).IP, Remote: to.IP})
 	switch {
 	case err != nil:
 		return err
-	case !known && !isGone(fd):
+	case !known && !sock.IsGone(fd):
 		return errUntold
 	}
 	return unix.ECONNREFUSED
 }
 
 // within fails unless a socket is the unit's.
-func (h *hostNetwork) within(s found) error {
-	if s.cgroup == 0 {
+func (h *hostNetwork) within(s sock.Info) error {
+	if s.Cgroup == 0 {
 		return errUntold
 	}
-	return h.cgroup.owns(s.cgroup)
+	return h.cgroup.owns(s.Cgroup)
 }
 
 // verifyEvery is the time after which sockets that were connected to the app

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -36,7 +37,7 @@ func TestStrangerOnHostNetwork(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: the app: %v", name, err)
 		} else {
-			backend.close()
+			backend.Close()
 		}
 		if _, err := dialOne(onHost(t, false), addr, netip.AddrPort{}); !errors.Is(err, errStranger) {
 			t.Errorf("%s: %v, want %v", name, err, errStranger)
@@ -86,7 +87,7 @@ func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.
 	end(must(l.AcceptTCP())(t))
 	file := must(c.File())(t)
 	defer file.Close()
-	eventually(t, "the end has come", func() bool { return has(int(file.Fd()), unix.POLLIN) })
+	eventually(t, "the end has come", func() bool { return sock.Ready(int(file.Fd()), unix.POLLIN) })
 	return h.verify(int(file.Fd()), addrOf(l))
 }
 
@@ -94,7 +95,7 @@ func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.
 func TestUntoldOnHostNetwork(t *testing.T) {
 	l := listenTCP(t, "127.0.0.1:0")
 	h := onHost(t, true)
-	if err := h.within(found{}); !errors.Is(err, errUntold) {
+	if err := h.within(sock.Info{}); !errors.Is(err, errUntold) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
 	c := connect(t, l.Addr().String())
@@ -139,7 +140,7 @@ func BenchmarkDial(b *testing.B) {
 				s, err := dialOne(c.source, c.addr, netip.AddrPort{})
 				switch {
 				case err == nil:
-					s.reset()
+					s.Reset()
 				case !isStarting(err): // else the backlog is full
 					b.Fatal(err)
 				}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -17,7 +18,7 @@ const acceptPause = 50 * time.Millisecond
 
 // listener is one socket that systemd listens on.
 type listener struct {
-	*socket
+	*sock.Socket
 	forward wire.Forward
 	// emptied tells that the backlog was empty once. Clients that had come
 	// before the options were set, the one that woke us first of all, have
@@ -70,19 +71,19 @@ func newListener(file *os.File, forwards []wire.Forward) (*listener, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &listener{socket: newSocket(fd), forward: forward}, nil
+	return &listener{Socket: sock.New(fd), forward: forward}, nil
 }
 
 // prepare sets the options on the listening socket, from which accepted ones
 // inherit them: that saves five system calls for each connection.
 func prepare(fd int, forwards []wire.Forward) (wire.Forward, error) {
-	addr, err := listeningAddress(fd)
+	addr, err := sock.ListeningAddress(fd)
 	if err != nil {
 		return wire.Forward{}, err
 	}
 	switch addr.Network {
 	case wire.TCP:
-		err = tune(fd)
+		err = sock.Tune(fd)
 	case wire.UDP:
 		err = passAddress(fd)
 	}
@@ -102,7 +103,7 @@ func prepare(fd int, forwards []wire.Forward) (wire.Forward, error) {
 
 func closeAll(ls []*listener) {
 	for _, l := range ls {
-		l.close()
+		l.Close()
 	}
 }
 
@@ -111,7 +112,7 @@ func closeAll(ls []*listener) {
 // accept(2) otherwise.
 func (l *listener) accept(all, held slots) (fd int, peer wire.Address, err error) {
 	var sa unix.Sockaddr
-	_, raw := l.poller()
+	_, raw := l.Poller()
 	e := raw.Read(func(lfd uintptr) bool {
 		if err = enterBoth(all, held); err != nil {
 			return true
@@ -141,7 +142,7 @@ func (l *listener) accept(all, held slots) (fd int, peer wire.Address, err error
 		return -1, wire.Address{}, os.NewSyscallError("accept4", err)
 	}
 	if !l.emptied && l.forward.Listen.Network == wire.TCP {
-		err = tune(fd)
+		err = sock.Tune(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -149,5 +150,5 @@ func (l *listener) accept(all, held slots) (fd int, peer wire.Address, err error
 		held.leave()
 		return -1, wire.Address{}, err
 	}
-	return fd, address(l.forward.Listen.Network, sa), nil
+	return fd, sock.Address(l.forward.Listen.Network, sa), nil
 }

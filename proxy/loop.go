@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // loops carry the bytes of all pairs. Go's own poller would do with a
@@ -84,7 +86,7 @@ func (ls *loops) close() {
 // epoll(7) instance. It is level-triggered: what one turn leaves is reported
 // again, so nothing is read only to find that there is no more.
 type loop struct {
-	epoll *socket // in Go's poller
+	epoll *sock.Socket // in Go's poller
 	ended chan struct{}
 
 	mu      sync.Mutex
@@ -117,8 +119,8 @@ func newLoop(shared *pools) (*loop, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &loop{epoll: newSocket(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), pools: shared}
-	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // newSocket wants it
+	l := &loop{epoll: sock.New(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), pools: shared}
+	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // a Socket has to be
 	if err == nil {
 		err = l.control(unix.EPOLL_CTL_ADD, bell, unix.EPOLLIN)
 	}
@@ -132,7 +134,7 @@ func newLoop(shared *pools) (*loop, error) {
 }
 
 func (l *loop) control(op, fd int, events uint32) error {
-	err := unix.EpollCtl(l.epoll.fd, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	err := unix.EpollCtl(l.epoll.FD, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
@@ -144,7 +146,7 @@ func (l *loop) close() {
 	defer l.mu.Unlock()
 	unix.Close(l.bell)
 	l.bell = -1
-	l.epoll.close()
+	l.epoll.Close()
 }
 
 // post has f called in the loop's goroutine, unless the loop has ended.
@@ -179,24 +181,24 @@ func (l *loop) each(f func(carrier)) {
 
 // add begins to carry sockets, with their interest as the events that are
 // wanted. Until remove they belong to the goroutine.
-func (l *loop) add(c carrier, sockets ...*socket) error {
+func (l *loop) add(c carrier, sockets ...*sock.Socket) error {
 	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
 	if l.isCut {
 		return os.ErrDeadlineExceeded // as what was cut
 	}
 	for i, s := range sockets {
-		if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.interest); err != nil {
+		if err := l.control(unix.EPOLL_CTL_ADD, s.FD, s.Interest); err != nil {
 			l.forget(sockets[:i])
 			return err
 		}
-		l.carried[int32(s.fd)] = c
+		l.carried[int32(s.FD)] = c
 	}
 	return nil
 }
 
 // remove ends the carrying of sockets.
-func (l *loop) remove(sockets ...*socket) {
+func (l *loop) remove(sockets ...*sock.Socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget(sockets)
@@ -204,17 +206,17 @@ func (l *loop) remove(sockets ...*socket) {
 
 // release is remove for sockets that are closed next: that takes them out of the
 // epoll instance (epoll(7)).
-func (l *loop) release(sockets ...*socket) {
+func (l *loop) release(sockets ...*sock.Socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range sockets {
-		delete(l.carried, int32(s.fd))
+		delete(l.carried, int32(s.FD))
 	}
 }
 
-func (l *loop) forget(sockets []*socket) {
+func (l *loop) forget(sockets []*sock.Socket) {
 	for _, s := range sockets {
-		delete(l.carried, int32(s.fd))
+		delete(l.carried, int32(s.FD))
 		_ = l.watch(s, 0) // nothing but what is not there fails to go
 	}
 }
@@ -222,19 +224,19 @@ func (l *loop) forget(sockets []*socket) {
 // watch changes the events that are wanted of a socket. With none it leaves
 // the epoll instance, which would report EPOLLHUP without being asked, over
 // and over.
-func (l *loop) watch(s *socket, events uint32) error {
+func (l *loop) watch(s *sock.Socket, events uint32) error {
 	op := unix.EPOLL_CTL_MOD
 	switch {
-	case events == s.interest:
+	case events == s.Interest:
 		return nil
 	case events == 0:
 		op = unix.EPOLL_CTL_DEL
-	case s.interest == 0:
+	case s.Interest == 0:
 		op = unix.EPOLL_CTL_ADD
 	}
-	err := l.control(op, s.fd, events)
+	err := l.control(op, s.FD, events)
 	if err == nil {
-		s.interest = events
+		s.Interest = events
 	}
 	return err
 }
@@ -244,11 +246,11 @@ func (l *loop) watch(s *socket, events uint32) error {
 // runtime look for its processor every 20 µs (sysmon in runtime/proc.go).
 func (l *loop) run() {
 	defer close(l.ended)
-	_, raw := l.epoll.poller()
+	_, raw := l.epoll.Poller()
 	_ = raw.Read(func(fd uintptr) bool { // fails only when it is closed, after the end
 		var events [128]unix.EpollEvent
 		for !l.closed {
-			n, _ := epollNow(int(fd), events[:])
+			n, _ := sock.EpollNow(int(fd), events[:])
 			if n <= 0 {
 				return false
 			}

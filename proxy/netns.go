@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -191,7 +192,7 @@ func (n containerNamespace) seen(to wire.Address, client, as netip.AddrPort, fai
 // and the next one has not may be a neighbour's by now; who talks to an address
 // of its own does so from the same.
 func (n containerNamespace) verify(fd int, to wire.Address) error {
-	from, err := localAddress(fd)
+	from, err := sock.LocalAddress(fd)
 	switch {
 	case err != nil:
 		return err

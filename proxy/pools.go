@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // pools are what flows borrow for as long as they have bytes that the receiver
@@ -46,10 +48,10 @@ const (
 type pipe struct{ r, w int }
 
 // fill moves what is there from a socket into the empty pipe.
-func (p *pipe) fill(fd int) (int, error) { return splice(fd, p.w, pipeSize) }
+func (p *pipe) fill(fd int) (int, error) { return sock.Splice(fd, p.w, pipeSize) }
 
 // empty moves n bytes, or what the socket takes now, out of the pipe.
-func (p *pipe) empty(fd, n int) (int, error) { return splice(p.r, fd, n) }
+func (p *pipe) empty(fd, n int) (int, error) { return sock.Splice(p.r, fd, n) }
 
 // pipes lends pipes.
 type pipes struct {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // probeTimeout bounds one question of whether the app is ready.
@@ -78,13 +80,13 @@ func (p *probe) get(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer backend.close()
+	defer backend.Close()
 	if p.header != nil {
 		sendHeader(backend, p.header)
 	}
-	file, _ := backend.poller()
+	file, _ := backend.Poller()
 	file.SetDeadline(time.Now().Add(probeTimeout))
-	defer context.AfterFunc(ctx, backend.wake)()
+	defer context.AfterFunc(ctx, backend.Wake)()
 	request := "GET " + p.path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: zerolet\r\nConnection: close\r\n\r\n"
 	if _, err := file.WriteString(request); err != nil {
 		return fmt.Errorf("%w: %w", errNotReady, err)
@@ -112,8 +114,8 @@ func (p *probe) judge(line string) error {
 
 // readLine reads the first line, and of the rest what is there, so that the
 // end of the connection is no reset for the app.
-func readLine(s *socket) (string, error) {
-	file, _ := s.poller()
+func readLine(s *sock.Socket) (string, error) {
+	file, _ := s.Poller()
 	answer := make([]byte, 4096)
 	n := 0
 	for n < len(answer) && !strings.Contains(string(answer[:n]), "\n") {
@@ -124,7 +126,7 @@ func readLine(s *socket) (string, error) {
 		n += m
 	}
 	for range 64 {
-		if m, err := unix.Read(s.fd, make([]byte, 1024)); m <= 0 || err != nil {
+		if m, err := unix.Read(s.FD, make([]byte, 1024)); m <= 0 || err != nil {
 			break
 		}
 	}

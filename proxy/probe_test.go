@@ -127,7 +127,7 @@ func TestReadyForAllAtOnce(t *testing.T) {
 		all.Go(func() {
 			for range 1000 {
 				if backend, err := target.dial(netip.AddrPort{}); err == nil {
-					backend.reset()
+					backend.Reset()
 				} else if errors.Is(err, errNotReady) { // a full backlog is none of it
 					refused.Add(1)
 				}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -57,7 +58,7 @@ func newTarget(addr wire.Address, inside bool, source socketSource, failing func
 
 // promptly returns a connection for a client if that can be had without any
 // waiting, and the app has answered others before.
-func (t *target) promptly(client netip.AddrPort) *socket {
+func (t *target) promptly(client netip.AddrPort) *sock.Socket {
 	source := t.source.prompt()
 	if source == nil || !t.open.Load() || !t.proven.Load() {
 		return nil
@@ -67,7 +68,7 @@ func (t *target) promptly(client netip.AddrPort) *socket {
 }
 
 // dial tries once, for a client.
-func (t *target) dial(client netip.AddrPort) (*socket, error) {
+func (t *target) dial(client netip.AddrPort) (*sock.Socket, error) {
 	backend, err := t.connect(t.source, client)
 	if err != nil {
 		t.failed(err)
@@ -77,13 +78,13 @@ func (t *target) dial(client netip.AddrPort) (*socket, error) {
 	return backend, nil
 }
 
-func (t *target) connect(source socketSource, client netip.AddrPort) (*socket, error) {
+func (t *target) connect(source socketSource, client netip.AddrPort) (*sock.Socket, error) {
 	if !t.isKnownReady() {
 		return nil, errNotReady
 	}
 	backend, err := dial(source, t.addrs, client)
 	if err == nil && !t.isKnownReady() { // another container by now
-		backend.close()
+		backend.Close()
 		return nil, errNotReady
 	}
 	return backend, err
@@ -117,7 +118,7 @@ func (t *target) why() error {
 
 // reach asks until the app accepts or ctx ends. Those who ask take turns: one may
 // fail for a reason of its own. Who waits since the given time rests accordingly.
-func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time) (*socket, error) {
+func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time) (*sock.Socket, error) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,7 +127,7 @@ func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time
 		}
 		backend, err := t.within(ctx, t.try(ctx, peer))
 		if err != nil {
-			_ = rest(ctx, pause(time.Since(since)))
+			_ = sock.Rest(ctx, pause(time.Since(since)))
 		}
 		<-t.asking
 		if err == nil {
@@ -139,7 +140,7 @@ func (t *target) reach(ctx context.Context, peer netip.AddrPort, since time.Time
 type attempt chan dialled
 
 type dialled struct {
-	backend *socket
+	backend *sock.Socket
 	err     error
 }
 
@@ -157,7 +158,7 @@ func (t *target) try(ctx context.Context, peer netip.AddrPort) attempt {
 }
 
 // soon waits for it, but not for long.
-func (a attempt) soon(limit time.Duration) (backend *socket, err error, over bool) { //nolint:revive // err is the attempt's
+func (a attempt) soon(limit time.Duration) (backend *sock.Socket, err error, over bool) { //nolint:revive // err is the attempt's
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -169,14 +170,14 @@ func (a attempt) soon(limit time.Duration) (backend *socket, err error, over boo
 }
 
 // within waits for an attempt until ctx ends. What comes later is for nobody.
-func (t *target) within(ctx context.Context, a attempt) (*socket, error) {
+func (t *target) within(ctx context.Context, a attempt) (*sock.Socket, error) {
 	select {
 	case d := <-a:
 		return d.backend, d.err
 	case <-ctx.Done():
 		t.background(func() {
 			if d := <-a; d.err == nil {
-				d.backend.reset()
+				d.backend.Reset()
 			}
 		})
 		return nil, context.Cause(ctx)
@@ -185,7 +186,7 @@ func (t *target) within(ctx context.Context, a attempt) (*socket, error) {
 
 // heldContext ends with errTooLate at the deadline and with errClientGone when
 // the client is. The client's reader is taken until release.
-func heldContext(parent context.Context, client *socket, deadline time.Time) (_ context.Context, release func()) {
+func heldContext(parent context.Context, client *sock.Socket, deadline time.Time) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	stop := context.CancelFunc(func() {})
 	if !deadline.IsZero() {
@@ -193,14 +194,14 @@ func heldContext(parent context.Context, client *socket, deadline time.Time) (_ 
 	}
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if client.waitGone() {
+		if client.WaitGone() {
 			cancel(errClientGone)
 		}
 	})
 	return ctx, func() {
-		client.wake()
+		client.Wake()
 		watch.Wait()
-		client.unwake()
+		client.Unwake()
 		stop()
 		cancel(nil)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -240,7 +241,7 @@ func (s *server) close() {
 func (s *server) resume() {
 	s.paused = make(chan struct{})
 	for _, l := range s.listeners {
-		l.unwake()
+		l.Unwake()
 		s.accepting.Go(func() { s.acceptAll(l) })
 	}
 	if s.relay != nil {
@@ -255,7 +256,7 @@ func (s *server) pause() {
 	s.beforePause()
 	close(s.paused)
 	for _, l := range s.listeners {
-		l.wake()
+		l.Wake()
 	}
 	s.accepting.Wait()
 	if s.relay != nil {
@@ -288,7 +289,7 @@ func (s *server) drain() {
 	s.endSilent()
 	s.connections.Wait()
 	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
-		if rest(s.hard, 10*time.Millisecond) != nil {
+		if sock.Rest(s.hard, 10*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -315,7 +316,7 @@ func (s *server) acceptAll(l *listener) {
 		fd, peer, err := l.accept(s.slots, held)
 		switch {
 		case err == nil && !allowed(s.cfg.AllowFrom, peer): // the manager did not see to it
-			newSocket(fd).reset()
+			sock.New(fd).Reset()
 			s.slots.leave()
 			held.leave()
 		case err == nil:

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -25,9 +26,9 @@ const (
 type session struct {
 	front   *front
 	from    origin
-	to      sockaddr
+	to      sock.Sockaddr
 	source  []byte // see datagram.source
-	backend *socket
+	backend *sock.Socket
 	way     wire.Address // to which the backend is connected
 
 	last     time.Time // something was sent, either way

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
 // account is where what is carried is counted.
@@ -46,7 +48,7 @@ func (p *pair) use() {
 // hasWord reports whether either side has said something that was not read yet.
 func (p *pair) hasWord() bool {
 	for _, f := range []*flow{&p.up, &p.down} {
-		if !f.over && !f.pending() && has(f.src.fd, unix.POLLIN) {
+		if !f.over && !f.pending() && sock.Ready(f.src.FD, unix.POLLIN) {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -96,8 +97,8 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	}
 	r.timer = time.AfterFunc(time.Hour, func() { r.post(r.tick) })
 	for _, f := range r.fronts {
-		f.interest = silent
-		if err := r.add(f, f.socket); err != nil {
+		f.Interest = silent
+		if err := r.add(f, f.Socket); err != nil {
 			r.loop.close()
 			return fail(err)
 		}
@@ -110,17 +111,17 @@ func (r *relay) close() {
 	r.loop.close()
 	for f := range r.holding {
 		if h := f.held; h.trial != nil {
-			h.trial.backend.close()
+			h.trial.backend.Close()
 		} else if !h.queued {
 			r.record.turnedAway(h.from.String(), fmt.Sprintf("stopped before %s was ready", r.record.container))
 		}
 	}
 	for s := range maps.Values(r.sessions.all) {
-		s.backend.close()
+		s.backend.Close()
 	}
 	r.timer.Stop()
 	for _, f := range r.fronts {
-		f.close()
+		f.Close()
 	}
 }
 
@@ -132,7 +133,7 @@ func (r *relay) pause() {
 		r.paused = true
 		for _, f := range r.fronts {
 			r.listenTo(f)
-			if f.held == nil && has(f.fd, unix.POLLIN) {
+			if f.held == nil && sock.Ready(f.FD, unix.POLLIN) {
 				r.activity.touch(time.Now())
 			}
 		}
@@ -167,7 +168,7 @@ func (r *relay) listenTo(f *front) {
 	if f.reads() {
 		events = unix.EPOLLIN
 	}
-	_ = r.watch(f.socket, events)
+	_ = r.watch(f.Socket, events)
 }
 
 func (f *front) reads() bool { return !f.relay.paused && f.held == nil }
@@ -208,7 +209,7 @@ func (r *relay) wakeBy(at time.Time) {
 // ready is of carrier, for the listening socket.
 func (f *front) ready(*loop, int, uint32) {
 	if !f.reads() {
-		_ = f.pendingError() // nothing that is sent from here is worth one, but it would be reported for ever
+		_ = f.PendingError() // nothing that is sent from here is worth one, but it would be reported for ever
 		return
 	}
 	now := time.Now()
@@ -254,7 +255,7 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 	if s != nil {
 		err = f.verify(s, now)
 		if err == nil {
-			err = s.backend.sendDatagram(d.data)
+			err = s.backend.SendDatagram(d.data)
 		}
 	} else {
 		way, found := f.ways[f.wayKey(d.from.client)]
@@ -285,7 +286,7 @@ func (f *front) verify(s *session, now time.Time) error {
 		return nil
 	}
 	f.verified = now
-	return f.target.source.verify(s.backend.fd, s.way)
+	return f.target.source.verify(s.backend.FD, s.way)
 }
 
 // wayKey is who finds the app at the same address: each of the container's own
@@ -310,19 +311,19 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	if err != nil {
 		return nil, err
 	}
-	err = backend.sendDatagram(d.data)
+	err = backend.SendDatagram(d.data)
 	if err == nil {
 		// Before it was sent this had shown that it would reach nobody else,
 		// now it shows that it has not been left lying.
-		err = f.target.source.verify(backend.fd, way)
+		err = f.target.source.verify(backend.FD, way)
 	}
 	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
-		backend.interest = unix.EPOLLIN
+		backend.Interest = unix.EPOLLIN
 		err = r.add(s, backend)
 	}
 	if err != nil {
-		backend.close()
+		backend.Close()
 		return nil, fmt.Errorf("send to %s: %w", way, err)
 	}
 	return s, nil
@@ -330,8 +331,8 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 
 // seen tells as whom the app sees the client of a new session.
 func (f *front) seen(s *session) {
-	if local, err := unix.Getsockname(s.backend.fd); err == nil {
-		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, address(wire.UDP, local).IP, nil)
+	if local, err := unix.Getsockname(s.backend.FD); err == nil {
+		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, sock.Address(wire.UDP, local).IP, nil)
 	}
 }
 
@@ -347,7 +348,7 @@ func (r *relay) keep(s *session) {
 func (r *relay) end(s *session) {
 	r.sessions.forget(s)
 	r.remove(s.backend)
-	s.backend.close()
+	s.backend.Close()
 }
 
 // missed takes note that the app is not there. If it is not there any more,
@@ -436,7 +437,7 @@ func (r *relay) refused(f *front, err error, now time.Time) {
 // judge takes the held datagram for delivered if nothing has been heard of it.
 func (r *relay) judge(f *front, now time.Time) {
 	s := f.held.trial
-	if err := s.backend.pendingError(); err != nil {
+	if err := s.backend.PendingError(); err != nil {
 		r.fail(s, err, now)
 		return
 	}
@@ -486,7 +487,7 @@ func (r *relay) turnAway(f *front, now time.Time) {
 // ready is of carrier, for the app's side of a session.
 func (s *session) ready(*loop, int, uint32) {
 	r, now := s.front.relay, time.Now()
-	n, err := read(s.backend.fd, r.inbox.data[:])
+	n, err := sock.Read(s.backend.FD, r.inbox.data[:])
 	if err == unix.EAGAIN {
 		return
 	}
@@ -515,7 +516,7 @@ func (r *relay) fail(s *session, err error, now time.Time) {
 	if h := f.held; h != nil && h.trial == s {
 		h.trial = nil
 		r.remove(s.backend)
-		s.backend.close()
+		s.backend.Close()
 		r.refused(f, err, now)
 		return
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -170,7 +171,7 @@ func TestDatagramsHeld(t *testing.T) {
 }
 
 func readable(t testing.TB, c *net.UDPConn) (yes bool) {
-	must(c.SyscallConn())(t).Control(func(fd uintptr) { yes = has(int(fd), unix.POLLIN) })
+	must(c.SyscallConn())(t).Control(func(fd uintptr) { yes = sock.Ready(int(fd), unix.POLLIN) })
 	return yes
 }
 
@@ -318,7 +319,7 @@ func TestManySenders(t *testing.T) {
 		say(t, talker, "hello")
 		hear(t, talker, "hello")
 	}
-	var own atomic.Pointer[socket]
+	var own atomic.Pointer[sock.Socket]
 	r.relay.wait(func() {
 		for _, s := range r.relay.sessions.all {
 			own.Store(s.backend)

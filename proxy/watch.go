@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -46,7 +47,7 @@ func Watch(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.W
 type watcher struct {
 	cfg      wire.Config
 	doors    []door
-	diag     *diag
+	diag     *sock.Diag
 	bell     chan os.Signal // rings for newcomers
 	armed    bool           // the bell
 	record   *recorder
@@ -78,7 +79,7 @@ func newWatcher(cfg wire.Config, files []*os.File, stderr io.Writer) (*watcher, 
 		beforeShut: func() {}, afterShut: func() {},
 	}
 	w.handover.restore(doors)
-	if w.diag, err = newDiag(); err != nil {
+	if w.diag, err = sock.NewDiag(); err != nil {
 		closeDoors(doors)
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func (w *watcher) watch(stop <-chan os.Signal) {
 
 func (w *watcher) close() {
 	w.arm(false)
-	w.diag.close()
+	w.diag.Close()
 	closeDoors(w.doors)
 }
 
@@ -220,15 +221,15 @@ type use struct {
 }
 
 // add counts a connection.
-func (u *use) add(s found) {
+func (u *use) add(s sock.Info) {
 	switch {
-	case s.owned():
+	case s.Owned():
 		u.open++
-		u.peer = s.remote
-	case s.state == unix.BPF_TCP_ESTABLISHED || s.state == unix.BPF_TCP_CLOSE_WAIT:
+		u.peer = s.Remote
+	case s.State == unix.BPF_TCP_ESTABLISHED || s.State == unix.BPF_TCP_CLOSE_WAIT:
 		u.open++
-		u.waiting = append(u.waiting, s.remote)
-	case s.state == unix.BPF_TCP_SYN_RECV:
+		u.waiting = append(u.waiting, s.Remote)
+	case s.State == unix.BPF_TCP_SYN_RECV:
 		u.open++
 	}
 }
@@ -238,7 +239,7 @@ func (w *watcher) look() use {
 	w.handover.note(w.doors)
 	var u use
 	for _, d := range w.doors {
-		if err := w.diag.each(d.v6, d.addr, inUse, u.add); err != nil {
+		if err := w.diag.Each(d.v6, d.addr, sock.InUse, u.add); err != nil {
 			w.record.retrying(fmt.Errorf("cannot tell whether %s is in use: %w", w.cfg.Container, err))
 			u.open++
 		}

@@ -41,49 +41,97 @@ func list(t *testing.T, dir string) []pkg {
 	}
 }
 
-// imports are what each package may import besides the standard library. The
-// data goes one way: quadlet, generator; the proxy stands by itself.
-func imports() map[string][]string {
+// rule is what a package may import besides the standard library, and why no more.
+type rule struct {
+	why     string
+	imports []string
+}
+
+// rules are those of the programs. The data goes one way: quadlet, generator; the
+// proxy stands by itself, and both know the wire.
+func rules() map[string]rule {
 	const (
-		systemd = "github.com/coreos/go-systemd/v22/"
-		podman  = "github.com/containers/podman/v4/pkg/systemd/"
+		systemd  = "github.com/coreos/go-systemd/v22/"
+		podman   = "github.com/containers/podman/v4/pkg/systemd/"
+		sys      = "golang.org/x/sys/unix"
+		quadlet  = module + "/quadlet"
+		scale    = quadlet + "/scale"
+		convert  = quadlet + "/convert"
+		wire     = module + "/proxy/wire"
+		internal = module + "/proxy/internal/"
+		release  = module + "/cmd/internal/release"
 	)
-	return map[string][]string{
-		// Reading knows neither the section nor Podman's conversion: it splits
-		// words as Quadlet does, and root reads with the rights of who has made
-		// a file (setfsuid(2)).
-		"quadlet": {podman + "parser", "golang.org/x/sys/unix"},
-		// What a section means follows from the file alone: the same on every
-		// machine, whatever Podman it has. A row says what the proxy is told, in
-		// the words of the leaf that both share.
-		"quadlet/scale": {module + "/quadlet", module + "/proxy/wire"},
-		// Quadlet is run for files with overrides, whoever asks for them and why.
-		"quadlet/convert": {module + "/quadlet", podman + "parser", podman + "quadlet"},
-		"proxy/wire":      {},
-		"generator":       {module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/proxy/wire", systemd + "unit"},
-		"proxy":           {module + "/proxy/wire", systemd + "daemon", systemd + "journal", "golang.org/x/sys/unix"},
-		"cmd/zerolet":     {module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/generator", module + "/proxy/wire", module + "/cmd/internal/release", module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", "golang.org/x/sys/unix"},
-		// systemd and the journal are asked by their own programs.
-		"cmd/zerolet/internal/systemd": {},
-		"cmd/zerolet/internal/knative": {module + "/quadlet", module + "/quadlet/scale", "go.yaml.in/yaml/v3"},
-		"cmd/internal/release":         {},
-		"cmd/zerolet-generator":        {module + "/cmd/internal/release", module + "/quadlet", module + "/quadlet/scale", module + "/quadlet/convert", module + "/generator", systemd + "journal"},
-		"cmd/zerolet-proxy":            {module + "/cmd/internal/release", module + "/proxy", module + "/proxy/wire"},
+	return map[string]rule{
+		"quadlet": {
+			// It splits words as Quadlet does, and root reads with the rights of who
+			// has made a file (setfsuid(2)).
+			"only reads: it knows neither the section nor Podman's conversion",
+			[]string{podman + "parser", sys},
+		},
+		"quadlet/scale": {
+			// A row says what the proxy is told.
+			"means the same on every machine, whatever Podman it has",
+			[]string{quadlet, wire},
+		},
+		"quadlet/convert": {
+			"runs Quadlet for files with overrides, whoever asks for them and why",
+			[]string{quadlet, podman + "parser", podman + "quadlet"},
+		},
+		"generator": {
+			"runs at each daemon-reload: it links nothing that runs later",
+			[]string{quadlet, scale, convert, wire, systemd + "unit"},
+		},
+		"proxy/wire": {
+			"is what both sides of a wire know: nothing of either side, and no system call",
+			nil,
+		},
+		"proxy/internal/sock": {
+			"makes system calls for all others, and knows none of them",
+			[]string{wire, sys},
+		},
+		"proxy": {
+			"does not know of files and units: what it needs of them is on its command line",
+			[]string{wire, internal + "sock", systemd + "daemon", systemd + "journal", sys},
+		},
+		"cmd/zerolet": {
+			"asks systemd and the journal by their own programs, and the proxy by nothing but the wire",
+			[]string{quadlet, scale, convert, module + "/generator", wire, release, module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", sys},
+		},
+		"cmd/zerolet/internal/systemd": {
+			"runs programs and reads what they print",
+			nil,
+		},
+		"cmd/zerolet/internal/knative": {
+			"makes YAML of what a file says; what runs does not matter to it",
+			[]string{quadlet, scale, "go.yaml.in/yaml/v3"},
+		},
+		"cmd/internal/release": {
+			"is in all programs",
+			nil,
+		},
+		"cmd/zerolet-generator": {
+			"is thin",
+			[]string{release, quadlet, scale, convert, module + "/generator", systemd + "journal"},
+		},
+		"cmd/zerolet-proxy": {
+			"is thin",
+			[]string{release, module + "/proxy", wire},
+		},
 	}
 }
 
 func TestImports(t *testing.T) {
-	allowed := imports()
+	rules := rules()
 	for _, p := range list(t, "../..") {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
-		may, known := allowed[name]
+		rule, known := rules[name]
 		if !known {
 			t.Errorf("%s: a package that the rules do not know", name)
 		}
 		for _, i := range p.Imports {
 			first, _, _ := strings.Cut(i, "/")
-			if strings.Contains(first, ".") && !slices.Contains(may, i) {
-				t.Errorf("%s imports %s", name, i)
+			if strings.Contains(first, ".") && !slices.Contains(rule.imports, i) {
+				t.Errorf("%s imports %s; it %s", name, i, rule.why)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package proxy
+package sock
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// sockaddrOf is an address, and the socket for it, as the system calls take them.
-func sockaddrOf(a wire.Address) (family, kind int, sa unix.Sockaddr) {
+// Arguments is an address, and the socket for it, as the system calls take them.
+func Arguments(a wire.Address) (family, kind int, sa unix.Sockaddr) {
 	kind = unix.SOCK_STREAM
 	if a.Network == wire.UDP {
 		kind = unix.SOCK_DGRAM
@@ -27,8 +27,8 @@ func sockaddrOf(a wire.Address) (family, kind int, sa unix.Sockaddr) {
 	}
 }
 
-// address reads what a system call gives. The kind of the socket is not in it.
-func address(network wire.Network, sa unix.Sockaddr) wire.Address {
+// Address reads what a system call gives. The kind of the socket is not in it.
+func Address(network wire.Network, sa unix.Sockaddr) wire.Address {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		return wire.Address{Network: network, IP: netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))}
@@ -41,8 +41,8 @@ func address(network wire.Network, sa unix.Sockaddr) wire.Address {
 	}
 }
 
-// listeningAddress is the local address of a socket that takes clients.
-func listeningAddress(fd int) (wire.Address, error) {
+// ListeningAddress is the local address of a socket that takes clients.
+func ListeningAddress(fd int) (wire.Address, error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return wire.Address{}, err
@@ -58,25 +58,26 @@ func listeningAddress(fd int) (wire.Address, error) {
 	_, local := sa.(*unix.SockaddrUnix)
 	switch {
 	case kind == unix.SOCK_STREAM && listening != 0:
-		return address(wire.TCP, sa), nil
+		return Address(wire.TCP, sa), nil
 	case kind == unix.SOCK_DGRAM && !local:
-		return address(wire.UDP, sa), nil
+		return Address(wire.UDP, sa), nil
 	}
 	return wire.Address{}, errors.New("neither a listening stream socket nor one for UDP")
 }
 
-func isV6(fd int) bool {
+// IsIPv6 reports whether a socket is one of IPv6, which may have IPv4, too.
+func IsIPv6(fd int) bool {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	return err == nil && family == unix.AF_INET6
 }
 
-// peerName is who a client is. That of a unix socket has no address, but the
+// PeerName is who a client is. That of a unix socket has no address, but the
 // kernel knows the process that connected (SO_PEERCRED, unix(7)).
-func peerName(client *socket, peer wire.Address) string {
+func PeerName(client *Socket, peer wire.Address) string {
 	if peer.Network != wire.Unix {
 		return peer.String()
 	}
-	cred, err := unix.GetsockoptUcred(client.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	cred, err := unix.GetsockoptUcred(client.FD, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return peer.String()
 	}

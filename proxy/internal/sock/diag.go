@@ -1,4 +1,4 @@
-package proxy
+package sock
 
 import (
 	"encoding/binary"
@@ -13,9 +13,9 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// diag asks the kernel about sockets of this network namespace
+// Diag asks the kernel about sockets of this network namespace
 // (sock_diag(7)), whosever they are. It needs no privilege.
-type diag struct {
+type Diag struct {
 	mu     sync.Mutex
 	fd     int
 	answer []byte
@@ -25,62 +25,64 @@ type diag struct {
 // (netlink_dump() in net/netlink/af_netlink.c).
 const diagBuffer = 32 << 10
 
-func newDiag() (*diag, error) {
+// NewDiag opens a socket to ask with.
+func NewDiag() (*Diag, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	return &diag{fd: fd, answer: make([]byte, diagBuffer)}, nil
+	return &Diag{fd: fd, answer: make([]byte, diagBuffer)}, nil
 }
 
-func (d *diag) close() { unix.Close(d.fd) }
+// Close ends the asking.
+func (d *Diag) Close() { unix.Close(d.fd) }
 
-// endpoints are those of the socket that is looked for.
-type endpoints struct {
-	network       wire.Network
-	v6            bool
-	local, remote netip.AddrPort
+// Endpoints are those of the socket that is looked for.
+type Endpoints struct {
+	Network       wire.Network
+	V6            bool
+	Local, Remote netip.AddrPort
 }
 
-// inUse are the states of connections that may keep the container up. One that
+// InUse are the states of connections that may keep the container up. One that
 // the app has closed does not, even if the kernel still delivers what it sent.
-const inUse = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_RECV | 1<<unix.BPF_TCP_CLOSE_WAIT |
+const InUse = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_RECV | 1<<unix.BPF_TCP_CLOSE_WAIT |
 	1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_LAST_ACK | 1<<unix.BPF_TCP_CLOSING
 
-// found is what the kernel tells of a socket: struct inet_diag_msg.
-type found struct {
-	state  uint8
-	remote netip.AddrPort
+// Info is what the kernel tells of a socket: struct inet_diag_msg.
+type Info struct {
+	State  uint8
+	Remote netip.AddrPort
 	inode  uint32
-	cookie uint64 // tells the socket from all others for as long as the machine runs
-	cgroup uint64 // of who made it; 0: not told
+	Cookie uint64 // tells the socket from all others for as long as the machine runs
+	Cgroup uint64 // of who made it; 0: not told
 }
 
-// owned tells whether a process has the socket. None has one that waits to be
+// Owned reports whether a process has the socket. None has one that waits to be
 // accepted, or that was closed and still sends.
-func (s found) owned() bool { return s.inode != 0 }
+func (s Info) Owned() bool { return s.inode != 0 }
 
-// find looks up the socket with the local and remote address, or the one that
+// Find looks up the socket with the local and remote address, or the one that
 // takes what is sent to the local address (inet_diag_find_one_icsk() in
 // net/ipv4/inet_diag.c, udp_dump_one() in net/ipv4/udp_diag.c).
-func (d *diag) find(e endpoints) (s found, known bool, err error) {
+func (d *Diag) Find(e Endpoints) (s Info, known bool, err error) {
 	const allStates = 0xffffffff
-	err = d.ask(e.request(unix.NLM_F_REQUEST, allStates, nil), func(one found) { s, known = one, true })
+	err = d.ask(e.request(unix.NLM_F_REQUEST, allStates, nil), func(one Info) { s, known = one, true })
 	if errors.Is(err, unix.ENOENT) {
 		err = nil
 	}
 	return s, known, err
 }
 
-// each calls f for every socket of TCP that has the local address and is in
+// Each calls f for every socket of TCP that has the local address and is in
 // one of the states, a set of bits. The kernel itself picks them.
-func (d *diag) each(v6 bool, local netip.AddrPort, states uint32, f func(found)) error {
-	all := endpoints{network: wire.TCP, v6: v6}
+func (d *Diag) Each(v6 bool, local netip.AddrPort, states uint32, f func(Info)) error {
+	all := Endpoints{Network: wire.TCP, V6: v6}
 	return d.ask(all.request(unix.NLM_F_REQUEST|unix.NLM_F_DUMP, states, localFilter(v6, local)), f)
 }
 
 // ask sends a request and has f look at each socket of the answer.
-func (d *diag) ask(request []byte, f func(found)) error {
+func (d *Diag) ask(request []byte, f func(Info)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := unix.Sendto(d.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
@@ -102,7 +104,7 @@ func (d *diag) ask(request []byte, f func(found)) error {
 
 // request is a struct nlmsghdr and a struct inet_diag_req_v2, and for a dump
 // the attribute INET_DIAG_REQ_BYTECODE.
-func (e endpoints) request(flags uint16, states uint32, filter []byte) []byte {
+func (e Endpoints) request(flags uint16, states uint32, filter []byte) []byte {
 	const noCookie, bytecode = 0xffffffff, 1 // INET_DIAG_NOCOOKIE, INET_DIAG_REQ_BYTECODE
 	size := unix.SizeofNlMsghdr + 56
 	if filter != nil {
@@ -113,17 +115,17 @@ func (e endpoints) request(flags uint16, states uint32, filter []byte) []byte {
 	b = binary.NativeEndian.AppendUint16(b, unix.SOCK_DIAG_BY_FAMILY)
 	b = binary.NativeEndian.AppendUint16(b, flags)
 	b = append(b, make([]byte, 8)...)
-	protocol, source, destination := byte(unix.IPPROTO_TCP), e.local, e.remote
-	if e.network == wire.UDP { // "swapped for historical reasons", as udp_dump_one() says
-		protocol, source, destination = unix.IPPROTO_UDP, e.remote, e.local
+	protocol, source, destination := byte(unix.IPPROTO_TCP), e.Local, e.Remote
+	if e.Network == wire.UDP { // "swapped for historical reasons", as udp_dump_one() says
+		protocol, source, destination = unix.IPPROTO_UDP, e.Remote, e.Local
 	}
-	b = append(b, diagFamily(e.v6), protocol, 0, 0)
+	b = append(b, diagFamily(e.V6), protocol, 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, states)
 	b = binary.BigEndian.AppendUint16(b, source.Port())
 	b = binary.BigEndian.AppendUint16(b, destination.Port())
 	for _, a := range []netip.AddrPort{source, destination} {
 		var ip [16]byte
-		copy(ip[:], diagAddress(e.v6, a.Addr()))
+		copy(ip[:], diagAddress(e.V6, a.Addr()))
 		b = append(b, ip[:]...)
 	}
 	b = binary.NativeEndian.AppendUint32(b, 0) // any interface
@@ -177,7 +179,7 @@ func diagAddress(v6 bool, a netip.Addr) []byte {
 
 // parseDiag reads the messages of one answer. It is done after the last one of
 // a dump, or after the only one of anything else.
-func parseDiag(b []byte, f func(found)) (done bool, err error) {
+func parseDiag(b []byte, f func(Info)) (done bool, err error) {
 	const header = unix.SizeofNlMsghdr
 	for len(b) > 0 {
 		if len(b) < header+4 {
@@ -208,21 +210,21 @@ func parseDiag(b []byte, f func(found)) (done bool, err error) {
 }
 
 // parseSocket reads a struct inet_diag_msg and the attributes that follow.
-func parseSocket(b []byte) (found, error) {
+func parseSocket(b []byte) (Info, error) {
 	const size, cookie, inode = 72, 44, 68
 	if len(b) < size {
-		return found{}, fmt.Errorf("sock_diag: a socket of %d bytes", len(b))
+		return Info{}, fmt.Errorf("sock_diag: a socket of %d bytes", len(b))
 	}
 	ip, _ := netip.AddrFromSlice(b[24:28])
 	if b[0] == unix.AF_INET6 {
 		ip, _ = netip.AddrFromSlice(b[24:40])
 	}
-	return found{
-		state:  b[1],
-		remote: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[6:])),
+	return Info{
+		State:  b[1],
+		Remote: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[6:])),
 		inode:  binary.NativeEndian.Uint32(b[inode:]),
-		cookie: binary.NativeEndian.Uint64(b[cookie:]),
-		cgroup: parseCgroup(b[size:]),
+		Cookie: binary.NativeEndian.Uint64(b[cookie:]),
+		Cgroup: parseCgroup(b[size:]),
 	}, nil
 }
 
