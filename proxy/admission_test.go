@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -46,7 +47,7 @@ func TestSources(t *testing.T) {
 		{"udp:127.0.0.1:80", "192.0.2.1:7", admission{own: own, err4: unix.EPERM}, "the app would take its client for a local one: operation not permitted"},
 	} {
 		client, _ := netip.ParseAddrPort(test.client)
-		all, err := test.admission.sources(parseAddress(t, test.to), client)
+		all, err := test.admission.sources(proxytest.ParseAddress(t, test.to), client)
 		var words []string
 		for _, from := range all {
 			words = append(words, from.String())
@@ -100,7 +101,7 @@ func inNetwork(t *testing.T, script, listen string) *network {
 	b.writePID(c.Process.Pid)
 	var cfg wire.Config
 	for addr := range strings.SplitSeq(listen, ",") {
-		if to := parseAddress(t, addr); to.Network == wire.UDP {
+		if to := proxytest.ParseAddress(t, addr); to.Network == wire.UDP {
 			cfg.Forwards = append(cfg.Forwards, wire.Forward{Target: to})
 		}
 	}
@@ -115,7 +116,7 @@ func inNetwork(t *testing.T, script, listen string) *network {
 func (n *network) dial(to, client string) (end func(), seen string) {
 	n.t.Helper()
 	from, _ := netip.ParseAddrPort(client)
-	addr := parseAddress(n.t, to)
+	addr := proxytest.ParseAddress(n.t, to)
 	var err error
 	for way := range ways(n.containerNamespace, targetAddrs(addr, true), from) {
 		var s *sock.Socket
@@ -140,7 +141,7 @@ func (n *network) peer(s *sock.Socket, to string) (string, error) {
 		}
 	}
 	file, _ := s.Poller()
-	file.SetDeadline(time.Now().Add(patience))
+	file.SetDeadline(time.Now().Add(proxytest.Patience))
 	line, err := bufio.NewReader(file).ReadString('\n')
 	if err != nil {
 		return "", err
@@ -253,8 +254,8 @@ func TestRulesAreLost(t *testing.T) {
 	n := inNetwork(t, "", everywhere)
 	n.dial("127.0.0.1:80", "192.0.2.1:1")
 	n.command("ip", "-4", "rule", "del", "pref", fmt.Sprint(rulePriority), "lookup", fmt.Sprint(loopbackTable))
-	eventually(t, "the client is back", func() bool {
-		s, err := dial(n.containerNamespace, []wire.Address{parseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
+	proxytest.Eventually(t, "the client is back", func() bool {
+		s, err := dial(n.containerNamespace, []wire.Address{proxytest.ParseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
 		if err == nil {
 			s.Close()
 		}
@@ -286,7 +287,7 @@ func TestHiddenClientsAreSaid(t *testing.T) {
 func TestHurry(t *testing.T) {
 	n := inNetwork(t, dual, everywhere)
 	hurry := func() error {
-		s, err := dial(n.prompt(), targetAddrs(parseAddress(t, "127.0.0.1:80"), true), netip.MustParseAddrPort("192.0.2.1:0"))
+		s, err := dial(n.prompt(), targetAddrs(proxytest.ParseAddress(t, "127.0.0.1:80"), true), netip.MustParseAddrPort("192.0.2.1:0"))
 		if err == nil {
 			s.Close()
 		}

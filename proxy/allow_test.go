@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -29,7 +30,7 @@ func TestAllowed(t *testing.T) {
 		"192.0.2.7:1": true, "192.0.3.7:1": false, "[::1]:1": true, "[::2]:1": false, "[fe80::1%eth0]:1": true, "udp:192.0.2.1:5": true,
 		"unix:/run/x": true,
 	} {
-		if got := allowed(some, parseAddress(t, peer)); got != want {
+		if got := allowed(some, proxytest.ParseAddress(t, peer)); got != want {
 			t.Errorf("%s: %t", peer, got)
 		}
 	}
@@ -46,16 +47,16 @@ func TestDeniedClient(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 
-	front, l := listenTCP(t, "[::]:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "[::]:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.AllowFrom, cfg.Start, cfg.MaxConnections = prefixes("127.0.0.2/32"), "web-wake.target", 1
 	r := serve(t, cfg, front, nil)
-	to := net.JoinHostPort("127.0.0.1", itoa(addrOf(front).IP.Port()))
+	to := net.JoinHostPort("127.0.0.1", proxytest.Itoa(proxytest.AddrOf(front).IP.Port()))
 	for range 3 {
-		c, err := net.DialTimeout("tcp", to, patience)
+		c, err := net.DialTimeout("tcp", to, proxytest.Patience)
 		if err == nil {
-			c.SetDeadline(time.Now().Add(patience))
+			c.SetDeadline(time.Now().Add(proxytest.Patience))
 			_, err = c.Read(make([]byte, 1))
 			c.Close()
 		}
@@ -66,22 +67,22 @@ func TestDeniedClient(t *testing.T) {
 	if _, err := os.Stat(asked); err == nil {
 		t.Error("the container was started for who is denied")
 	}
-	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	c := must(d.DialContext(t.Context(), "tcp", to))(t)
+	d := net.Dialer{Timeout: proxytest.Patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c := proxytest.Must(d.DialContext(t.Context(), "tcp", to))(t)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
-	eventually(t, "its failure is told", func() bool { return strings.Contains(r.log.String(), "cannot start web-wake.target: not yet") })
+	c.SetDeadline(time.Now().Add(proxytest.Patience))
+	proxytest.Eventually(t, "its failure is told", func() bool { return strings.Contains(r.log.String(), "cannot start web-wake.target: not yet") })
 	if n := r.activity.open.Load(); n != 1 {
 		t.Errorf("%d connections are open", n)
 	}
 	if err := os.WriteFile(started, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ask(t, c, "ping")
+	proxytest.Ask(t, c, "ping")
 	if n := r.activity.accepted.Load(); n != 1 {
 		t.Errorf("%d were accepted", n)
 	}
-	if text := string(must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start web-wake.target\n") {
+	if text := string(proxytest.Must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start web-wake.target\n") {
 		t.Error(text)
 	}
 }
@@ -91,22 +92,22 @@ func TestDeniedClient(t *testing.T) {
 func TestStartThatHangs(t *testing.T) {
 	bin := t.TempDir()
 	never := filepath.Join(bin, "never")
-	must(0, errors.Join(unix.Mkfifo(never, 0o600),
+	proxytest.Must(0, errors.Join(unix.Mkfifo(never, 0o600),
 		os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\nread line <"+never+"\n"), 0o755)))(t)
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	for _, timeout := range []time.Duration{300 * time.Millisecond, wire.Infinity} {
-		front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-		app(t, l, echo)
-		cfg := config(front, addrOf(l))
+		front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+		proxytest.App(t, l, proxytest.Echo)
+		cfg := proxytest.Config(front, proxytest.AddrOf(l))
 		cfg.StartTimeout, cfg.Start = timeout, "web-wake.target"
 		r := serve(t, cfg, front, nil)
-		c := connect(t, r.addr)
-		eventually(t, "the client is held", func() bool { return r.activity.accepted.Load() == 1 })
+		c := proxytest.Connect(t, r.addr)
+		proxytest.Eventually(t, "the client is held", func() bool { return r.activity.accepted.Load() == 1 })
 		if timeout == wire.Infinity {
-			resetConn(c)
+			proxytest.ResetConn(c)
 		} else if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%v, want a reset after %s", err, timeout)
 		}
-		eventually(t, "the client is counted out", func() bool { return r.activity.open.Load() == 0 })
+		proxytest.Eventually(t, "the client is counted out", func() bool { return r.activity.open.Load() == 0 })
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 )
 
 // The data path against a direct connection, for small messages and for bulk.
@@ -11,22 +13,22 @@ import (
 func BenchmarkForward(b *testing.B) {
 	for _, way := range []string{"direct", "proxy"} {
 		open := func(b *testing.B, serve func(*net.TCPConn)) func() *net.TCPConn {
-			l := listenTCP(b, "127.0.0.1:0")
-			app(b, l, serve)
+			l := proxytest.ListenTCP(b, "127.0.0.1:0")
+			proxytest.App(b, l, serve)
 			addr := l.Addr().String()
 			if way == "proxy" {
-				front := listenTCP(b, "127.0.0.1:0")
-				cfg := config(front, addrOf(l))
-				start(b, nil, filesOf(b, front), nil, cfg.Args()...)
+				front := proxytest.ListenTCP(b, "127.0.0.1:0")
+				cfg := proxytest.Config(front, proxytest.AddrOf(l))
+				proxytest.Start(b, nil, proxytest.FilesOf(b, front), nil, cfg.Args()...)
 				addr = front.Addr().String()
 			}
 			return func() *net.TCPConn {
-				c := must(net.Dial("tcp", addr))(b).(*net.TCPConn)
+				c := proxytest.Must(net.Dial("tcp", addr))(b).(*net.TCPConn)
 				return c
 			}
 		}
-		b.Run("messages/"+way, func(b *testing.B) { benchmarkMessages(b, open(b, echo)) })
-		b.Run("connections/"+way, func(b *testing.B) { benchmarkConnections(b, open(b, echo)) })
+		b.Run("messages/"+way, func(b *testing.B) { benchmarkMessages(b, open(b, proxytest.Echo)) })
+		b.Run("connections/"+way, func(b *testing.B) { benchmarkConnections(b, open(b, proxytest.Echo)) })
 		b.Run("bulk/"+way, func(b *testing.B) { benchmarkBulk(b, open) })
 	}
 }
@@ -92,12 +94,12 @@ func BenchmarkDatagrams(b *testing.B) {
 			addr := app.LocalAddr().String()
 			if way == "proxy" {
 				front := listenUDP(b, "udp", "127.0.0.1:0")
-				start(b, nil, filesOf(b, front), nil, udpConfig(front, udpAddr(app.UDPConn)).Args()...)
+				proxytest.Start(b, nil, proxytest.FilesOf(b, front), nil, udpConfig(front, udpAddr(app.UDPConn)).Args()...)
 				addr = front.LocalAddr().String()
 			}
 			b.SetParallelism(8)
 			b.RunParallel(func(pb *testing.PB) {
-				c := must(net.Dial("udp", addr))(b)
+				c := proxytest.Must(net.Dial("udp", addr))(b)
 				defer c.Close()
 				buf := make([]byte, 100)
 				for pb.Next() {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 )
 
 func TestManagerCgroup(t *testing.T) {
@@ -53,8 +55,8 @@ func TestUnitCgroup(t *testing.T) {
 	} {
 		manager := t.TempDir()
 		path := filepath.Join(manager, dir)
-		must(0, os.MkdirAll(path, 0o755))(t)
-		must(0, os.WriteFile(filepath.Join(path, "cgroup.procs"), []byte("7\n123\n45\n"), 0o600))(t)
+		proxytest.Must(0, os.MkdirAll(path, 0o755))(t)
+		proxytest.Must(0, os.WriteFile(filepath.Join(path, "cgroup.procs"), []byte("7\n123\n45\n"), 0o600))(t)
 		u := &unitCgroup{manager: manager, unit: "web.service"}
 		for range 2 { // the second time it is known where
 			if err := u.holds(123); (err == nil) != within || err != nil && !errors.Is(err, errStranger) {
@@ -73,13 +75,13 @@ func TestUnitCgroup(t *testing.T) {
 // Names that the kernel could have for files of its own (cg_escape() of systemd).
 func TestEscapedUnitCgroup(t *testing.T) {
 	manager := t.TempDir()
-	must(0, os.MkdirAll(filepath.Join(manager, "system.slice", "_memory.service"), 0o755))(t)
-	must(0, os.WriteFile(filepath.Join(manager, "system.slice", "_memory.service", "cgroup.procs"), []byte("123\n"), 0o600))(t)
+	proxytest.Must(0, os.MkdirAll(filepath.Join(manager, "system.slice", "_memory.service"), 0o755))(t)
+	proxytest.Must(0, os.WriteFile(filepath.Join(manager, "system.slice", "_memory.service", "cgroup.procs"), []byte("123\n"), 0o600))(t)
 	if err := (&unitCgroup{manager: manager, unit: "memory.service"}).holds(123); err != nil {
 		t.Error(err)
 	}
 	file := filepath.Join(manager, "cgroup")
-	must(0, os.WriteFile(file, []byte("0::/system.slice/_memory.service/payload\n"), 0o600))(t)
+	proxytest.Must(0, os.WriteFile(file, []byte("0::/system.slice/_memory.service/payload\n"), 0o600))(t)
 	if err := checkCgroup(file, "memory.service"); err != nil {
 		t.Error(err)
 	}

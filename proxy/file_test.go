@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -22,9 +23,9 @@ import (
 // container's.
 func ownCgroup(t testing.TB) *unitCgroup {
 	t.Helper()
-	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/mounts"))(t))) {
+	for line := range strings.Lines(string(proxytest.Must(os.ReadFile("/proc/self/mounts"))(t))) {
 		if f := strings.Fields(line); f[2] == "cgroup2" {
-			return &unitCgroup{unit: "web.service", dir: filepath.Join(f[1], must(cgroupPath("/proc/self/cgroup"))(t))}
+			return &unitCgroup{unit: "web.service", dir: filepath.Join(f[1], proxytest.Must(cgroupPath("/proc/self/cgroup"))(t))}
 		}
 	}
 	t.Skip("no cgroup of version 2")
@@ -39,17 +40,17 @@ func files(t testing.TB, volumes ...string) *socketFiles {
 // No link is followed below the directory that is mounted, and none at all where
 // that is not known. The administrator's own on the way to it are.
 func TestLinksBelowVolume(t *testing.T) {
-	dir := must(filepath.EvalSymlinks(t.TempDir()))(t)
+	dir := proxytest.Must(filepath.EvalSymlinks(t.TempDir()))(t)
 	volume, link := filepath.Join(dir, "volume"), filepath.Join(dir, "link")
-	must(0, os.MkdirAll(filepath.Join(volume, "deep"), 0o755))(t)
-	l := must(net.Listen("unix", filepath.Join(volume, "deep", "app")))(t)
+	proxytest.Must(0, os.MkdirAll(filepath.Join(volume, "deep"), 0o755))(t)
+	l := proxytest.Must(net.Listen("unix", filepath.Join(volume, "deep", "app")))(t)
 	defer l.Close()
 	for from, to := range map[string]string{
 		link: volume, filepath.Join(volume, "soft"): "deep/app", filepath.Join(volume, "sub"): "deep", filepath.Join(volume, "up"): "..",
 	} {
-		must(0, os.Symlink(to, from))(t)
+		proxytest.Must(0, os.Symlink(to, from))(t)
 	}
-	must(0, os.WriteFile(filepath.Join(volume, "file"), nil, 0o600))(t)
+	proxytest.Must(0, os.WriteFile(filepath.Join(volume, "file"), nil, 0o600))(t)
 	for _, c := range []struct {
 		volume, path string
 		want         error
@@ -90,7 +91,7 @@ func TestLinksBelowVolume(t *testing.T) {
 // and again when the file is another.
 func TestStrangerOnSocketFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app")
-	l := must(net.Listen("unix", path))(t).(*net.UnixListener)
+	l := proxytest.Must(net.Listen("unix", path))(t).(*net.UnixListener)
 	defer l.Close()
 	s := files(t)
 	s.cgroup.dir = t.TempDir() // where the test is not
@@ -105,20 +106,20 @@ func TestStrangerOnSocketFile(t *testing.T) {
 		t.Errorf("connected to %d times, want once", n)
 	}
 	l.Close()
-	l = must(net.Listen("unix", path))(t).(*net.UnixListener)
+	l = proxytest.Must(net.Listen("unix", path))(t).(*net.UnixListener)
 	defer l.Close()
 	s.cgroup = ownCgroup(t)
-	backend := must(dialOne(s, addr, netip.AddrPort{}))(t)
+	backend := proxytest.Must(dialOne(s, addr, netip.AddrPort{}))(t)
 	backend.Close()
 }
 
 // backlog takes the connections that wait.
 func backlog(t *testing.T, l *net.UnixListener) (n int) {
 	t.Helper()
-	file := must(l.File())(t)
+	file := proxytest.Must(l.File())(t)
 	defer file.Close()
 	for sock.Ready(int(file.Fd()), unix.POLLIN) {
-		c := must(l.Accept())(t)
+		c := proxytest.Must(l.Accept())(t)
 		c.Close()
 		n++
 	}
@@ -129,10 +130,10 @@ func backlog(t *testing.T, l *net.UnixListener) (n int) {
 // knows whose that is.
 func TestOrphanedSocketFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app")
-	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))(t)
+	listener := proxytest.Must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))(t)
 	file := os.NewFile(uintptr(listener), "listener")
 	defer file.Close()
-	must(0, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))(t)
+	proxytest.Must(0, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))(t)
 	child := exec.Command("/proc/self/exe")
 	child.Env = append(os.Environ(), envListen+"=3")
 	child.ExtraFiles = []*os.File{file}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -23,9 +24,9 @@ import (
 // joined is a client and an app with the proxy between.
 func joined(t testing.TB) (r *running, client func() *net.TCPConn, apps <-chan *net.TCPConn) {
 	t.Helper()
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	r = serve(t, config(front, addrOf(l)), front, nil)
-	return r, func() *net.TCPConn { return connect(t, r.addr) }, accepted(t, l)
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	r = serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
+	return r, func() *net.TCPConn { return proxytest.Connect(t, r.addr) }, proxytest.Accepted(t, l)
 }
 
 func random(n int) []byte {
@@ -40,13 +41,13 @@ func either(t *testing.T, test func(t *testing.T, r *running, near, far *net.TCP
 		t.Run(side, func(t *testing.T) {
 			r, client, apps := joined(t)
 			c := client()
-			a := next(t, apps)
+			a := proxytest.Next(t, apps)
 			if side == "client" {
 				test(t, r, c, a)
 			} else {
 				test(t, r, a, c)
 			}
-			eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+			proxytest.Eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
 		})
 	}
 }
@@ -80,25 +81,25 @@ func TestResetAfterDelivery(t *testing.T) {
 	data := random(256 << 10)
 	check := func(t *testing.T, near, far *net.TCPConn) {
 		near.Write(data)
-		waitSent(t, near)
-		resetConn(near)
-		expect(t, io.LimitReader(far, int64(len(data))), string(data))
-		expectReset(t, far)
+		proxytest.WaitSent(t, near)
+		proxytest.ResetConn(near)
+		proxytest.Expect(t, io.LimitReader(far, int64(len(data))), string(data))
+		proxytest.ExpectReset(t, far)
 	}
 	t.Run("app", func(t *testing.T) {
 		r, _, apps := joined(t)
-		c := connectSmall(t, r.addr)
-		check(t, next(t, apps), c)
+		c := proxytest.ConnectSmall(t, r.addr)
+		check(t, proxytest.Next(t, apps), c)
 	})
 	t.Run("client", func(t *testing.T) {
-		front := listenTCP(t, "127.0.0.1:0")
-		l := listenTCP(t, "127.0.0.1:0")
-		raw := must(l.SyscallConn())(t)
+		front := proxytest.ListenTCP(t, "127.0.0.1:0")
+		l := proxytest.ListenTCP(t, "127.0.0.1:0")
+		raw := proxytest.Must(l.SyscallConn())(t)
 		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
-		r := serve(t, config(front, addrOf(l)), front, nil)
-		apps := accepted(t, l)
-		c := connect(t, r.addr)
-		check(t, c, next(t, apps))
+		r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
+		apps := proxytest.Accepted(t, l)
+		c := proxytest.Connect(t, r.addr)
+		check(t, c, proxytest.Next(t, apps))
 	})
 }
 
@@ -111,16 +112,16 @@ func TestResetIsNoEnd(t *testing.T) {
 	r, client, apps := joined(t)
 	for range 300 {
 		c := client()
-		resetWhileWriting(t, next(t, apps), c)
+		resetWhileWriting(t, proxytest.Next(t, apps), c)
 	}
-	eventually(t, "the connections end", func() bool { return r.activity.open.Load() == 0 })
+	proxytest.Eventually(t, "the connections end", func() bool { return r.activity.open.Load() == 0 })
 }
 
 // resetWhileWriting resets near while far sends what near does not read.
 func resetWhileWriting(t *testing.T, near, far *net.TCPConn) {
 	t.Helper()
 	io.WriteString(near, "half an ans")
-	expect(t, far, "half an ans")
+	proxytest.Expect(t, far, "half an ans")
 	writing := make(chan struct{})
 	go func() {
 		chunk := make([]byte, 512)
@@ -134,7 +135,7 @@ func resetWhileWriting(t *testing.T, near, far *net.TCPConn) {
 		}
 	}()
 	<-writing
-	resetConn(near)
+	proxytest.ResetConn(near)
 	rest, err := io.ReadAll(far)
 	// The writer above may have taken the error in this process, too.
 	if len(rest) > 0 || err == nil && !brokenForWriting(far) {
@@ -161,34 +162,34 @@ func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo) {
 // client gets the answer and its end, even what had not left the proxy's
 // receive buffer when the reset came.
 func TestAnswerBeforeRequestIsRead(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	raw := must(front.SyscallConn())(t)
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	raw := proxytest.Must(front.SyscallConn())(t)
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096) }) // inherited
-	r := serve(t, config(front, addrOf(l)), front, nil)
-	apps := accepted(t, l)
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
+	apps := proxytest.Accepted(t, l)
 	answer := random(bufferSize + 40<<10)
-	c := connectSmall(t, r.addr)
-	a := next(t, apps)
+	c := proxytest.ConnectSmall(t, r.addr)
+	a := proxytest.Next(t, apps)
 	go c.Write(make([]byte, 8<<20))
-	eventually(t, "the request is under way", func() bool { return r.activity.in.Load() > 0 })
+	proxytest.Eventually(t, "the request is under way", func() bool { return r.activity.in.Load() > 0 })
 	a.Write(answer)
 	a.CloseWrite()
-	waitSent(t, a)
+	proxytest.WaitSent(t, a)
 	a.Close() // unread data makes it a reset
-	expect(t, io.LimitReader(c, int64(len(answer))), string(answer))
+	proxytest.Expect(t, io.LimitReader(c, int64(len(answer))), string(answer))
 	if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after the answer: %d bytes, %v", len(rest), err)
 	}
-	eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+	proxytest.Eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
 }
 
 // Who has shut down his side and then goes away altogether is not waited for.
 func TestGoneAfterHalfClose(t *testing.T) {
 	either(t, func(t *testing.T, _ *running, near, far *net.TCPConn) {
 		near.CloseWrite()
-		expectEnd(t, far)
-		resetConn(near)
-		eventually(t, "the other side is reset", func() bool { return tcpInfo(far).State == 7 })
+		proxytest.ExpectEnd(t, far)
+		proxytest.ResetConn(near)
+		proxytest.Eventually(t, "the other side is reset", func() bool { return tcpInfo(far).State == 7 })
 	})
 }
 
@@ -196,13 +197,13 @@ func TestGoneAfterHalfClose(t *testing.T) {
 // down in both directions looks as if it were gone.
 func TestBothShutDownIsNoReset(t *testing.T) {
 	r, _, apps := joined(t)
-	clients, l := listenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
+	clients, l := proxytest.ListenTCP(t, "127.0.0.1:0"), r.listeners[0].forward.Target
 	for range 300 {
-		c := connect(t, clients.Addr().String())
-		p := newPair(sock.New(acceptFD(t, clients)), must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
+		c := proxytest.Connect(t, clients.Addr().String())
+		p := newPair(sock.New(acceptFD(t, clients)), proxytest.Must(dialOne(ownNamespace{}, l, netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
 		done := make(chan struct{})
 		p.start(func() { close(done) })
-		a := next(t, apps)
+		a := proxytest.Next(t, apps)
 		go a.CloseWrite()
 		c.CloseWrite()
 		<-done
@@ -217,23 +218,23 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 // buffer for each direction and the kernel what its limits allow.
 func TestSlowReaderIsBounded(t *testing.T) {
 	const readers, total = 20, 32 << 20
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	cfg := config(front, addrOf(l))
-	p := start(t, nil, filesOf(t, front), nil, cfg.Args()...)
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
+	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), nil, cfg.Args()...)
 	chunk := random(1 << 20)
 	sum := sha256.New()
 	for range total >> 20 {
 		sum.Write(chunk)
 	}
-	app(t, l, func(c *net.TCPConn) {
+	proxytest.App(t, l, func(c *net.TCPConn) {
 		for range total >> 20 {
 			c.Write(chunk)
 		}
 	})
 	var conns []*net.TCPConn
 	for range readers {
-		c := connectSmall(t, front.Addr().String())
-		expect(t, c, string(chunk[:1]))
+		c := proxytest.ConnectSmall(t, front.Addr().String())
+		proxytest.Expect(t, c, string(chunk[:1]))
 		conns = append(conns, c)
 	}
 	got := sha256.New()
@@ -250,14 +251,14 @@ func TestSlowReaderIsBounded(t *testing.T) {
 // A connection that once carried much holds nothing of it while idle.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	const n = 500
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	p := start(t, nil, filesOf(t, front), nil, config(front, addrOf(l)).Args()...)
-	app(t, l, echo)
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), nil, proxytest.Config(front, proxytest.AddrOf(l)).Args()...)
+	proxytest.App(t, l, proxytest.Echo)
 	message := string(random(bufferSize / 2))
-	ask(t, connect(t, front.Addr().String()), message)
+	proxytest.Ask(t, proxytest.Connect(t, front.Addr().String()), message)
 	before := memory(t, p.Process.Pid)
 	for range n {
-		ask(t, connect(t, front.Addr().String()), message)
+		proxytest.Ask(t, proxytest.Connect(t, front.Addr().String()), message)
 	}
 	each := (memory(t, p.Process.Pid) - before) / n
 	t.Logf("%d bytes for each of %d idle connections", each, n)
@@ -269,19 +270,19 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 // Small messages are not held back to make bigger ones, and dead clients are
 // found. The app is on this machine.
 func TestSocketOptions(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	r := serve(t, config(front, addrOf(l)), front, nil)
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
 	fd, _, err := connectAndAccept(t, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	backend := must(dialOne(ownNamespace{}, addrOf(l), netip.AddrPort{}))(t)
+	backend := proxytest.Must(dialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}))(t)
 	defer backend.Close()
 	noDelay := [3]int{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
 	check := func(fd int, options ...[3]int) {
 		for _, option := range options {
-			if got := must(unix.GetsockoptInt(fd, option[0], option[1]))(t); got != option[2] {
+			if got := proxytest.Must(unix.GetsockoptInt(fd, option[0], option[1]))(t); got != option[2] {
 				t.Errorf("option %v is %d", option, got)
 			}
 		}
@@ -294,11 +295,11 @@ func TestSocketOptions(t *testing.T) {
 func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 	r.stop <- syscall.SIGTERM
 	r.wait(t)
-	front := must(net.Listen("tcp", "127.0.0.1:0"))(t).(*net.TCPListener)
+	front := proxytest.Must(net.Listen("tcp", "127.0.0.1:0"))(t).(*net.TCPListener)
 	t.Cleanup(func() { front.Close() })
 	// It is there first, as the client that wakes the proxy is.
-	connect(t, front.Addr().String())
-	ls, _, err := newListeners(filesOf(t, front), []wire.Forward{{Listen: addrOf(front).ListenKey(), Target: addrOf(front)}})
+	proxytest.Connect(t, front.Addr().String())
+	ls, _, err := newListeners(proxytest.FilesOf(t, front), []wire.Forward{{Listen: proxytest.AddrOf(front).ListenKey(), Target: proxytest.AddrOf(front)}})
 	if err != nil {
 		return -1, "", err
 	}
@@ -310,9 +311,9 @@ func connectAndAccept(t *testing.T, r *running) (int, string, error) {
 // memory is the resident memory of a process that is its own, in bytes.
 func memory(t testing.TB, pid int) int {
 	t.Helper()
-	for line := range strings.Lines(string(must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status"))(t))) {
+	for line := range strings.Lines(string(proxytest.Must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status"))(t))) {
 		if kb, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			return must(strconv.Atoi(strings.Fields(kb)[0]))(t) << 10
+			return proxytest.Must(strconv.Atoi(strings.Fields(kb)[0]))(t) << 10
 		}
 	}
 	t.Fatal("no RssAnon")
@@ -322,31 +323,31 @@ func memory(t testing.TB, pid int) int {
 // cpuTicks is the processor time of a process in hundredths of a second.
 func cpuTicks(t testing.TB, pid int) int {
 	t.Helper()
-	stat := string(must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"))(t))
+	stat := string(proxytest.Must(os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"))(t))
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	return must(strconv.Atoi(fields[11]))(t) + must(strconv.Atoi(fields[12]))(t)
+	return proxytest.Must(strconv.Atoi(fields[11]))(t) + proxytest.Must(strconv.Atoi(fields[12]))(t)
 }
 
 // Connections leave no descriptor, and what is much goes through pipes, which
 // are given back.
 func TestConnectionsLeaveNothing(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	r := serve(t, config(front, addrOf(l)), front, nil)
-	open := func() int { return len(must(os.ReadDir("/proc/self/fd"))(t)) }
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
+	open := func() int { return len(proxytest.Must(os.ReadDir("/proc/self/fd"))(t)) }
 	much := make([]byte, 4<<20)
 	before := 0
 	for i := range 20 {
-		c := connect(t, r.addr)
-		ask(t, c, "ping\n")
+		c := proxytest.Connect(t, r.addr)
+		proxytest.Ask(t, c, "ping\n")
 		if i == 0 {
 			go c.Write(much)
-			must(io.ReadFull(c, make([]byte, len(much))))(t)
+			proxytest.Must(io.ReadFull(c, make([]byte, len(much))))(t)
 		}
 		c.Close()
-		eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
+		proxytest.Eventually(t, "the connection ends", func() bool { return r.activity.open.Load() == 0 })
 		if i == 0 {
-			eventually(t, "pipes are given back", func() bool {
+			proxytest.Eventually(t, "pipes are given back", func() bool {
 				r.loops.pipes.mu.Lock()
 				defer r.loops.pipes.mu.Unlock()
 				return r.loops.pipes.count > 0 && len(r.loops.pipes.idle) == r.loops.pipes.count
@@ -354,5 +355,5 @@ func TestConnectionsLeaveNothing(t *testing.T) {
 			before = open()
 		}
 	}
-	eventually(t, "no descriptor is left", func() bool { return open() <= before })
+	proxytest.Eventually(t, "no descriptor is left", func() bool { return open() <= before })
 }

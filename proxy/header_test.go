@@ -6,14 +6,15 @@ import (
 	"net"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // The examples' bytes are written by hand after doc/proxy-protocol.txt of HAProxy.
 func TestProxyHeader(t *testing.T) {
 	const signature = "0d0a0d0a000d0a515549540a"
-	v4 := [2]wire.Address{parseAddress(t, "192.0.2.1:40000"), parseAddress(t, "198.51.100.2:80")}
-	v6 := [2]wire.Address{parseAddress(t, "[2001:db8::1%eth0]:40000"), parseAddress(t, "[2001:db8::2]:80")}
+	v4 := [2]wire.Address{proxytest.ParseAddress(t, "192.0.2.1:40000"), proxytest.ParseAddress(t, "198.51.100.2:80")}
+	v6 := [2]wire.Address{proxytest.ParseAddress(t, "[2001:db8::1%eth0]:40000"), proxytest.ParseAddress(t, "[2001:db8::2]:80")}
 	local := [2]wire.Address{{Network: wire.Unix}, {Network: wire.Unix, Path: "/run/w"}}
 	for _, test := range []struct {
 		ends   [2]wire.Address
@@ -39,18 +40,18 @@ func TestProxyHeader(t *testing.T) {
 // The app learns of the client before the client's bytes, also if it is the
 // second backend. A socket for both families tells of IPv4 as IPv4.
 func TestProxyHeaderIsFirst(t *testing.T) {
-	front, back := listenTCP(t, "[::]:0"), listenTCP(t, "127.0.0.1:0")
-	cfg := config(front, addrOf(back))
+	front, back := proxytest.ListenTCP(t, "[::]:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	cfg := proxytest.Config(front, proxytest.AddrOf(back))
 	cfg.ProxyProtocol = 1
 	serve(t, cfg, front, nil)
-	to := net.JoinHostPort("127.0.0.1", itoa(addrOf(front).IP.Port()))
-	c := connect(t, to)
+	to := net.JoinHostPort("127.0.0.1", proxytest.Itoa(proxytest.AddrOf(front).IP.Port()))
+	c := proxytest.Connect(t, to)
 	io.WriteString(c, "ping")
-	resetConn(must(back.Accept())(t).(*net.TCPConn))
-	backend := must(back.Accept())(t)
+	proxytest.ResetConn(proxytest.Must(back.Accept())(t).(*net.TCPConn))
+	backend := proxytest.Must(back.Accept())(t)
 	defer backend.Close()
-	from := parseAddress(t, c.LocalAddr().String())
-	expect(t, backend, string(proxyHeader(1, from, parseAddress(t, to)))+"ping")
+	from := proxytest.ParseAddress(t, c.LocalAddr().String())
+	proxytest.Expect(t, backend, string(proxyHeader(1, from, proxytest.ParseAddress(t, to)))+"ping")
 	io.WriteString(backend, "pong")
-	expect(t, c, "pong")
+	proxytest.Expect(t, c, "pong")
 }

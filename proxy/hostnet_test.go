@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -27,9 +28,9 @@ func onHost(t testing.TB, app bool) *hostNetwork {
 // reached, by neither protocol nor family.
 func TestStrangerOnHostNetwork(t *testing.T) {
 	for name, addr := range map[string]wire.Address{
-		"tcp":  addrOf(listenTCP(t, "127.0.0.1:0")),
-		"tcp6": addrOf(listenTCP(t, "[::1]:0")),
-		"dual": wire.TCPAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addrOf(listenTCP(t, "[::]:0")).IP.Port())),
+		"tcp":  proxytest.AddrOf(proxytest.ListenTCP(t, "127.0.0.1:0")),
+		"tcp6": proxytest.AddrOf(proxytest.ListenTCP(t, "[::1]:0")),
+		"dual": wire.TCPAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), proxytest.AddrOf(proxytest.ListenTCP(t, "[::]:0")).IP.Port())),
 		"udp":  udpApp(t, "127.0.0.1:0"),
 		"udp6": udpApp(t, "[::1]:0"),
 	} {
@@ -47,14 +48,14 @@ func TestStrangerOnHostNetwork(t *testing.T) {
 
 func udpApp(t *testing.T, addr string) wire.Address {
 	t.Helper()
-	c := must(net.ListenPacket("udp", addr))(t)
+	c := proxytest.Must(net.ListenPacket("udp", addr))(t)
 	t.Cleanup(func() { c.Close() })
 	return wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
 // Nobody is there to get a datagram, and none is sent.
 func TestNobodyOnHostNetwork(t *testing.T) {
-	c := must(net.ListenPacket("udp", "127.0.0.1:0"))(t)
+	c := proxytest.Must(net.ListenPacket("udp", "127.0.0.1:0"))(t)
 	addr := wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	c.Close()
 	if _, err := dialOne(onHost(t, true), addr, netip.AddrPort{}); !errors.Is(err, unix.ECONNREFUSED) {
@@ -65,9 +66,9 @@ func TestNobodyOnHostNetwork(t *testing.T) {
 // An app that is done with a connection before anybody has looked is known by
 // its listener from the second connection on, but a thief never is.
 func TestShortWordsOnHostNetwork(t *testing.T) {
-	for name, end := range map[string]func(*net.TCPConn){"closed": func(c *net.TCPConn) { c.Close() }, "reset": resetConn} {
+	for name, end := range map[string]func(*net.TCPConn){"closed": func(c *net.TCPConn) { c.Close() }, "reset": proxytest.ResetConn} {
 		for _, app := range []bool{true, false} {
-			l := listenTCP(t, "127.0.0.1:0")
+			l := proxytest.ListenTCP(t, "127.0.0.1:0")
 			h := onHost(t, app)
 			first, second := dialAndEnd(t, h, l, end), dialAndEnd(t, h, l, end)
 			switch {
@@ -82,38 +83,38 @@ func TestShortWordsOnHostNetwork(t *testing.T) {
 // dialAndEnd looks at a connection that its far end has ended.
 func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.TCPConn)) error {
 	t.Helper()
-	c := must(net.Dial("tcp", l.Addr().String()))(t).(*net.TCPConn)
+	c := proxytest.Must(net.Dial("tcp", l.Addr().String()))(t).(*net.TCPConn)
 	defer c.Close()
-	end(must(l.AcceptTCP())(t))
-	file := must(c.File())(t)
+	end(proxytest.Must(l.AcceptTCP())(t))
+	file := proxytest.Must(c.File())(t)
 	defer file.Close()
-	eventually(t, "the end has come", func() bool { return sock.Ready(int(file.Fd()), unix.POLLIN) })
-	return h.verify(int(file.Fd()), addrOf(l))
+	proxytest.Eventually(t, "the end has come", func() bool { return sock.Ready(int(file.Fd()), unix.POLLIN) })
+	return h.verify(int(file.Fd()), proxytest.AddrOf(l))
 }
 
 // Without sock_diag nobody is taken for the app.
 func TestUntoldOnHostNetwork(t *testing.T) {
-	l := listenTCP(t, "127.0.0.1:0")
+	l := proxytest.ListenTCP(t, "127.0.0.1:0")
 	h := onHost(t, true)
 	if err := h.within(sock.Info{}); !errors.Is(err, errUntold) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
-	c := connect(t, l.Addr().String())
-	file := must(c.File())(t)
+	c := proxytest.Connect(t, l.Addr().String())
+	file := proxytest.Must(c.File())(t)
 	defer file.Close()
-	nowhere := must(wire.ParseAddress("192.0.2.1:1"))(t)
+	nowhere := proxytest.Must(wire.ParseAddress("192.0.2.1:1"))(t)
 	if err := h.absent(int(file.Fd()), nowhere); !errors.Is(err, errUntold) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
 	h.err = unix.EPROTONOSUPPORT
-	if _, err := dialOne(h, addrOf(l), netip.AddrPort{}); !errors.Is(err, h.err) {
+	if _, err := dialOne(h, proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, h.err) {
 		t.Errorf("%v, want %v", err, h.err)
 	}
 }
 
 // What it costs to know who answers, once for a connection.
 func BenchmarkDial(b *testing.B) {
-	tcp, file := listenTCP(b, "127.0.0.1:0"), listenUnix(b)
+	tcp, file := proxytest.ListenTCP(b, "127.0.0.1:0"), listenUnix(b)
 	for _, l := range []net.Listener{tcp, file} {
 		go func() {
 			for {
@@ -130,10 +131,10 @@ func BenchmarkDial(b *testing.B) {
 		source socketSource
 		addr   wire.Address
 	}{
-		{"tcp/any", ownNamespace{}, addrOf(tcp)},
-		{"tcp/host", onHost(b, true), addrOf(tcp)},
-		{"unix/any", ownNamespace{}, addrOf(file)},
-		{"unix/volume", files(b), addrOf(file)},
+		{"tcp/any", ownNamespace{}, proxytest.AddrOf(tcp)},
+		{"tcp/host", onHost(b, true), proxytest.AddrOf(tcp)},
+		{"unix/any", ownNamespace{}, proxytest.AddrOf(file)},
+		{"unix/volume", files(b), proxytest.AddrOf(file)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -115,11 +116,11 @@ func newBox(t *testing.T) *box {
 			t.Skip(err)
 		}
 	}
-	b := &box{t: t, dir: must(os.MkdirTemp("", "zerolet-box-"))(t)}
+	b := &box{t: t, dir: proxytest.Must(os.MkdirTemp("", "zerolet-box-"))(t)}
 	t.Cleanup(func() { os.RemoveAll(b.dir) })
 	os.Chmod(b.dir, 0o755)
 	b.self = filepath.Join(b.dir, "app")
-	if err := os.WriteFile(b.self, must(os.ReadFile("/proc/self/exe"))(t), 0o755); err != nil {
+	if err := os.WriteFile(b.self, proxytest.Must(os.ReadFile("/proc/self/exe"))(t), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := b.user(exec.Command("unshare", "-Urn", "true")).CombinedOutput(); err != nil {
@@ -141,7 +142,7 @@ func (b *box) user(cmd *exec.Cmd) *exec.Cmd {
 // makeCgroup makes a cgroup of version 2 named web.service, in one of the
 // test's own.
 func makeCgroup(t *testing.T) string {
-	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/mounts"))(t))) {
+	for line := range strings.Lines(string(proxytest.Must(os.ReadFile("/proc/self/mounts"))(t))) {
 		f := strings.Fields(line)
 		if f[2] != "cgroup2" {
 			continue
@@ -151,7 +152,7 @@ func makeCgroup(t *testing.T) string {
 			continue
 		}
 		t.Cleanup(func() {
-			eventually(t, "the cgroup is empty", func() bool { return os.Remove(filepath.Join(top, "web.service")) == nil })
+			proxytest.Eventually(t, "the cgroup is empty", func() bool { return os.Remove(filepath.Join(top, "web.service")) == nil })
 			os.Remove(top)
 		})
 		return top
@@ -184,13 +185,13 @@ func (b *box) launch(cmd *exec.Cmd, addr string) *contained {
 	b.t.Helper()
 	cmd.Env = append(os.Environ(), envApp+"="+addr)
 	cmd.Stderr = os.Stderr
-	stdin, stdout := must(cmd.StdinPipe())(b.t), must(cmd.StdoutPipe())(b.t)
+	stdin, stdout := proxytest.Must(cmd.StdinPipe())(b.t), proxytest.Must(cmd.StdoutPipe())(b.t)
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
 	c := &contained{cmd, stdin}
 	b.t.Cleanup(c.kill)
-	expect(b.t, stdout, "listening\n")
+	proxytest.Expect(b.t, stdout, "listening\n")
 	return c
 }
 
@@ -208,7 +209,7 @@ func (b *box) writePID(pid int) {
 
 // start runs the real program as the user, without new privileges, as the unit
 // does.
-func (b *box) start(front *net.TCPListener, cfg wire.Config) *process {
+func (b *box) start(front *net.TCPListener, cfg wire.Config) *proxytest.Process {
 	b.t.Helper()
 	if b.cgroups == "" {
 		b.t.Skip("needs a cgroup, so root")
@@ -217,11 +218,11 @@ func (b *box) start(front *net.TCPListener, cfg wire.Config) *process {
 	if os.Getuid() == 0 {
 		wrap = append(wrap, fmt.Sprintf("--reuid=%d", unprivileged), fmt.Sprintf("--regid=%d", unprivileged), "--clear-groups")
 	}
-	return start(b.t, wrap, filesOf(b.t, front), nil, cfg.Args()...)
+	return proxytest.Start(b.t, wrap, proxytest.FilesOf(b.t, front), nil, cfg.Args()...)
 }
 
 func (b *box) config(front net.Listener) wire.Config {
-	cfg := config(front, parseAddress(b.t, "127.0.0.1:80"))
+	cfg := proxytest.Config(front, proxytest.ParseAddress(b.t, "127.0.0.1:80"))
 	cfg.PIDFile = b.pidfile()
 	return cfg
 }
@@ -244,7 +245,7 @@ func expectPeer(t *testing.T, c net.Conn, want *contained) netip.AddrPort {
 	if pid != want.Process.Pid {
 		t.Fatalf("%d answers, want %d", pid, want.Process.Pid)
 	}
-	peer := must(netip.ParseAddrPort(text))(t)
+	peer := proxytest.Must(netip.ParseAddrPort(text))(t)
 	if peer.Addr().Unmap().IsLoopback() {
 		t.Errorf("the app takes its client for %s", peer)
 	}
@@ -268,23 +269,23 @@ func TestInsideNamespace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := *b
 			b.t = t
-			front := listenTCP(t, "127.0.0.1:0")
+			front := proxytest.ListenTCP(t, "127.0.0.1:0")
 			cfg := b.config(front)
 			cfg.DrainTimeout = time.Millisecond
 			_, port, _ := net.SplitHostPort(test.addr)
-			cfg.Forwards[0].Target = parseAddress(t, "127.0.0.1:"+port)
+			cfg.Forwards[0].Target = proxytest.ParseAddress(t, "127.0.0.1:"+port)
 			os.Remove(b.pidfile())
 			p := b.start(front, cfg)
-			held := connect(t, front.Addr().String())
+			held := proxytest.Connect(t, front.Addr().String())
 			c := b.run(test.addr, "web.service", test.how...)
 			b.writePID(c.Process.Pid)
 			expectPID(t, held, c)
 			for range 3 * batch {
-				expectPID(t, connect(t, front.Addr().String()), c)
+				expectPID(t, proxytest.Connect(t, front.Addr().String()), c)
 			}
 			p.Process.Signal(syscall.SIGTERM)
-			if p.status(t) != 0 || lines(p.log.String()) != 2 {
-				t.Errorf("exit status %d: %s", p.status(t), p.log)
+			if p.Status(t) != 0 || proxytest.Lines(p.Log.String()) != 2 {
+				t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 			}
 		})
 	}
@@ -296,11 +297,11 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	c := b.launch(exec.Command("unshare", "-n", b.self), "127.0.0.1:80")
 	b.writePID(c.Process.Pid)
 	serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service/x\n") })
-	expectPID(t, connect(t, front.Addr().String()), c)
+	expectPID(t, proxytest.Connect(t, front.Addr().String()), c)
 }
 
 // pretendCgroup lets a server find every process in a cgroup.
@@ -322,12 +323,12 @@ func cgroupFile(t *testing.T, line string) func(int) string {
 // container's next pid is.
 func TestRecycledPID(t *testing.T) {
 	b := newBox(t)
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	other := b.run("127.0.0.1:80", "", "-Urn")
 	b.writePID(other.Process.Pid)
 	p := b.start(front, b.config(front))
-	held := connect(t, front.Addr().String())
-	eventually(t, "the other process is found out", func() bool { return strings.Contains(p.log.String(), "not in web.service") })
+	held := proxytest.Connect(t, front.Addr().String())
+	proxytest.Eventually(t, "the other process is found out", func() bool { return strings.Contains(p.Log.String(), "not in web.service") })
 	c := b.run("127.0.0.1:80", "web.service", "-Urn")
 	b.writePID(c.Process.Pid)
 	expectPID(t, held, c)
@@ -336,10 +337,10 @@ func TestRecycledPID(t *testing.T) {
 // A new container is found though the old one's namespace still refuses.
 func TestContainerRestarts(t *testing.T) {
 	b := newBox(t)
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	b.start(front, b.config(front))
 	for range 3 {
-		held := connect(t, front.Addr().String())
+		held := proxytest.Connect(t, front.Addr().String())
 		c := b.run("127.0.0.1:80", "web.service", "-Urn")
 		b.writePID(c.Process.Pid)
 		expectPID(t, held, c)
@@ -361,41 +362,41 @@ func TestHelperEndsWithProxy(t *testing.T) {
 	b := newBox(t)
 	c := b.run("127.0.0.1:80", "web.service", "-Urn")
 	b.writePID(c.Process.Pid)
-	helped := func(t *testing.T) (p *process, helper int) {
+	helped := func(t *testing.T) (p *proxytest.Process, helper int) {
 		b := *b
 		b.t = t
-		front := listenTCP(t, "127.0.0.1:0")
+		front := proxytest.ListenTCP(t, "127.0.0.1:0")
 		p = b.start(front, b.config(front))
-		conn := connect(t, front.Addr().String())
+		conn := proxytest.Connect(t, front.Addr().String())
 		expectPID(t, conn, c)
 		children := childrenOf(t, p.Process.Pid)
 		if len(children) != 1 {
 			t.Fatalf("children %v, want the helper", children)
 		}
 		conn.Close()
-		return p, must(strconv.Atoi(children[0]))(t)
+		return p, proxytest.Must(strconv.Atoi(children[0]))(t)
 	}
 	t.Run("killed", func(t *testing.T) {
 		p, helper := helped(t)
 		p.Process.Kill()
-		eventually(t, "the helper has ended", func() bool { return !isRunning(helper) })
+		proxytest.Eventually(t, "the helper has ended", func() bool { return !isRunning(helper) })
 	})
 	t.Run("stuck helper", func(t *testing.T) {
 		p, helper := helped(t)
 		syscall.Kill(helper, syscall.SIGSTOP)
 		defer syscall.Kill(helper, syscall.SIGCONT)
 		p.Process.Signal(syscall.SIGTERM)
-		if p.status(t) != 0 || isRunning(helper) {
-			t.Errorf("exit status %d, helper running %v: %s", p.status(t), isRunning(helper), p.log)
+		if p.Status(t) != 0 || isRunning(helper) {
+			t.Errorf("exit status %d, helper running %v: %s", p.Status(t), isRunning(helper), p.Log)
 		}
 	})
 }
 
 // childrenOf finds children of all threads.
 func childrenOf(t *testing.T, pid int) (children []string) {
-	tasks := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)))(t)
+	tasks := proxytest.Must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)))(t)
 	for _, task := range tasks {
-		children = append(children, strings.Fields(string(must(os.ReadFile(task))(t)))...)
+		children = append(children, strings.Fields(string(proxytest.Must(os.ReadFile(task))(t)))...)
 	}
 	return children
 }
@@ -410,29 +411,29 @@ func TestHelperDies(t *testing.T) {
 	b := newBox(t)
 	c := b.run("127.0.0.1:80", "web.service", "-Urn")
 	b.writePID(c.Process.Pid)
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	p := b.start(front, b.config(front))
 	for range 3 {
 		for range batch + 1 {
-			expectPID(t, connect(t, front.Addr().String()), c)
+			expectPID(t, proxytest.Connect(t, front.Addr().String()), c)
 		}
 		children := childrenOf(t, p.Process.Pid)
 		if len(children) != 1 {
 			t.Fatalf("children %v, want the helper", children)
 		}
-		syscall.Kill(must(strconv.Atoi(children[0]))(t), syscall.SIGKILL)
+		syscall.Kill(proxytest.Must(strconv.Atoi(children[0]))(t), syscall.SIGKILL)
 	}
 }
 
 // A container that is in the host's network is not dialled: who listens on the
 // host's loopback is somebody else.
 func TestHostNetworkRefused(t *testing.T) {
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	b := &box{t: t, dir: t.TempDir()}
 	b.writePID(os.Getpid())
 	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
-	connect(t, r.addr)
-	eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), errHostNetwork.Error()) })
+	proxytest.Connect(t, r.addr)
+	proxytest.Eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), errHostNetwork.Error()) })
 }
 
 // A namespace that cannot be entered is said to be so, and tried again no more
@@ -440,15 +441,15 @@ func TestHostNetworkRefused(t *testing.T) {
 func TestNamespaceRefused(t *testing.T) {
 	for name, says := range map[string]string{"no nsenter": "executable file not found", "nsenter fails": "not permitted"} {
 		t.Run(name, func(t *testing.T) {
-			front := listenTCP(t, "127.0.0.1:0")
+			front := proxytest.ListenTCP(t, "127.0.0.1:0")
 			b := &box{t: t, dir: t.TempDir()}
 			stranger := exec.Command("unshare", "-Urn", "cat")
-			stdin := must(stranger.StdinPipe())(t)
+			stdin := proxytest.Must(stranger.StdinPipe())(t)
 			if err := stranger.Start(); err != nil {
 				t.Fatal(err)
 			}
 			defer func() { stdin.Close(); stranger.Wait() }()
-			eventually(t, "it has a network of its own", func() bool {
+			proxytest.Eventually(t, "it has a network of its own", func() bool {
 				theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", stranger.Process.Pid))
 				ours, _ := os.Readlink("/proc/self/ns/net")
 				return theirs != ours
@@ -463,18 +464,18 @@ func TestNamespaceRefused(t *testing.T) {
 				}
 			}
 			r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
-			c := connect(t, r.addr)
+			c := proxytest.Connect(t, r.addr)
 			began := time.Now()
-			eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), says) })
+			proxytest.Eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), says) })
 			if name == "no nsenter" {
 				n := r.source.(containerNamespace)
-				eventually(t, "it pauses", func() bool {
+				proxytest.Eventually(t, "it pauses", func() bool {
 					n.mu.Lock()
 					defer n.mu.Unlock()
 					return time.Until(n.notUntil) > helperPause/2
 				})
 			} else {
-				eventually(t, "it is tried again", func() bool {
+				proxytest.Eventually(t, "it is tried again", func() bool {
 					text, _ := os.ReadFile(calls)
 					return len(text) >= 4
 				})
@@ -482,10 +483,10 @@ func TestNamespaceRefused(t *testing.T) {
 					t.Errorf("4 tries in %s", took)
 				}
 			}
-			if lines(r.log.String()) != 1 {
+			if proxytest.Lines(r.log.String()) != 1 {
 				t.Errorf("journal:\n%s", r.log)
 			}
-			resetConn(c)
+			proxytest.ResetConn(c)
 		})
 	}
 }

@@ -14,14 +14,15 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // No client gets to an app that accepts but is not ready, on any port, and
 // again none once the container is another.
 func TestReadyCheck(t *testing.T) {
-	front, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	back, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	front, second := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	back, other := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	started := filepath.Join(t.TempDir(), "app.pid")
 	restart := func() {
 		t.Helper()
@@ -32,7 +33,7 @@ func TestReadyCheck(t *testing.T) {
 	}
 	var status, early, asked atomic.Int32
 	status.Store(503)
-	app(t, back, func(c *net.TCPConn) {
+	proxytest.App(t, back, func(c *net.TCPConn) {
 		defer c.Close()
 		line, _ := bufio.NewReader(c).ReadString('\n')
 		switch now := status.Load(); {
@@ -45,17 +46,17 @@ func TestReadyCheck(t *testing.T) {
 			fmt.Fprint(c, "pong\n")
 		}
 	})
-	app(t, other, echo)
-	cfg := config(front, addrOf(back))
-	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: addrOf(second).ListenKey(), Target: addrOf(other)})
+	proxytest.App(t, other, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(back))
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: proxytest.AddrOf(second).ListenKey(), Target: proxytest.AddrOf(other)})
 	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", started, 1
-	r := serveFiles(t, cfg, filesOf(t, front, second))
+	r := serveFiles(t, cfg, proxytest.FilesOf(t, front, second))
 	for round := range 2 {
 		restart()
 		before := asked.Load()
-		a, b := connect(t, front.Addr().String()), connect(t, second.Addr().String())
+		a, b := proxytest.Connect(t, front.Addr().String()), proxytest.Connect(t, second.Addr().String())
 		fmt.Fprint(b, "ping\n")
-		eventually(t, "the app is asked again and again", func() bool { return asked.Load() > before+3 })
+		proxytest.Eventually(t, "the app is asked again and again", func() bool { return asked.Load() > before+3 })
 		if open := r.activity.out.Load(); round == 0 && open != 0 {
 			t.Errorf("%d bytes got through", open)
 		}
@@ -88,7 +89,7 @@ func (r replacing) verify(int, wire.Address) error {
 }
 
 func TestReplacedWhileDialled(t *testing.T) {
-	l := listenTCP(t, "127.0.0.1:0")
+	l := proxytest.ListenTCP(t, "127.0.0.1:0")
 	started := filepath.Join(t.TempDir(), "app.pid")
 	replace := func() {
 		if err := errors.Join(os.WriteFile(started+"-new", nil, 0o600), os.Rename(started+"-new", started)); err != nil {
@@ -97,7 +98,7 @@ func TestReplacedWhileDialled(t *testing.T) {
 	}
 	replace()
 	p := foundReady(t, started)
-	target := newTarget(addrOf(l), false, replacing{replace: replace}, func(error) {})
+	target := newTarget(proxytest.AddrOf(l), false, replacing{replace: replace}, func(error) {})
 	target.probe = p
 	if _, err := target.dial(netip.AddrPort{}); !errors.Is(err, errNotReady) {
 		t.Errorf("got %v, want: %v", err, errNotReady)
@@ -108,18 +109,18 @@ func TestReplacedWhileDialled(t *testing.T) {
 func foundReady(t *testing.T, started string) *probe {
 	t.Helper()
 	p := newProbe("/", started)
-	now := must(p.container())(t)
+	now := proxytest.Must(p.container())(t)
 	p.ready.Store(&now)
 	return p
 }
 
 // Dials at once to an app that was found ready are not told that it is not.
 func TestReadyForAllAtOnce(t *testing.T) {
-	back := listenTCP(t, "127.0.0.1:0")
-	app(t, back, func(c *net.TCPConn) { c.Close() })
+	back := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, back, func(c *net.TCPConn) { c.Close() })
 	started := filepath.Join(t.TempDir(), "app.pid")
-	must(0, os.WriteFile(started, nil, 0o600))(t)
-	target := newTarget(addrOf(back), false, ownNamespace{}, func(error) {})
+	proxytest.Must(0, os.WriteFile(started, nil, 0o600))(t)
+	target := newTarget(proxytest.AddrOf(back), false, ownNamespace{}, func(error) {})
 	target.probe = foundReady(t, started)
 	var refused atomic.Int64
 	var all sync.WaitGroup

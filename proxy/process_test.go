@@ -10,15 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // The exit status tells what kind of failure it was.
 func TestExitStatus(t *testing.T) {
-	front, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	cfg := config(front, addrOf(other))
+	front, other := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	cfg := proxytest.Config(front, proxytest.AddrOf(other))
 	cfg.IdleTimeout = time.Millisecond
-	gram := must(must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"}))(t).File())(t)
+	gram := proxytest.Must(proxytest.Must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"}))(t).File())(t)
 	defer gram.Close()
 	for name, test := range map[string]struct {
 		files  []*os.File
@@ -26,23 +27,23 @@ func TestExitStatus(t *testing.T) {
 		status int
 		says   string
 	}{
-		"idle":            {filesOf(t, front), cfg.Args(), 0, "idle for 1ms"},
+		"idle":            {proxytest.FilesOf(t, front), cfg.Args(), 0, "idle for 1ms"},
 		"usage":           {nil, []string{"--frobnicate"}, 64, "hint: --help"},
 		"no socket":       {nil, cfg.Args(), 78, "no socket was passed"},
-		"unknown socket":  {filesOf(t, front, other), cfg.Args(), 78, "no --forward= for " + addrOf(other).String()},
+		"unknown socket":  {proxytest.FilesOf(t, front, other), cfg.Args(), 78, "no --forward= for " + proxytest.AddrOf(other).String()},
 		"wrong socket":    {[]*os.File{gram}, cfg.Args(), 78, "passed socket app-proxy.socket: neither a listening stream socket nor one for UDP"},
-		"missing socket":  {filesOf(t, front), append(cfg.Args(), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
-		"IPv4 wildcard":   {filesOf(t, wildcard(t, "tcp4")), cfg.Args()[:4], 64, "--forward= is missing"},
-		"two of one port": {filesOf(t, front, front), cfg.Args(), 0, "idle for 1ms"},
+		"missing socket":  {proxytest.FilesOf(t, front), append(cfg.Args(), "--forward=[::]:9=127.0.0.1:9"), 0, "no socket was passed for [::]:9"},
+		"IPv4 wildcard":   {proxytest.FilesOf(t, wildcard(t, "tcp4")), cfg.Args()[:4], 64, "--forward= is missing"},
+		"two of one port": {proxytest.FilesOf(t, front, front), cfg.Args(), 0, "idle for 1ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, nil, test.files, []string{"LISTEN_FDNAMES=app-proxy.socket"}, test.args...)
-			if status := p.status(t); status != test.status || !strings.Contains(p.log.String(), test.says) {
-				t.Errorf("exit status %d: %s", status, p.log)
+			p := proxytest.Start(t, nil, test.files, []string{"LISTEN_FDNAMES=app-proxy.socket"}, test.args...)
+			if status := p.Status(t); status != test.status || !strings.Contains(p.Log.String(), test.says) {
+				t.Errorf("exit status %d: %s", status, p.Log)
 			}
 		})
 	}
-	out, err := exec.Command(os.Getenv(envBinary), "--help").Output()
+	out, err := exec.Command(os.Getenv(proxytest.Binary), "--help").Output()
 	if err != nil || string(out) != wire.Usage {
 		t.Errorf("--help: %v: %s", err, out)
 	}
@@ -50,7 +51,7 @@ func TestExitStatus(t *testing.T) {
 
 func wildcard(t testing.TB, network string) *net.TCPListener {
 	t.Helper()
-	l := must(net.Listen(network, ":0"))(t).(*net.TCPListener)
+	l := proxytest.Must(net.Listen(network, ":0"))(t).(*net.TCPListener)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -58,16 +59,16 @@ func wildcard(t testing.TB, network string) *net.TCPListener {
 // A forward for [::] takes the sockets that systemd opens for an address-less
 // ListenStream=, whatever the family, and several of them.
 func TestWildcards(t *testing.T) {
-	l := listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
+	l := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
 	four := wildcard(t, "tcp4")
 	lc := net.ListenConfig{}
-	six := must(lc.Listen(context.Background(), "tcp6", strings.Replace(four.Addr().String(), "0.0.0.0", "[::]", 1)))(t).(*net.TCPListener)
+	six := proxytest.Must(lc.Listen(context.Background(), "tcp6", strings.Replace(four.Addr().String(), "0.0.0.0", "[::]", 1)))(t).(*net.TCPListener)
 	defer six.Close()
-	serveFiles(t, config(six, addrOf(l)), filesOf(t, four, six))
+	serveFiles(t, proxytest.Config(six, proxytest.AddrOf(l)), proxytest.FilesOf(t, four, six))
 	port := six.Addr().(*net.TCPAddr).AddrPort().Port()
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		ask(t, connect(t, net.JoinHostPort(host, itoa(port))), "ping")
+		proxytest.Ask(t, proxytest.Connect(t, net.JoinHostPort(host, proxytest.Itoa(port))), "ping")
 	}
 }
 
@@ -80,7 +81,7 @@ type manager struct {
 func newManager(t testing.TB) *manager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
-	conn := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}))(t)
+	conn := proxytest.Must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}))(t)
 	t.Cleanup(func() { conn.Close() })
 	return &manager{conn, path}
 }
@@ -91,7 +92,7 @@ func (m *manager) env() []string { return []string{"NOTIFY_SOCKET=" + m.path} }
 func (m *manager) told(t testing.TB) string {
 	t.Helper()
 	buf := make([]byte, 4096)
-	m.SetReadDeadline(time.Now().Add(patience))
+	m.SetReadDeadline(time.Now().Add(proxytest.Patience))
 	n, err := m.Read(buf)
 	if err != nil {
 		t.Fatal(err)
@@ -103,20 +104,20 @@ func (m *manager) told(t testing.TB) string {
 // end. Nothing else comes.
 func TestNotify(t *testing.T) {
 	m := newManager(t)
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout = time.Hour
-	p := start(t, nil, filesOf(t, front), m.env(), cfg.Args()...)
+	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.env(), cfg.Args()...)
 	got := m.told(t)
 	if !strings.HasPrefix(got, "READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out [open=0 reached=no ends=") {
 		t.Errorf("got %q", got)
 	}
-	if left := time.Until(wire.ParseStatus(got).Ends); left > cfg.IdleTimeout || left < cfg.IdleTimeout-patience {
+	if left := time.Until(wire.ParseStatus(got).Ends); left > cfg.IdleTimeout || left < cfg.IdleTimeout-proxytest.Patience {
 		t.Errorf("ends in %s: %q", left, got)
 	}
-	c := connect(t, front.Addr().String())
-	ask(t, c, strings.Repeat("x", 1200))
+	c := proxytest.Connect(t, front.Addr().String())
+	proxytest.Ask(t, c, strings.Repeat("x", 1200))
 	// The moment in which the app is reached is told at once, the bytes with the next tick.
 	const want = "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out [open=1 reached=yes]"
 	for got = m.told(t); got != want; got = m.told(t) {
@@ -137,11 +138,11 @@ func TestJournal(t *testing.T) {
 		t.Skip("needs root to mount a journal's socket")
 	}
 	dir := t.TempDir()
-	journald := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "socket"), Net: "unixgram"}))(t)
+	journald := proxytest.Must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "socket"), Net: "unixgram"}))(t)
 	defer journald.Close()
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout = 50 * time.Millisecond
 	cfg.Container = "web.service"
 	wrap := []string{
@@ -149,16 +150,16 @@ func TestJournal(t *testing.T) {
 		`mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal &&
 		export JOURNAL_STREAM=$(stat --dereference --format=%d:%i /proc/self/fd/2) && exec "$@"`, dir,
 	}
-	c := connect(t, front.Addr().String()) // before, else the idle time may be over
-	p := start(t, wrap, filesOf(t, front), nil, cfg.Args()...)
-	ask(t, c, "ping")
+	c := proxytest.Connect(t, front.Addr().String()) // before, else the idle time may be over
+	p := proxytest.Start(t, wrap, proxytest.FilesOf(t, front), nil, cfg.Args()...)
+	proxytest.Ask(t, c, "ping")
 	c.Close()
 	told := func() map[string]string {
 		buf := make([]byte, 4096)
-		journald.SetReadDeadline(time.Now().Add(patience))
+		journald.SetReadDeadline(time.Now().Add(proxytest.Patience))
 		n, err := journald.Read(buf)
 		if err != nil {
-			t.Fatalf("%v: %s", err, p.log)
+			t.Fatalf("%v: %s", err, p.Log)
 		}
 		fields := make(map[string]string)
 		for line := range strings.Lines(string(buf[:n])) {
@@ -177,8 +178,8 @@ func TestJournal(t *testing.T) {
 		sleep["ZEROLET_BYTES_IN"] != "4" || sleep["ZEROLET_BYTES_OUT"] != "4" || sleep["PRIORITY"] != "6" {
 		t.Errorf("sleep record: %v", sleep)
 	}
-	if p.status(t) != 0 || p.log.String() != "" {
-		t.Errorf("on stderr too: %s", p.log)
+	if p.Status(t) != 0 || p.Log.String() != "" {
+		t.Errorf("on stderr too: %s", p.Log)
 	}
 }
 

@@ -5,20 +5,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 )
 
 // A connection that only stays open keeps nothing up: the proxy ends, and the
 // client sees an end in order.
 func TestSilentConnection(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = 50*time.Millisecond, 50*time.Millisecond
 	r := serve(t, cfg, front, nil)
-	c := connect(t, r.addr)
-	ask(t, c, "ping")
+	c := proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, c, "ping")
 	r.wait(t)
-	expectEnd(t, c)
+	proxytest.ExpectEnd(t, c)
 	if !strings.Contains(r.log.String(), "idle for 50ms") {
 		t.Error(r.log)
 	}
@@ -26,13 +28,13 @@ func TestSilentConnection(t *testing.T) {
 
 // One with traffic does, and one that speaks again at the last moment too.
 func TestSpeakingConnection(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Millisecond, 10*time.Millisecond
 	written := make(chan struct{})
 	var spoken bool
-	r := prepareServer(t, cfg, filesOf(t, front))
+	r := prepareServer(t, cfg, proxytest.FilesOf(t, front))
 	edge := make(chan struct{})
 	r.afterPause = func() {
 		if !spoken {
@@ -42,32 +44,32 @@ func TestSpeakingConnection(t *testing.T) {
 		}
 	}
 	r.run(t)
-	c := connect(t, r.addr)
-	ask(t, c, "ping")
+	c := proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, c, "ping")
 	<-edge
 	io.WriteString(c, "pong")
 	close(written)
-	expect(t, c, "pong")
+	proxytest.Expect(t, c, "pong")
 	r.wait(t)
-	expectEnd(t, c)
+	proxytest.ExpectEnd(t, c)
 }
 
 // Silence counts, and takes nothing from the count of what is open.
 func TestSilenceIsCounted(t *testing.T) {
-	front, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	app(t, l, echo)
-	cfg := config(front, addrOf(l))
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Hour, 10*time.Millisecond
 	r := serve(t, cfg, front, nil)
-	a, b := connect(t, r.addr), connect(t, r.addr)
-	ask(t, a, "ping")
-	ask(t, b, "ping")
-	eventually(t, "both are silent", func() bool {
+	a, b := proxytest.Connect(t, r.addr), proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, a, "ping")
+	proxytest.Ask(t, b, "ping")
+	proxytest.Eventually(t, "both are silent", func() bool {
 		return strings.HasPrefix(r.status(), "2 connections open (2 silent), ") &&
 			strings.Contains(r.status(), " ends=")
 	})
-	ask(t, a, "ping")
+	proxytest.Ask(t, a, "ping")
 	a.Close()
 	b.Close()
-	eventually(t, "all have ended", func() bool { return r.activity.open.Load() == 0 && r.activity.silent.Load() == 0 })
+	proxytest.Eventually(t, "all have ended", func() bool { return r.activity.open.Load() == 0 && r.activity.silent.Load() == 0 })
 }

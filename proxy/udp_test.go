@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -22,7 +23,7 @@ import (
 // listenUDP opens a socket as systemd would, and keeps it.
 func listenUDP(t testing.TB, network, addr string) *net.UDPConn {
 	t.Helper()
-	c := must(net.ListenPacket(network, addr))(t).(*net.UDPConn)
+	c := proxytest.Must(net.ListenPacket(network, addr))(t).(*net.UDPConn)
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -50,7 +51,7 @@ func udpConfig(front *net.UDPConn, app wire.Address) wire.Config {
 // serveUDP runs a server on front.
 func serveUDP(t testing.TB, cfg wire.Config, front *net.UDPConn) *running {
 	t.Helper()
-	return serveFiles(t, cfg, filesOf(t, front))
+	return serveFiles(t, cfg, proxytest.FilesOf(t, front))
 }
 
 // udpEcho answers every datagram until the test ends, and keeps what it got.
@@ -93,8 +94,8 @@ func (e *udpEcho) all() []string {
 // dialUDP is a client that takes answers from the address it asks only.
 func dialUDP(t testing.TB, addr string) *net.UDPConn {
 	t.Helper()
-	c := must(net.Dial("udp", addr))(t).(*net.UDPConn)
-	c.SetDeadline(time.Now().Add(patience))
+	c := proxytest.Must(net.Dial("udp", addr))(t).(*net.UDPConn)
+	c.SetDeadline(time.Now().Add(proxytest.Patience))
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -129,7 +130,7 @@ func TestDatagrams(t *testing.T) {
 	say(t, b, "b")
 	hear(t, b, "b")
 	const bytes = 1 + 1400 + 9000 + 65507 + 1
-	eventually(t, "all is counted", func() bool { return r.activity.out.Load() == bytes })
+	proxytest.Eventually(t, "all is counted", func() bool { return r.activity.out.Load() == bytes })
 	want := "0 connections and 2 sessions open, 2 accepted, 75.9 kB in, 75.9 kB out [open=2 reached=yes]"
 	if got := r.status(); got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -150,9 +151,9 @@ func TestDatagramsHeld(t *testing.T) {
 			r.waitHeldOn(t, addr)
 			app := echoUDP(t, addr.IP.String())
 			say(t, c, "last") // dropped if there are too many
-			eventually(t, "nothing is held", func() bool { return r.activity.held.Load() == 0 && !readable(t, front) })
+			proxytest.Eventually(t, "nothing is held", func() bool { return r.activity.held.Load() == 0 && !readable(t, front) })
 			say(t, c, "end")
-			eventually(t, "the app has all", func() bool { got := app.all(); return len(got) > 0 && got[len(got)-1] == "end" })
+			proxytest.Eventually(t, "the app has all", func() bool { got := app.all(); return len(got) > 0 && got[len(got)-1] == "end" })
 			got := app.all()
 			for i, text := range got {
 				if text == "last" || text == "end" {
@@ -171,7 +172,7 @@ func TestDatagramsHeld(t *testing.T) {
 }
 
 func readable(t testing.TB, c *net.UDPConn) (yes bool) {
-	must(c.SyscallConn())(t).Control(func(fd uintptr) { yes = sock.Ready(int(fd), unix.POLLIN) })
+	proxytest.Must(c.SyscallConn())(t).Control(func(fd uintptr) { yes = sock.Ready(int(fd), unix.POLLIN) })
 	return yes
 }
 
@@ -199,8 +200,8 @@ func TestReplyAddress(t *testing.T) {
 					continue
 				}
 				local := netip.AddrPortFrom(netip.MustParseAddr(client), port)
-				c := must(net.DialUDP("udp", net.UDPAddrFromAddrPort(local), net.UDPAddrFromAddrPort(addr)))(t)
-				c.SetDeadline(time.Now().Add(patience))
+				c := proxytest.Must(net.DialUDP("udp", net.UDPAddrFromAddrPort(local), net.UDPAddrFromAddrPort(addr)))(t)
+				c.SetDeadline(time.Now().Add(proxytest.Patience))
 				port = udpAddr(c).IP.Port()
 				for range 2 {
 					say(t, c, host)
@@ -246,7 +247,7 @@ func TestDatagramsTooLate(t *testing.T) {
 	for range 10 {
 		say(t, c, "too early")
 	}
-	eventually(t, "nothing is held", func() bool {
+	proxytest.Eventually(t, "nothing is held", func() bool {
 		return strings.Contains(r.log.String(), "turned away") && r.activity.held.Load() == 0 && !readable(t, front)
 	})
 	if log := r.log.String(); !strings.Contains(log, udpAddr(c).String()+" turned away: dns.service took no datagram on "+addr.String()) {
@@ -266,13 +267,13 @@ func TestHeldSurvivesProxy(t *testing.T) {
 		cfg.DrainTimeout = 10 * time.Millisecond
 		c := dialUDP(t, front.LocalAddr().String())
 		m := newManager(t)
-		p := start(t, nil, filesOf(t, front), m.env(), cfg.Args()...)
+		p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.env(), cfg.Args()...)
 		say(t, c, "first")
 		for !strings.HasSuffix(m.told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out [open=1 reached=no]") {
 			continue
 		}
 		p.Process.Signal(signal)
-		p.status(t)
+		p.Status(t)
 		say(t, c, "second")
 		serveUDP(t, cfg, front)
 		echoUDP(t, addr.IP.String())
@@ -284,7 +285,7 @@ func TestHeldSurvivesProxy(t *testing.T) {
 // A proxy that is stopped still brings the answers that are on their way.
 func TestDatagramDrain(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
-	r := prepareServer(t, udpConfig(front, udpAddr(app)), filesOf(t, front))
+	r := prepareServer(t, udpConfig(front, udpAddr(app)), proxytest.FilesOf(t, front))
 	settled := make(chan struct{})
 	r.afterPause = func() { close(settled) }
 	r.run(t)
@@ -311,7 +312,7 @@ func TestDatagramDrain(t *testing.T) {
 func TestManySenders(t *testing.T) {
 	const most, crowd = 8, 100
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
-	r := prepareServer(t, udpConfig(front, udpAddr(app.UDPConn)), filesOf(t, front))
+	r := prepareServer(t, udpConfig(front, udpAddr(app.UDPConn)), proxytest.FilesOf(t, front))
 	r.relay.sessions.most = most
 	r.run(t)
 	talker := dialUDP(t, front.LocalAddr().String())
@@ -427,7 +428,7 @@ func TestHeldIsUse(t *testing.T) {
 	c := dialUDP(t, front.LocalAddr().String())
 	say(t, c, "ping")
 	r.waitHeldOn(t, addr)
-	eventually(t, "the idle time is over, had there been none", func() bool { return time.Since(began) > 4*cfg.IdleTimeout })
+	proxytest.Eventually(t, "the idle time is over, had there been none", func() bool { return time.Since(began) > 4*cfg.IdleTimeout })
 	echoUDP(t, addr.IP.String())
 	hear(t, c, "ping")
 	r.wait(t)
@@ -435,17 +436,17 @@ func TestHeldIsUse(t *testing.T) {
 
 // TCP and UDP of one port are one endpoint: either keeps it up.
 func TestBothProtocols(t *testing.T) {
-	tcp, l := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	tcp, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	front, udpApp := listenUDP(t, "udp", tcp.Addr().String()), echoUDP(t, "127.0.0.1:0")
-	cfg := config(tcp, addrOf(l))
+	cfg := proxytest.Config(tcp, proxytest.AddrOf(l))
 	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: udpAddr(front).ListenKey(), Target: udpAddr(udpApp.UDPConn)})
 	cfg.IdleTimeout = 50 * time.Millisecond
-	app(t, l, echo)
+	proxytest.App(t, l, proxytest.Echo)
 	began := time.Now()
-	r := serveFiles(t, cfg, append(filesOf(t, tcp), filesOf(t, front)...))
-	c, u := connect(t, tcp.Addr().String()), dialUDP(t, front.LocalAddr().String())
-	ask(t, c, "ping")
-	eventually(t, "the idle time is over for UDP", func() bool { return time.Since(began) > 3*cfg.IdleTimeout })
+	r := serveFiles(t, cfg, append(proxytest.FilesOf(t, tcp), proxytest.FilesOf(t, front)...))
+	c, u := proxytest.Connect(t, tcp.Addr().String()), dialUDP(t, front.LocalAddr().String())
+	proxytest.Ask(t, c, "ping")
+	proxytest.Eventually(t, "the idle time is over for UDP", func() bool { return time.Since(began) > 3*cfg.IdleTimeout })
 	say(t, u, "ping")
 	hear(t, u, "ping")
 	c.Close()
@@ -463,16 +464,16 @@ func TestDatagramEdgeByForce(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
 	cfg := udpConfig(front, udpAddr(app.UDPConn))
 	cfg.IdleTimeout = 50 * time.Millisecond
-	files := filesOf(t, front)
-	asked := edgeByForce(t, 2, 20, cfg.IdleTimeout, 100*time.Millisecond, func() bool { return readable(t, front) }, func() {
-		if p := start(t, nil, files, nil, cfg.Args()...); p.status(t) != 0 {
-			t.Errorf("exit status %d: %s", p.status(t), p.log)
+	files := proxytest.FilesOf(t, front)
+	asked := proxytest.EdgeByForce(t, 2, 20, cfg.IdleTimeout, 100*time.Millisecond, func() bool { return readable(t, front) }, func() {
+		if p := proxytest.Start(t, nil, files, nil, cfg.Args()...); p.Status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
 	}, func() func(string) {
 		c, buf := dialUDP(t, front.LocalAddr().String()), make([]byte, 100)
 		return func(text string) {
 			io.WriteString(c, text)
-			c.SetReadDeadline(time.Now().Add(patience))
+			c.SetReadDeadline(time.Now().Add(proxytest.Patience))
 			if n, err := c.Read(buf); err != nil || string(buf[:n]) != text {
 				t.Errorf("%q was answered with %q, %v", text, buf[:n], err)
 			}
@@ -487,11 +488,11 @@ func TestDatagramEdgeByForce(t *testing.T) {
 // to collect however many come.
 func TestDatagramsAllocateNothing(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
-	r := prepareServer(t, udpConfig(front, udpAddr(app)), filesOf(t, front))
+	r := prepareServer(t, udpConfig(front, udpAddr(app)), proxytest.FilesOf(t, front))
 	defer r.close()
 	r.relay.resume() // alone: what looks at the time allocates
 	c, buf := dialUDP(t, front.LocalAddr().String()), make([]byte, 100)
-	app.SetDeadline(time.Now().Add(patience))
+	app.SetDeadline(time.Now().Add(proxytest.Patience))
 	n := testing.AllocsPerRun(500, func() {
 		c.Write(buf)
 		_, from, _ := app.ReadFromUDPAddrPort(buf)

@@ -13,12 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 func listenUnix(t testing.TB) *net.UnixListener {
 	t.Helper()
-	l := must(net.Listen("unix", filepath.Join(t.TempDir(), "s")))(t).(*net.UnixListener)
+	l := proxytest.Must(net.Listen("unix", filepath.Join(t.TempDir(), "s")))(t).(*net.UnixListener)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -29,22 +30,22 @@ func TestUnixSockets(t *testing.T) {
 	for name, front := range map[string]interface {
 		net.Listener
 		File() (*os.File, error)
-	}{"unix to unix": listenUnix(t), "tcp to unix": listenTCP(t, "127.0.0.1:0")} {
+	}{"unix to unix": listenUnix(t), "tcp to unix": proxytest.ListenTCP(t, "127.0.0.1:0")} {
 		t.Run(name, func(t *testing.T) {
 			back := filepath.Join(t.TempDir(), "app")
-			r := serveFiles(t, config(front, wire.Address{Network: wire.Unix, Path: back}), filesOf(t, front))
-			c := must(net.Dial(front.Addr().Network(), front.Addr().String()))(t).(interface {
+			r := serveFiles(t, proxytest.Config(front, wire.Address{Network: wire.Unix, Path: back}), proxytest.FilesOf(t, front))
+			c := proxytest.Must(net.Dial(front.Addr().Network(), front.Addr().String()))(t).(interface {
 				net.Conn
 				CloseWrite() error
 			})
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(patience))
+			c.SetDeadline(time.Now().Add(proxytest.Patience))
 			io.WriteString(c, "ping")
 			c.CloseWrite()
 			r.waitHeld(t, 1)
-			app := must(net.Listen("unix", back))(t)
+			app := proxytest.Must(net.Listen("unix", back))(t)
 			defer app.Close()
-			backend := must(app.Accept())(t)
+			backend := proxytest.Must(app.Accept())(t)
 			io.Copy(backend, backend)
 			backend.Close()
 			if got, err := io.ReadAll(c); string(got) != "ping" || err != nil {
@@ -59,23 +60,23 @@ func TestUnixSockets(t *testing.T) {
 
 // A socket that an app has left behind refuses, and is one that is not there yet.
 func TestStaleAppSocket(t *testing.T) {
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	stale := listenUnix(t)
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
-	r := serve(t, config(front, addrOf(stale)), front, nil)
-	c := connect(t, r.addr)
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(stale)), front, nil)
+	c := proxytest.Connect(t, r.addr)
 	r.waitHeld(t, 1)
 	if r.log.String() != "" {
 		t.Errorf("it is told as trouble: %s", r.log)
 	}
 	os.Remove(stale.Addr().String())
-	app := must(net.Listen("unix", stale.Addr().String()))(t)
+	app := proxytest.Must(net.Listen("unix", stale.Addr().String()))(t)
 	defer app.Close()
 	io.WriteString(c, "ping")
-	backend := must(app.Accept())(t)
+	backend := proxytest.Must(app.Accept())(t)
 	defer backend.Close()
-	expect(t, backend, "ping")
+	proxytest.Expect(t, backend, "ping")
 }
 
 // What an app has said before it resets is delivered. A unix socket has no way
@@ -84,12 +85,12 @@ func TestStaleAppSocket(t *testing.T) {
 func TestUnixBackendEnds(t *testing.T) {
 	front := listenUnix(t)
 	back := listenUnix(t)
-	serveFiles(t, config(front, addrOf(back)), filesOf(t, front))
-	c := must(net.Dial("unix", front.Addr().String()))(t)
+	serveFiles(t, proxytest.Config(front, proxytest.AddrOf(back)), proxytest.FilesOf(t, front))
+	c := proxytest.Must(net.Dial("unix", front.Addr().String()))(t)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(proxytest.Patience))
 	io.WriteString(c, "ping")
-	backend := must(back.Accept())(t)
+	backend := proxytest.Must(back.Accept())(t)
 	io.WriteString(backend, "pong")
 	backend.Close() // "ping" is unread: a reset (unix_release_sock() in net/unix/af_unix.c)
 	if got, err := io.ReadAll(c); string(got) != "pong" || err != nil && !errors.Is(err, unix.ECONNRESET) {

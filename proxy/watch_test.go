@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -24,7 +25,7 @@ type watching struct {
 	*watcher
 	stop chan os.Signal
 	done chan struct{}
-	log  *text
+	log  *proxytest.Log
 }
 
 // nativeConfig is a configuration with times that do not matter.
@@ -36,8 +37,8 @@ func nativeConfig() wire.Config {
 // way to the watcher makes them blocking, as systemd does.
 func prepareWatcher(t testing.TB, cfg wire.Config, fronts ...*net.TCPListener) *watching {
 	t.Helper()
-	w := &watching{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(text)}
-	w.watcher = must(newWatcher(cfg, filesOf(t, fronts...), w.log))(t)
+	w := &watching{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(proxytest.Log)}
+	w.watcher = proxytest.Must(newWatcher(cfg, proxytest.FilesOf(t, fronts...), w.log))(t)
 	for _, front := range fronts {
 		setNonblock(t, front)
 	}
@@ -46,12 +47,12 @@ func prepareWatcher(t testing.TB, cfg wire.Config, fronts ...*net.TCPListener) *
 
 func setNonblock(t testing.TB, l *net.TCPListener) {
 	t.Helper()
-	must(l.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), true) })
+	proxytest.Must(l.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), true) })
 }
 
 // run runs it until the test ends. The doors are open then.
 func (w *watching) run(t testing.TB) {
-	doors := must(newDoors(w.files(t)))(t)
+	doors := proxytest.Must(newDoors(w.files(t)))(t)
 	go func() {
 		defer close(w.done)
 		w.watch(w.stop)
@@ -71,7 +72,7 @@ func (w *watching) files(t testing.TB) []*os.File {
 	t.Helper()
 	var files []*os.File
 	for _, d := range w.doors {
-		fd := must(unix.Dup(d.fd))(t)
+		fd := proxytest.Must(unix.Dup(d.fd))(t)
 		files = append(files, os.NewFile(uintptr(fd), "door"))
 	}
 	return files
@@ -81,7 +82,7 @@ func (w *watching) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case <-w.done:
-	case <-time.After(patience):
+	case <-time.After(proxytest.Patience):
 		t.Fatalf("the watcher does not end: %s", w.log)
 	}
 }
@@ -104,7 +105,7 @@ func knocking(t testing.TB, addr netip.AddrPort) <-chan *net.TCPConn {
 	conns := make(chan *net.TCPConn, 1)
 	sent := func() (n int) { // proc(5), /proc/net/tcp
 		for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-			for line := range strings.Lines(string(must(os.ReadFile(table))(t))) {
+			for line := range strings.Lines(string(proxytest.Must(os.ReadFile(table))(t))) {
 				const remote, state, synSent = 2, 3, "02"
 				f := strings.Fields(line)
 				if f[state] == synSent && strings.HasSuffix(f[remote], fmt.Sprintf(":%04X", addr.Port())) {
@@ -116,16 +117,16 @@ func knocking(t testing.TB, addr netip.AddrPort) <-chan *net.TCPConn {
 	}
 	before := sent()
 	go func() {
-		c, err := net.DialTimeout("tcp", addr.String(), patience)
+		c, err := net.DialTimeout("tcp", addr.String(), proxytest.Patience)
 		if err != nil {
 			t.Error(err)
 			close(conns)
 			return
 		}
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(proxytest.Patience))
 		conns <- c.(*net.TCPConn)
 	}()
-	eventually(t, "the client has knocked", func() bool { return sent() > before })
+	proxytest.Eventually(t, "the client has knocked", func() bool { return sent() > before })
 	return conns
 }
 
@@ -135,11 +136,11 @@ func TestDoor(t *testing.T) {
 	for listen, client := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", ":0": "127.0.0.1", "[::]:0": "::1"} {
 		t.Run(listen, func(t *testing.T) {
 			t.Parallel()
-			front := listenTCP(t, listen)
-			addr := netip.AddrPortFrom(netip.MustParseAddr(client), addrOf(front).IP.Port())
+			front := proxytest.ListenTCP(t, listen)
+			addr := netip.AddrPortFrom(netip.MustParseAddr(client), proxytest.AddrOf(front).IP.Port())
 			w := prepareWatcher(t, nativeConfig(), front)
 			defer w.close()
-			inside := connect(t, addr.String())
+			inside := proxytest.Connect(t, addr.String())
 			if u := w.look(); u.open != 1 || len(u.waiting) != 1 || u.waiting[0] != inside.LocalAddr().(*net.TCPAddr).AddrPort() {
 				t.Errorf("a client waits for accept: %+v", u)
 			}
@@ -150,48 +151,48 @@ func TestDoor(t *testing.T) {
 			if u := w.look(); u.open != 1 {
 				t.Errorf("shut: %+v", u)
 			}
-			app(t, front, echo)
-			ask(t, inside, "who was inside does not notice")
+			proxytest.App(t, front, proxytest.Echo)
+			proxytest.Ask(t, inside, "who was inside does not notice")
 			w.open()
-			ask(t, next(t, conns), "ping")
+			proxytest.Ask(t, proxytest.Next(t, conns), "ping")
 		})
 	}
 }
 
 // What counts is what the app still has, or is to have.
 func TestUse(t *testing.T) {
-	front, other := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	front, other := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	w := prepareWatcher(t, nativeConfig(), front)
 	defer w.close()
-	apps := accepted(t, front)
+	apps := proxytest.Accepted(t, front)
 	expectOpen := func(what string, n int) {
 		t.Helper()
-		eventually(t, what, func() bool { return w.look().open == n })
+		proxytest.Eventually(t, what, func() bool { return w.look().open == n })
 	}
 	expectOpen("nothing", 0)
-	connect(t, other.Addr().String())
+	proxytest.Connect(t, other.Addr().String())
 	expectOpen("a client of another port", 0)
-	c := connect(t, front.Addr().String())
-	a := next(t, apps)
+	c := proxytest.Connect(t, front.Addr().String())
+	a := proxytest.Next(t, apps)
 	expectOpen("a connection, both ends on this machine", 1)
 	c.CloseWrite()
-	expectEnd(t, a)
+	proxytest.ExpectEnd(t, a)
 	expectOpen("the client has shut down its side", 1)
 	a.CloseWrite()
 	expectOpen("both have shut down their side", 0) // nothing can be said any more
 	a.Close()
 
-	c = connect(t, front.Addr().String())
-	a = next(t, apps)
+	c = proxytest.Connect(t, front.Addr().String())
+	a = proxytest.Next(t, apps)
 	a.CloseWrite()
-	expectEnd(t, c)
+	proxytest.ExpectEnd(t, c)
 	expectOpen("the app has shut down its side", 1)
 	a.Close()
 	expectOpen("the app has closed, the client not yet", 0)
 
-	raw := must(front.SyscallConn())(t)
+	raw := proxytest.Must(front.SyscallConn())(t)
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60) })
-	connect(t, front.Addr().String())
+	proxytest.Connect(t, front.Addr().String())
 	expectOpen("half a handshake", 1)
 }
 
@@ -199,18 +200,18 @@ func TestUse(t *testing.T) {
 // let in again.
 func TestInsideAtTheEdge(t *testing.T) {
 	t.Parallel()
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
 	conns := make(chan *net.TCPConn, 1)
 	var once sync.Once
 	w := watchFront(t, cfg, front, func(w *watching) {
-		w.beforeShut = func() { once.Do(func() { conns <- connect(t, front.Addr().String()) }) }
+		w.beforeShut = func() { once.Do(func() { conns <- proxytest.Connect(t, front.Addr().String()) }) }
 	})
-	c := next(t, conns)
-	ask(t, c, "ping")
-	ask(t, connect(t, front.Addr().String()), "ping")
+	c := proxytest.Next(t, conns)
+	proxytest.Ask(t, c, "ping")
+	proxytest.Ask(t, proxytest.Connect(t, front.Addr().String()), "ping")
 	select {
 	case <-w.done:
 		t.Error("the proxy left its client")
@@ -222,14 +223,14 @@ func TestInsideAtTheEdge(t *testing.T) {
 // gone and the app may be, too.
 func TestKnockingAtTheEdge(t *testing.T) {
 	t.Parallel()
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
 	conns := make(chan (<-chan *net.TCPConn), 1)
 	w := prepareWatcher(t, cfg, front)
 	files := w.files(t)
-	w.afterShut = func() { conns <- knocking(t, addrOf(front).IP) }
+	w.afterShut = func() { conns <- knocking(t, proxytest.AddrOf(front).IP) }
 	w.run(t)
 	w.wait(t)
 	knocks := <-conns
@@ -239,7 +240,7 @@ func TestKnockingAtTheEdge(t *testing.T) {
 	if err := Open(files); err != nil {
 		t.Fatal(err)
 	}
-	ask(t, next(t, knocks), "ping")
+	proxytest.Ask(t, proxytest.Next(t, knocks), "ping")
 	if !strings.Contains(w.log.String(), "idle for 5ms") {
 		t.Errorf("journal:\n%s", w.log)
 	}
@@ -249,9 +250,9 @@ func TestKnockingAtTheEdge(t *testing.T) {
 // that connect all the time, each at a moment of its own.
 func TestNobodySlipsIn(t *testing.T) {
 	t.Parallel()
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	var accepts, answers atomic.Int64
-	app(t, front, func(c *net.TCPConn) { accepts.Add(1); echo(c) })
+	proxytest.App(t, front, func(c *net.TCPConn) { accepts.Add(1); proxytest.Echo(c) })
 	w := prepareWatcher(t, nativeConfig(), front)
 	defer w.close()
 	ended := make(chan struct{})
@@ -273,7 +274,7 @@ func TestNobodySlipsIn(t *testing.T) {
 	}
 	for range 4 {
 		before := answers.Load()
-		eventually(t, "clients are answered", func() bool { return answers.Load() > before })
+		proxytest.Eventually(t, "clients are answered", func() bool { return answers.Load() > before })
 		if !w.shut() {
 			t.Fatal(w.log)
 		}
@@ -289,14 +290,14 @@ func TestNobodySlipsIn(t *testing.T) {
 
 // The idle time runs from the last connection, however short that was.
 func TestShortConnection(t *testing.T) {
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 200 * time.Millisecond
 	began := time.Now()
 	w := watchFront(t, cfg, front, nil)
-	eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
-	eventually(t, "half of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/2 })
+	proxytest.Eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
+	proxytest.Eventually(t, "half of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/2 })
 	oneRequest(t, front.Addr().String(), "ping\n")
 	last := time.Now()
 	w.wait(t)
@@ -310,10 +311,10 @@ func TestShortConnection(t *testing.T) {
 func TestNativeStatus(t *testing.T) {
 	m := newManager(t)
 	t.Setenv("NOTIFY_SOCKET", m.path)
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	watchFront(t, nativeConfig(), front, nil)
-	c := connect(t, front.Addr().String())
+	c := proxytest.Connect(t, front.Addr().String())
 	for _, want := range []string{"STATUS=1 connection open [open=1 reached=yes]", "STATUS=0 connections open [open=0 reached=yes]"} {
 		for got := m.told(t); got != want; got = m.told(t) {
 			t.Log(got)
@@ -328,18 +329,18 @@ func TestSocketMode(t *testing.T) {
 	for _, mode := range []bool{true, false} {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
 			t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
-			front := listenTCP(t, "127.0.0.1:0")
+			front := proxytest.ListenTCP(t, "127.0.0.1:0")
 			set := func(mode bool) {
-				must(front.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), mode) })
+				proxytest.Must(front.SyscallConn())(t).Control(func(fd uintptr) { unix.SetNonblock(int(fd), mode) })
 			}
 			w := prepareWatcher(t, nativeConfig(), front)
 			defer w.close()
 			set(mode)
 			w.look()
 			set(false) // as systemd does
-			again := must(newWatcher(nativeConfig(), filesOf(t, front), w.log))(t)
+			again := proxytest.Must(newWatcher(nativeConfig(), proxytest.FilesOf(t, front), w.log))(t)
 			defer again.close()
-			if got := must(again.doors[0].isNonblocking())(t); got != mode {
+			if got := proxytest.Must(again.doors[0].isNonblocking())(t); got != mode {
 				t.Errorf("after a restart: non-blocking is %v, was %v", got, mode)
 			}
 			again.shut()
@@ -347,13 +348,13 @@ func TestSocketMode(t *testing.T) {
 			if err := Open(w.files(t)); err != nil {
 				t.Fatal(err)
 			}
-			if got := must(again.doors[0].isNonblocking())(t); got != mode {
+			if got := proxytest.Must(again.doors[0].isNonblocking())(t); got != mode {
 				t.Errorf("after opening: non-blocking is %v, was %v", got, mode)
 			}
 			set(!mode)
 			again.look()
 			set(!mode)
-			third := must(newWatcher(nativeConfig(), filesOf(t, front), w.log))(t)
+			third := proxytest.Must(newWatcher(nativeConfig(), proxytest.FilesOf(t, front), w.log))(t)
 			defer third.close()
 			if left, _ := filepath.Glob(os.Getenv("RUNTIME_DIRECTORY") + "/nonblocking-*"); len(left) > 0 == mode {
 				t.Errorf("changed to %v, remembered are %q", !mode, left)
@@ -364,12 +365,12 @@ func TestSocketMode(t *testing.T) {
 
 // An app that never accepts costs its clients the start timeout, not for ever.
 func TestNeverAccepts(t *testing.T) {
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	cfg := nativeConfig()
 	cfg.StartTimeout = 100 * time.Millisecond
 	cfg.IdleTimeout = 100 * time.Millisecond
 	w := watchFront(t, cfg, front, nil)
-	expectReset(t, connect(t, front.Addr().String()))
+	proxytest.ExpectReset(t, proxytest.Connect(t, front.Addr().String()))
 	w.wait(t)
 	if log := w.log.String(); !strings.Contains(log, "turned away: web.service did not accept in time") || strings.Contains(log, "ready for") {
 		t.Errorf("journal:\n%s", log)
@@ -380,31 +381,31 @@ func TestNeverAccepts(t *testing.T) {
 // before whoever stops the container had time to.
 func TestForgottenDoor(t *testing.T) {
 	t.Parallel()
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	w := prepareWatcher(t, nativeConfig(), front)
 	w.shut()
-	knocks := knocking(t, addrOf(front).IP)
+	knocks := knocking(t, proxytest.AddrOf(front).IP)
 	w.openForgotten()
 	if len(knocks) > 0 || waiting(t, front) {
 		t.Fatal("opened at once")
 	}
 	w.start = w.start.Add(-shutGrace)
 	w.run(t)
-	ask(t, next(t, knocks), "ping")
+	proxytest.Ask(t, proxytest.Next(t, knocks), "ping")
 }
 
 // Those of a proxy that was restarted are opened at once.
 func TestRestartedDoor(t *testing.T) {
 	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
-	front := listenTCP(t, "127.0.0.1:0")
-	app(t, front, echo)
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, front, proxytest.Echo)
 	w := prepareWatcher(t, nativeConfig(), front)
 	defer w.close()
 	w.shut()
-	knocks := knocking(t, addrOf(front).IP)
+	knocks := knocking(t, proxytest.AddrOf(front).IP)
 	watchFront(t, nativeConfig(), front, nil)
-	ask(t, next(t, knocks), "ping")
+	proxytest.Ask(t, proxytest.Next(t, knocks), "ping")
 }
 
 // The real programs as the units run them, with an app that goes on accepting
@@ -412,21 +413,21 @@ func TestRestartedDoor(t *testing.T) {
 // stopped, and clients that come at about that time.
 func TestNativeEdgeByForce(t *testing.T) {
 	t.Parallel()
-	front := listenTCP(t, "127.0.0.1:0")
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	var answered atomic.Int64
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
-	asked := edgeByForce(t, 8, 8, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
-		files := filesOf(t, front)
-		p := start(t, nil, files, nil, cfg.Args()...)
+	asked := proxytest.EdgeByForce(t, 8, 8, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+		files := proxytest.FilesOf(t, front)
+		p := proxytest.Start(t, nil, files, nil, cfg.Args()...)
 		setNonblock(t, front) // files are passed in blocking mode, as by systemd
 		stopApp := dyingApp(t, files[0], &answered)
-		if p.status(t) != 0 {
-			t.Errorf("exit status %d: %s", p.status(t), p.log)
+		if p.Status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
 		stopApp()
-		if p := start(t, nil, files, nil, "--open"); p.status(t) != 0 {
-			t.Errorf("exit status %d: %s", p.status(t), p.log)
+		if p := proxytest.Start(t, nil, files, nil, "--open"); p.Status(t) != 0 {
+			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
 	}, func() func(string) {
 		return func(line string) { oneRequest(t, front.Addr().String(), line) }
@@ -439,7 +440,7 @@ func TestNativeEdgeByForce(t *testing.T) {
 // dyingApp accepts from its own descriptor of a socket until the function that
 // it returns has ended. What it has accepted within the last moment is lost.
 func dyingApp(t testing.TB, file *os.File, answered *atomic.Int64) (stop func()) {
-	l := must(net.FileListener(file))(t).(*net.TCPListener)
+	l := proxytest.Must(net.FileListener(file))(t).(*net.TCPListener)
 	var dying atomic.Bool
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -449,12 +450,12 @@ func dyingApp(t testing.TB, file *os.File, answered *atomic.Int64) (stop func())
 				return
 			}
 			if dying.Load() {
-				resetConn(c)
+				proxytest.ResetConn(c)
 				continue
 			}
 			all.Go(func() {
 				defer c.Close()
-				if n, err := io.Copy(onlyWriter{c}, c); n > 0 && err == nil {
+				if n, err := io.Copy(proxytest.OnlyWriter{Writer: c}, c); n > 0 && err == nil {
 					answered.Add(1)
 				}
 			})

@@ -89,6 +89,10 @@ func rules() map[string]rule {
 			"makes system calls for all others, and knows none of them",
 			[]string{wire, sys},
 		},
+		"proxy/internal/proxytest": {
+			"is for tests alone: it goes by the command line and by sockets, as systemd and clients do",
+			[]string{wire, sys},
+		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
 			[]string{wire, internal + "sock", systemd + "daemon", systemd + "journal", sys},
