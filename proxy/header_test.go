@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -43,7 +44,7 @@ func TestProxyHeaderIsFirst(t *testing.T) {
 	front, back := proxytest.ListenTCP(t, "[::]:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	cfg := proxytest.Config(front, proxytest.AddrOf(back))
 	cfg.ProxyProtocol = 1
-	serve(t, cfg, front, nil)
+	serve(t, cfg, front, func(s *server) { s.resetGrace = time.Second })
 	to := net.JoinHostPort("127.0.0.1", proxytest.Itoa(proxytest.AddrOf(front).IP.Port()))
 	c := proxytest.Connect(t, to)
 	io.WriteString(c, "ping")
