@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -15,7 +16,7 @@ import (
 type shared struct {
 	cfg      wire.Config
 	activity *activity
-	record   *recorder
+	record   *report.Recorder
 	loops    *loops
 	starter  *starter
 	slots    slots // for all that are open
@@ -71,7 +72,7 @@ func (c *connection) promptly() *sock.Socket {
 // reached is called when the app has taken a client.
 func (s *shared) reached(peer func() string) {
 	s.wake.Do(func() {
-		s.record.wake(peer(), time.Since(s.activity.start))
+		s.record.Wake(peer(), time.Since(s.activity.start))
 		close(s.activity.reached)
 	})
 }
@@ -196,9 +197,9 @@ func (c *connection) name() string { return sock.PeerName(c.client, c.peer) }
 func (c *connection) explain(err error) {
 	switch {
 	case errors.Is(err, errTooLate):
-		c.record.turnedAway(c.name(), fmt.Sprintf("%s did not accept on %s in time (%v)",
+		c.record.TurnedAway(c.name(), fmt.Sprintf("%s did not accept on %s in time (%v)",
 			c.cfg.Container, c.target.addr, c.target.why()))
 	case errors.Is(err, context.Canceled):
-		c.record.turnedAway(c.name(), fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
+		c.record.TurnedAway(c.name(), fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
 	}
 }

@@ -104,22 +104,12 @@ func TestInBacklogAtTheEdge(t *testing.T) {
 		s.afterPause = func() { conns <- proxytest.Connect(t, front.Addr().String()) }
 	}).wait(t)
 	c := proxytest.Next(t, conns)
-	if !waiting(t, front) {
+	if !proxytest.Waiting(t, front) {
 		t.Fatal("the connection is not in the backlog")
 	}
 	cfg.IdleTimeout = wire.Infinity
 	serve(t, cfg, front, nil)
 	proxytest.Ask(t, c, "ping")
-}
-
-// waiting tells what systemd asks: is there a connection in the backlog?
-func waiting(t testing.TB, l *net.TCPListener) (yes bool) {
-	raw := proxytest.Must(l.SyscallConn())(t)
-	raw.Control(func(fd uintptr) {
-		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		yes = n > 0
-	})
-	return yes
 }
 
 // The real program with an idle time of 5 ms, started again whenever somebody
@@ -132,30 +122,15 @@ func TestIdleEdgeByForce(t *testing.T) {
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout = 5 * time.Millisecond
 	files := proxytest.FilesOf(t, front)
-	asked := proxytest.EdgeByForce(t, 2, 60, cfg.IdleTimeout, 8*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+	asked := proxytest.EdgeByForce(t, 2, 60, cfg.IdleTimeout, 8*time.Millisecond, func() bool { return proxytest.Waiting(t, front) }, func() {
 		if p := proxytest.Start(t, nil, files, nil, cfg.Args()...); p.Status(t) != 0 {
 			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
 	}, func() func(string) {
-		return func(line string) { oneRequest(t, front.Addr().String(), line) }
+		return func(line string) { proxytest.OneRequest(t, front.Addr().String(), line) }
 	})
 	if n := int(answered.Load()); n != asked {
 		t.Errorf("%d answers for %d requests", n, asked)
-	}
-}
-
-func oneRequest(t *testing.T, addr, line string) {
-	c, err := net.DialTimeout("tcp", addr, proxytest.Patience)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(proxytest.Patience))
-	io.WriteString(c, line)
-	c.(*net.TCPConn).CloseWrite()
-	if got, err := io.ReadAll(c); err != nil || string(got) != line {
-		t.Errorf("%q was answered with %q, %v", line, got, err)
 	}
 }
 
@@ -163,12 +138,12 @@ func oneRequest(t *testing.T, addr, line string) {
 func TestDrain(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	apps := proxytest.Accepted(t, l)
-	m := newManager(t)
-	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.env(), proxytest.Config(front, proxytest.AddrOf(l)).Args()...)
+	m := proxytest.NewManager(t)
+	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.Env(), proxytest.Config(front, proxytest.AddrOf(l)).Args()...)
 	c := proxytest.Connect(t, front.Addr().String())
 	a := proxytest.Next(t, apps)
 	p.Process.Signal(syscall.SIGTERM)
-	for m.told(t) != "STOPPING=1" {
+	for m.Told(t) != "STOPPING=1" {
 	}
 	proxytest.Connect(t, front.Addr().String())
 	io.WriteString(c, "request")
@@ -180,7 +155,7 @@ func TestDrain(t *testing.T) {
 	if status := p.Status(t); status != 0 || !strings.Contains(p.Log.String(), "stopped") {
 		t.Errorf("exit status %d: %s", status, p.Log)
 	}
-	if !waiting(t, front) {
+	if !proxytest.Waiting(t, front) {
 		t.Error("the late client is not in the backlog")
 	}
 }
@@ -269,7 +244,7 @@ func TestCapacity(t *testing.T) {
 	c := proxytest.Connect(t, r.addr)
 	io.WriteString(c, "ping")
 	proxytest.Eventually(t, "the third waits", func() bool {
-		return waiting(t, front) && strings.Contains(r.log.String(), "others wait to be accepted")
+		return proxytest.Waiting(t, front) && strings.Contains(r.log.String(), "others wait to be accepted")
 	})
 	a.Close()
 	proxytest.Expect(t, c, "ping")

@@ -72,44 +72,16 @@ func TestWildcards(t *testing.T) {
 	}
 }
 
-// manager is what systemd is to a service: a socket for notifications.
-type manager struct {
-	*net.UnixConn
-	path string
-}
-
-func newManager(t testing.TB) *manager {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "notify")
-	conn := proxytest.Must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"}))(t)
-	t.Cleanup(func() { conn.Close() })
-	return &manager{conn, path}
-}
-
-func (m *manager) env() []string { return []string{"NOTIFY_SOCKET=" + m.path} }
-
-// told waits for a message.
-func (m *manager) told(t testing.TB) string {
-	t.Helper()
-	buf := make([]byte, 4096)
-	m.SetReadDeadline(time.Now().Add(proxytest.Patience))
-	n, err := m.Read(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(buf[:n])
-}
-
 // What systemd is told: ready when it accepts, status as it changes, and the
 // end. Nothing else comes.
 func TestNotify(t *testing.T) {
-	m := newManager(t)
+	m := proxytest.NewManager(t)
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.IdleTimeout = time.Hour
-	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.env(), cfg.Args()...)
-	got := m.told(t)
+	p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.Env(), cfg.Args()...)
+	got := m.Told(t)
 	if !strings.HasPrefix(got, "READY=1\nSTATUS=0 connections open, 0 accepted, 0 B in, 0 B out [open=0 reached=no ends=") {
 		t.Errorf("got %q", got)
 	}
@@ -120,13 +92,13 @@ func TestNotify(t *testing.T) {
 	proxytest.Ask(t, c, strings.Repeat("x", 1200))
 	// The moment in which the app is reached is told at once, the bytes with the next tick.
 	const want = "STATUS=1 connection open, 1 accepted, 1.2 kB in, 1.2 kB out [open=1 reached=yes]"
-	for got = m.told(t); got != want; got = m.told(t) {
+	for got = m.Told(t); got != want; got = m.Told(t) {
 		if !strings.HasPrefix(got, "STATUS=1 connection open, 1 accepted, ") {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 	}
 	p.Process.Signal(os.Interrupt)
-	if got := m.told(t); got != "STOPPING=1" {
+	if got := m.Told(t); got != "STOPPING=1" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -180,31 +152,5 @@ func TestJournal(t *testing.T) {
 	}
 	if p.Status(t) != 0 || p.Log.String() != "" {
 		t.Errorf("on stderr too: %s", p.Log)
-	}
-}
-
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 999: "999 B", 1000: "1 kB", 1200: "1.2 kB", 999400: "999 kB", 999600: "1 MB", 30_000_000: "30 MB",
-	} {
-		if got := size(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	var l limiter
-	if m, ok := l.pass("a"); !ok || m != "a" {
-		t.Errorf("first: %q %v", m, ok)
-	}
-	for range 3 {
-		if _, ok := l.pass("a"); ok {
-			t.Error("passes too often")
-		}
-	}
-	l.next = time.Now()
-	if m, ok := l.pass("a"); !ok || m != "a (and 3 more before)" {
-		t.Errorf("later: %q %v", m, ok)
 	}
 }

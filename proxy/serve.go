@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -40,7 +41,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 	defer s.close()
 	s.resume()
 	first := s.status()
-	s.record.notify("READY=1\nSTATUS=" + first)
+	s.record.Notify("READY=1\nSTATUS=" + first)
 	s.background(func() { s.keepStatus(first) })
 	s.background(func() { s.watchStop(stop) })
 
@@ -49,9 +50,9 @@ func (s *server) serve(stop <-chan os.Signal) {
 	}
 
 	why := s.untilIdleOrStopped()
-	s.record.notify("STOPPING=1")
+	s.record.Notify("STOPPING=1")
 	s.drain()
-	s.record.sleep(why, s.activity.accepted.Load(), s.activity.in.Load(), s.activity.out.Load())
+	s.record.Sleep(why, s.activity.accepted.Load(), s.activity.in.Load(), s.activity.out.Load())
 }
 
 // server is the proxy at work.
@@ -96,7 +97,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		beforePause: func() {}, afterPause: func() {},
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
-	s.activity, s.record = newActivity(), newRecorder(cfg.Container, stderr)
+	s.activity, s.record = newActivity(), report.New(cfg.Container, stderr)
 	if cfg.ReadyCheck == wire.NoCheck {
 		s.resetGrace = 0
 	}
@@ -105,7 +106,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		cancel()
 		loops.cut()
 	}
-	s.starter = &starter{unit: cfg.Start, failing: s.record.retrying, background: s.background, hard: s.hard}
+	s.starter = &starter{unit: cfg.Start, failing: s.record.Retrying, background: s.background, hard: s.hard}
 	s.cgroup = newUnitCgroup(cfg.Container)
 	s.source = s.newSource()
 	s.files = newSocketFiles(s.cgroup, cfg.Volumes)
@@ -118,7 +119,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	for _, f := range missing {
-		s.record.warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
+		s.record.Warn(fmt.Sprintf("no socket was passed for %s; restart the socket unit to open it", f.Listen))
 	}
 	return s, nil
 }
@@ -146,7 +147,7 @@ func (s *server) newTarget(addr wire.Address) *target {
 	if addr.Network == wire.Unix {
 		source, inside = s.files, false
 	}
-	t := newTarget(addr, inside, source, s.record.retrying)
+	t := newTarget(addr, inside, source, s.record.Retrying)
 	t.background = s.background
 	return t
 }
@@ -193,7 +194,7 @@ func (s *server) isReady() bool {
 func (s *server) limitOpen(n int64) {
 	s.full = unix.EMFILE
 	if most := s.cfg.MaxConnections; most > 0 && most <= n {
-		n, s.full = most, fmt.Errorf("%s open, no more are allowed", count(most, "connection"))
+		n, s.full = most, fmt.Errorf("%s open, no more are allowed", report.Count(most, "connection"))
 	}
 	s.slots = make(slots, n)
 }
@@ -202,9 +203,9 @@ func (s *server) limitOpen(n int64) {
 func (s *server) newSource() socketSource {
 	switch {
 	case s.cfg.PIDFile != "":
-		return newContainerNamespace(newNsenter(s.cfg.PIDFile, s.cfg.Container), s.cfg, s.record.note)
+		return newContainerNamespace(newNsenter(s.cfg.PIDFile, s.cfg.Container), s.cfg, s.record.Note)
 	case s.cfg.Entry != "":
-		return newContainerNamespace(&entry{path: s.cfg.Entry}, s.cfg, s.record.note)
+		return newContainerNamespace(&entry{path: s.cfg.Entry}, s.cfg, s.record.Note)
 	case s.cfg.HostNetwork:
 		return newHostNetwork(s.cgroup)
 	}
@@ -327,14 +328,14 @@ func (s *server) acceptAll(l *listener) {
 		case errors.As(err, &full):
 			why := s.full
 			if full.in == held {
-				why = fmt.Errorf("%s held, no more are allowed", count(int64(cap(held)), "client"))
+				why = fmt.Errorf("%s held, no more are allowed", report.Count(int64(cap(held)), "client"))
 			}
-			s.record.retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, why))
+			s.record.Retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, why))
 			if !full.in.await(s.paused) {
 				return
 			}
 		default:
-			s.record.retrying(fmt.Errorf("cannot accept on %s: %w", l.forward.Listen, err))
+			s.record.Retrying(fmt.Errorf("cannot accept on %s: %w", l.forward.Listen, err))
 			if !s.rest(acceptPause) {
 				return
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -11,9 +12,9 @@ import (
 func (s *server) status() string {
 	a := s.activity
 	connections, sessions := a.open.Load(), a.sessions.Load()+a.held.Load()
-	open := count(connections, "connection")
+	open := report.Count(connections, "connection")
 	if sessions > 0 {
-		open += " and " + count(sessions, "session")
+		open += " and " + report.Count(sessions, "session")
 	}
 	open += " open"
 	if n := a.silent.Load(); n > 0 {
@@ -28,7 +29,7 @@ func (s *server) status() string {
 	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
-	return now.Line(fmt.Sprintf("%s, %s", open, totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
+	return now.Line(fmt.Sprintf("%s, %s", open, report.Totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
 }
 
 // keepStatus sends STATUS= when it has changed, at most once a second but for
@@ -47,7 +48,7 @@ func (s *server) keepStatus(last string) {
 		}
 		if now := s.status(); now != last {
 			last = now
-			s.record.notify("STATUS=" + now)
+			s.record.Notify("STATUS=" + now)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -37,7 +38,7 @@ const (
 type relay struct {
 	*loop
 	activity *activity
-	record   *recorder
+	record   *report.Recorder
 	patience time.Duration // that a datagram is held
 	reached  func(peer func() string)
 	allowed  func(netip.AddrPort) bool
@@ -113,7 +114,7 @@ func (r *relay) close() {
 		if h := f.held; h.trial != nil {
 			h.trial.backend.Close()
 		} else if !h.queued {
-			r.record.turnedAway(h.from.String(), fmt.Sprintf("stopped before %s was ready", r.record.container))
+			r.record.TurnedAway(h.from.String(), fmt.Sprintf("stopped before %s was ready", r.record.Container))
 		}
 	}
 	for s := range maps.Values(r.sessions.all) {
@@ -223,7 +224,7 @@ func (f *front) ready(*loop, int, uint32) {
 			return
 		}
 		if err != nil {
-			f.relay.record.retrying(fmt.Errorf("cannot receive on %s: %w", f.forward.Listen, err))
+			f.relay.record.Retrying(fmt.Errorf("cannot receive on %s: %w", f.forward.Listen, err))
 			return
 		}
 		if !f.relay.allowed(d.from.client) {
@@ -273,7 +274,7 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 		s.spoken(now)
 		r.activity.in.Add(int64(len(d.data)))
 	case isLost(err):
-		r.record.retrying(fmt.Errorf("a datagram for %s is lost: %w", f.forward.Target, err))
+		r.record.Retrying(fmt.Errorf("a datagram for %s is lost: %w", f.forward.Target, err))
 	default:
 		r.missed(f, err)
 		r.hold(f, d, false, now)
@@ -418,7 +419,7 @@ func (r *relay) attempt(f *front, now time.Time) {
 		}
 	}
 	if isLost(first) {
-		r.record.turnedAway(h.from.String(), first.Error())
+		r.record.TurnedAway(h.from.String(), first.Error())
 		r.release(f, now)
 		return
 	}
@@ -472,8 +473,8 @@ func (r *relay) release(f *front, now time.Time) {
 // turnAway gives up what has been waiting for too long: the held datagram and,
 // since they came while it was held, those behind it.
 func (r *relay) turnAway(f *front, now time.Time) {
-	r.record.turnedAway(f.held.from.String(), fmt.Sprintf("%s took no datagram on %s in time (%v)",
-		r.record.container, f.target.addr, f.target.why()))
+	r.record.TurnedAway(f.held.from.String(), fmt.Sprintf("%s took no datagram on %s in time (%v)",
+		r.record.Container, f.target.addr, f.target.why()))
 	const most = 1 << 16 // who sends without end does not keep us here
 	for range most {
 		if !f.discard() {
@@ -504,7 +505,7 @@ func (s *session) ready(*loop, int, uint32) {
 	}
 	s.heard(now)
 	if err := s.reply(r.inbox.data[:n]); err != nil {
-		r.record.retrying(fmt.Errorf("an answer to %s is lost: %w", &s.from, err))
+		r.record.Retrying(fmt.Errorf("an answer to %s is lost: %w", &s.from, err))
 		return
 	}
 	r.activity.out.Add(int64(n))

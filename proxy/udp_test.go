@@ -266,10 +266,10 @@ func TestHeldSurvivesProxy(t *testing.T) {
 		cfg := udpConfig(front, addr)
 		cfg.DrainTimeout = 10 * time.Millisecond
 		c := dialUDP(t, front.LocalAddr().String())
-		m := newManager(t)
-		p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.env(), cfg.Args()...)
+		m := proxytest.NewManager(t)
+		p := proxytest.Start(t, nil, proxytest.FilesOf(t, front), m.Env(), cfg.Args()...)
 		say(t, c, "first")
-		for !strings.HasSuffix(m.told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out [open=1 reached=no]") {
+		for !strings.HasSuffix(m.Told(t), "STATUS=0 connections and 1 session open, 0 accepted, 0 B in, 0 B out [open=1 reached=no]") {
 			continue
 		}
 		p.Process.Signal(signal)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -50,7 +51,7 @@ type watcher struct {
 	diag     *sock.Diag
 	bell     chan os.Signal // rings for newcomers
 	armed    bool           // the bell
-	record   *recorder
+	record   *report.Recorder
 	handover handover
 	start    time.Time
 	pause    time.Duration // between two looks
@@ -74,7 +75,7 @@ func newWatcher(cfg wire.Config, files []*os.File, stderr io.Writer) (*watcher, 
 		return nil, err
 	}
 	w := &watcher{
-		cfg: cfg, doors: doors, record: newRecorder(cfg.Container, stderr), handover: handover{dir: os.Getenv("RUNTIME_DIRECTORY")},
+		cfg: cfg, doors: doors, record: report.New(cfg.Container, stderr), handover: handover{dir: os.Getenv("RUNTIME_DIRECTORY")},
 		bell: make(chan os.Signal, 1), start: time.Now(), pause: firstLook, stopped: make(chan struct{}),
 		beforeShut: func() {}, afterShut: func() {},
 	}
@@ -93,10 +94,10 @@ func (w *watcher) watch(stop <-chan os.Signal) {
 	defer close(ended)
 	go w.watchStop(stop, ended)
 	signal.Notify(w.bell, unix.SIGIO) // for good: unhandled, a late one would end the process
-	w.record.notify("READY=1")
+	w.record.Notify("READY=1")
 	why := w.untilIdleOrStopped()
-	w.record.notify("STOPPING=1")
-	w.record.sleepNative(why)
+	w.record.Notify("STOPPING=1")
+	w.record.SleepNative(why)
 }
 
 func (w *watcher) close() {
@@ -208,7 +209,7 @@ func (w *watcher) arm(on bool) {
 	w.armed = on
 	for _, d := range w.doors {
 		if err := d.ring(on); err != nil {
-			w.record.retrying(fmt.Errorf("%s does not tell of clients: %w", d.addr, err))
+			w.record.Retrying(fmt.Errorf("%s does not tell of clients: %w", d.addr, err))
 		}
 	}
 }
@@ -240,7 +241,7 @@ func (w *watcher) look() use {
 	var u use
 	for _, d := range w.doors {
 		if err := w.diag.Each(d.v6, d.addr, sock.InUse, u.add); err != nil {
-			w.record.retrying(fmt.Errorf("cannot tell whether %s is in use: %w", w.cfg.Container, err))
+			w.record.Retrying(fmt.Errorf("cannot tell whether %s is in use: %w", w.cfg.Container, err))
 			u.open++
 		}
 	}
@@ -250,7 +251,7 @@ func (w *watcher) look() use {
 		if u.peer.IsValid() {
 			peer = u.peer.String()
 		}
-		w.record.wake(peer, time.Since(w.start))
+		w.record.Wake(peer, time.Since(w.start))
 	}
 	return u
 }
@@ -276,7 +277,7 @@ func (w *watcher) shut() bool {
 	w.handover.set("shut", true)
 	for _, d := range w.doors {
 		if err := d.shut(); err != nil {
-			w.record.retrying(fmt.Errorf("cannot keep clients of %s out while %s stops: %w", d.addr, w.cfg.Container, err))
+			w.record.Retrying(fmt.Errorf("cannot keep clients of %s out while %s stops: %w", d.addr, w.cfg.Container, err))
 			return false
 		}
 	}
@@ -288,7 +289,7 @@ func (w *watcher) open() {
 	w.handover.set("shut", false)
 	for _, d := range w.doors {
 		if err := d.open(); err != nil {
-			w.record.retrying(fmt.Errorf("cannot open %s again: %w", d.addr, err))
+			w.record.Retrying(fmt.Errorf("cannot open %s again: %w", d.addr, err))
 		}
 	}
 }
@@ -315,11 +316,11 @@ func (w *watcher) turnAway(u use) {
 	if w.cfg.StartTimeout == wire.Infinity || time.Since(w.since) < w.cfg.StartTimeout {
 		return
 	}
-	w.record.turnedAway(w.oldest.String(), fmt.Sprintf(
+	w.record.TurnedAway(w.oldest.String(), fmt.Sprintf(
 		"%s did not accept in time: it failed to start, or its image does not take sockets from systemd (LISTEN_FDS)", w.cfg.Container))
 	for _, d := range w.doors {
 		if err := d.resetWaiting(len(u.waiting)); err != nil {
-			w.record.retrying(err)
+			w.record.Retrying(err)
 		}
 	}
 }
@@ -333,7 +334,7 @@ func (w *watcher) tell(u use, idleAt time.Time) {
 		return
 	}
 	w.status, w.told, w.untold = now, time.Now(), false
-	w.record.notify("STATUS=" + now.Line(count(now.Open, "connection")+" open"))
+	w.record.Notify("STATUS=" + now.Line(report.Count(now.Open, "connection")+" open"))
 }
 
 // tellAt is when the wait for a newcomer has to end so that systemd gets to know

@@ -234,7 +234,7 @@ func TestKnockingAtTheEdge(t *testing.T) {
 	w.run(t)
 	w.wait(t)
 	knocks := <-conns
-	if waiting(t, front) || len(knocks) > 0 {
+	if proxytest.Waiting(t, front) || len(knocks) > 0 {
 		t.Fatal("the client came in")
 	}
 	if err := Open(files); err != nil {
@@ -266,7 +266,7 @@ func TestNobodySlipsIn(t *testing.T) {
 				case <-ended:
 					return
 				default:
-					oneRequest(t, front.Addr().String(), "ping\n")
+					proxytest.OneRequest(t, front.Addr().String(), "ping\n")
 					answers.Add(1)
 				}
 			}
@@ -298,7 +298,7 @@ func TestShortConnection(t *testing.T) {
 	w := watchFront(t, cfg, front, nil)
 	proxytest.Eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
 	proxytest.Eventually(t, "half of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/2 })
-	oneRequest(t, front.Addr().String(), "ping\n")
+	proxytest.OneRequest(t, front.Addr().String(), "ping\n")
 	last := time.Now()
 	w.wait(t)
 	if idle := time.Since(last); idle < cfg.IdleTimeout {
@@ -309,14 +309,14 @@ func TestShortConnection(t *testing.T) {
 // systemd gets to know, too, what happens less than a second after it was told
 // something, though nobody comes any more.
 func TestNativeStatus(t *testing.T) {
-	m := newManager(t)
-	t.Setenv("NOTIFY_SOCKET", m.path)
+	m := proxytest.NewManager(t)
+	t.Setenv("NOTIFY_SOCKET", m.Path)
 	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, front, proxytest.Echo)
 	watchFront(t, nativeConfig(), front, nil)
 	c := proxytest.Connect(t, front.Addr().String())
 	for _, want := range []string{"STATUS=1 connection open [open=1 reached=yes]", "STATUS=0 connections open [open=0 reached=yes]"} {
-		for got := m.told(t); got != want; got = m.told(t) {
+		for got := m.Told(t); got != want; got = m.Told(t) {
 			t.Log(got)
 		}
 		c.Close()
@@ -387,7 +387,7 @@ func TestForgottenDoor(t *testing.T) {
 	w.shut()
 	knocks := knocking(t, proxytest.AddrOf(front).IP)
 	w.openForgotten()
-	if len(knocks) > 0 || waiting(t, front) {
+	if len(knocks) > 0 || proxytest.Waiting(t, front) {
 		t.Fatal("opened at once")
 	}
 	w.start = w.start.Add(-shutGrace)
@@ -417,7 +417,7 @@ func TestNativeEdgeByForce(t *testing.T) {
 	var answered atomic.Int64
 	cfg := nativeConfig()
 	cfg.IdleTimeout = 5 * time.Millisecond
-	asked := proxytest.EdgeByForce(t, 8, 8, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return waiting(t, front) }, func() {
+	asked := proxytest.EdgeByForce(t, 8, 8, cfg.IdleTimeout, 60*time.Millisecond, func() bool { return proxytest.Waiting(t, front) }, func() {
 		files := proxytest.FilesOf(t, front)
 		p := proxytest.Start(t, nil, files, nil, cfg.Args()...)
 		setNonblock(t, front) // files are passed in blocking mode, as by systemd
@@ -430,7 +430,7 @@ func TestNativeEdgeByForce(t *testing.T) {
 			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
 	}, func() func(string) {
-		return func(line string) { oneRequest(t, front.Addr().String(), line) }
+		return func(line string) { proxytest.OneRequest(t, front.Addr().String(), line) }
 	})
 	if n := int(answered.Load()); n != asked {
 		t.Errorf("%d answers for %d requests", n, asked)

@@ -89,13 +89,17 @@ func rules() map[string]rule {
 			"makes system calls for all others, and knows none of them",
 			[]string{wire, sys},
 		},
+		"proxy/internal/report": {
+			"tells systemd and the journal what it is given, and looks at nothing",
+			[]string{wire, systemd + "daemon", systemd + "journal"},
+		},
 		"proxy/internal/proxytest": {
 			"is for tests alone: it goes by the command line and by sockets, as systemd and clients do",
 			[]string{wire, sys},
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "sock", systemd + "daemon", systemd + "journal", sys},
+			[]string{wire, internal + "sock", internal + "report", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by their own programs, and the proxy by nothing but the wire",

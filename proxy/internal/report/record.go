@@ -1,4 +1,7 @@
-package proxy
+// Package report says what happened: records for the journal (wire has their
+// fields), the state for systemd. It does not know what is forwarded, and reads
+// nothing.
+package report
 
 import (
 	"fmt"
@@ -16,20 +19,21 @@ import (
 // quiet is the least time between two failures of a kind in the journal.
 const quiet = 10 * time.Second
 
-// recorder tells the journal what happened, and systemd how it stands. Where
+// Recorder tells the journal what happened, and systemd how it stands. Where
 // systemd has not made stderr a stream of the journal (systemd.exec(5),
 // $JOURNAL_STREAM), the text goes there: to a person, or to a test.
-type recorder struct {
-	container string
+type Recorder struct {
+	Container string
 	stderr    io.Writer
 	journal   bool
 	turned    limiter // clients turned away
 	trouble   limiter // what may go by without harm
 }
 
-func newRecorder(container string, stderr io.Writer) *recorder {
+// New makes the recorder of a container.
+func New(container string, stderr io.Writer) *Recorder {
 	native, err := journal.StderrIsJournalStream()
-	return &recorder{container: container, stderr: stderr, journal: native && err == nil}
+	return &Recorder{Container: container, stderr: stderr, journal: native && err == nil}
 }
 
 // limiter lets one event pass in each quiet time and counts the others.
@@ -56,8 +60,8 @@ func (l *limiter) pass(message string) (string, bool) {
 	return message, true
 }
 
-func (r *recorder) send(priority journal.Priority, message string, fields map[string]string) {
-	fields[wire.FieldContainer] = r.container
+func (r *Recorder) send(priority journal.Priority, message string, fields map[string]string) {
+	fields[wire.FieldContainer] = r.Container
 	fields["SYSLOG_IDENTIFIER"] = "zerolet-proxy"
 	if r.journal && journal.Send(message, priority, fields) == nil {
 		return
@@ -65,9 +69,9 @@ func (r *recorder) send(priority journal.Priority, message string, fields map[st
 	fmt.Fprintf(r.stderr, "<%d>%s\n", priority, message)
 }
 
-// wake says who woke the container and how long the app took, counted from the
+// Wake says who woke the container and how long the app took, counted from the
 // start of the proxy.
-func (r *recorder) wake(peer string, took time.Duration) {
+func (r *Recorder) Wake(peer string, took time.Duration) {
 	fields := map[string]string{
 		"MESSAGE_ID":    wire.WakeMessage,
 		wire.FieldEvent: "wake",
@@ -78,13 +82,13 @@ func (r *recorder) wake(peer string, took time.Duration) {
 		fields[wire.FieldPeer] = peer
 		whom = " for " + peer
 	}
-	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.container, whom, took.Round(time.Millisecond)), fields)
+	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.Container, whom, took.Round(time.Millisecond)), fields)
 }
 
-// sleep says why the proxy ends and what it did.
-func (r *recorder) sleep(why string, accepted, in, out int64) {
+// Sleep says why the proxy ends and what it did.
+func (r *Recorder) Sleep(why string, accepted, in, out int64) {
 	r.send(journal.PriInfo,
-		fmt.Sprintf("%s, %s not needed any more; %s", why, r.container, totals(accepted, in, out)),
+		fmt.Sprintf("%s, %s not needed any more; %s", why, r.Container, Totals(accepted, in, out)),
 		map[string]string{
 			"MESSAGE_ID":          wire.SleepMessage,
 			wire.FieldEvent:       "sleep",
@@ -94,16 +98,16 @@ func (r *recorder) sleep(why string, accepted, in, out int64) {
 		})
 }
 
-// sleepNative is sleep where the app has accepted by itself.
-func (r *recorder) sleepNative(why string) {
-	r.send(journal.PriInfo, fmt.Sprintf("%s, %s not needed any more", why, r.container), map[string]string{
+// SleepNative is sleep where the app has accepted by itself.
+func (r *Recorder) SleepNative(why string) {
+	r.send(journal.PriInfo, fmt.Sprintf("%s, %s not needed any more", why, r.Container), map[string]string{
 		"MESSAGE_ID":    wire.SleepMessage,
 		wire.FieldEvent: "sleep",
 	})
 }
 
-// turnedAway says that a client got no answer.
-func (r *recorder) turnedAway(peer, why string) {
+// TurnedAway says that a client got no answer.
+func (r *Recorder) TurnedAway(peer, why string) {
 	message, ok := r.turned.pass(fmt.Sprintf("%s turned away: %s", peer, why))
 	if !ok {
 		return
@@ -115,35 +119,37 @@ func (r *recorder) turnedAway(peer, why string) {
 	})
 }
 
-// retrying says what went wrong and is tried again.
-func (r *recorder) retrying(err error) {
+// Retrying says what went wrong and is tried again.
+func (r *Recorder) Retrying(err error) {
 	if message, ok := r.trouble.pass(err.Error() + "; trying again"); ok {
 		r.send(journal.PriWarning, message, map[string]string{})
 	}
 }
 
-// warn says what should not be but does not stop anything.
-func (r *recorder) warn(message string) {
+// Warn says what should not be but does not stop anything.
+func (r *Recorder) Warn(message string) {
 	r.send(journal.PriWarning, message, map[string]string{})
 }
 
-// note says what is not as one may expect it, for a reason.
-func (r *recorder) note(message string) {
+// Note says what is not as one may expect it, for a reason.
+func (r *Recorder) Note(message string) {
 	r.send(journal.PriNotice, message, map[string]string{})
 }
 
-// notify tells systemd (sd_notify(3)). Without systemd nobody listens.
-func (r *recorder) notify(state string) {
+// Notify tells systemd (sd_notify(3)). Without systemd nobody listens.
+func (r *Recorder) Notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		r.retrying(fmt.Errorf("sd_notify: %w", err))
+		r.Retrying(fmt.Errorf("sd_notify: %w", err))
 	}
 }
 
-func totals(accepted, in, out int64) string {
+// Totals is what came of all connections.
+func Totals(accepted, in, out int64) string {
 	return fmt.Sprintf("%d accepted, %s in, %s out", accepted, size(in), size(out))
 }
 
-func count(n int64, what string) string {
+// Count is a number of things.
+func Count(n int64, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
