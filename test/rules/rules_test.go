@@ -93,13 +93,17 @@ func rules() map[string]rule {
 			"tells systemd and the journal what it is given, and looks at nothing",
 			[]string{wire, systemd + "daemon", systemd + "journal"},
 		},
+		"proxy/internal/watch": {
+			"never has a client: it needs neither the way to the app nor what carries",
+			[]string{wire, internal + "sock", internal + "report", sys},
+		},
 		"proxy/internal/proxytest": {
 			"is for tests alone: it goes by the command line and by sockets, as systemd and clients do",
 			[]string{wire, sys},
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "sock", internal + "report", sys},
+			[]string{wire, internal + "sock", internal + "report", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by their own programs, and the proxy by nothing but the wire",

@@ -1,4 +1,8 @@
-package proxy
+// Package watch keeps a container up whose app accepts from the sockets itself:
+// it asks the kernel whether there are connections, and shuts the sockets to
+// newcomers for the moment in which the container goes. It never accepts one to
+// serve it, and reads no byte.
+package watch
 
 import (
 	"fmt"
