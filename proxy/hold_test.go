@@ -11,10 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
-	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -209,56 +206,6 @@ func TestResetAtAcceptBesideASilentOne(t *testing.T) {
 	io.WriteString(a, "220 ready\n")
 	proxytest.Expect(t, a, "request\n")
 	proxytest.Expect(t, c, "220 ready\n")
-}
-
-// What the client said stays with it until the app's kernel has taken it.
-func TestResetUnheardKeepsRequest(t *testing.T) {
-	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
-	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
-	apps := proxytest.Accepted(t, l)
-	backend := proxytest.Must(dialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}))(t)
-	proxytest.ResetConn(proxytest.Next(t, apps))
-	proxytest.Eventually(t, "the backend is reset", func() bool { return sock.IsGone(backend.FD) })
-	// A client whose request is there already.
-	clients := proxytest.ListenTCP(t, "127.0.0.1:0")
-	c := proxytest.Connect(t, clients.Addr().String())
-	io.WriteString(c, "request")
-	proxytest.WaitSent(t, c)
-	client := sock.New(acceptFD(t, clients))
-	p := newPair(client, backend, r.loops.next(), &r.activity.account, func() {})
-	done := make(chan struct{})
-	p.start(func() { close(done) })
-	<-done
-	if !p.unheard() {
-		t.Fatalf("not unheard: %v", p.up.dstErr)
-	}
-	client.Unwake()
-	p = newPair(client, proxytest.Must(dialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}))(t), r.loops.next(), &r.activity.account, func() {})
-	done = make(chan struct{})
-	p.start(func() { close(done) })
-	a := proxytest.Next(t, apps)
-	proxytest.Expect(t, a, "request")
-	io.WriteString(a, "answer")
-	a.CloseWrite()
-	proxytest.Expect(t, c, "answer")
-	c.Close()
-	<-done
-	p.close()
-	if p.unheard() || p.up.sent != 7 || p.down.sent != 6 {
-		t.Errorf("%d and %d bytes", p.up.sent, p.down.sent)
-	}
-}
-
-// acceptFD accepts without Go's poller.
-func acceptFD(t *testing.T, l *net.TCPListener) (fd int) {
-	t.Helper()
-	raw := proxytest.Must(l.SyscallConn())(t)
-	proxytest.Eventually(t, "there is one to accept", func() bool {
-		var err error
-		raw.Control(func(lfd uintptr) { fd, _, err = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) })
-		return err == nil
-	})
-	return fd
 }
 
 // A clean end without a byte is an answer.

@@ -41,6 +41,10 @@ func newLoops() (*loops, error) {
 	return ls, nil
 }
 
+// another is one more loop, for something else than pairs. It is to be closed
+// before the others.
+func (ls *loops) another() (*loop, error) { return newLoop(&ls.pools) }
+
 // next is the loop for the next pair.
 func (ls *loops) next() *loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
 

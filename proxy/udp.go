@@ -82,7 +82,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		closeAll(listeners)
 		return nil, err
 	}
-	loop, err := newLoop(&s.loops.pools)
+	loop, err := s.loops.another()
 	if err != nil {
 		return fail(err)
 	}
