@@ -263,6 +263,29 @@ func TestRulesAreLost(t *testing.T) {
 	})
 }
 
+// Who finds the app's backlog full waits, and does not come in as somebody else.
+func TestBacklogIsFull(t *testing.T) {
+	n := inNetwork(t, dual+"; echo 4 >/proc/sys/net/core/somaxconn", "127.0.0.1:80,10.99.0.3:80")
+	if err := n.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Process.Signal(unix.SIGCONT)
+	client := netip.MustParseAddr("192.0.2.1")
+	for port := uint16(1024); ; port++ {
+		s, err := dial(n.containerNamespace, targetAddrs(parseAddress(t, "127.0.0.1:80"), true), netip.AddrPortFrom(client, port))
+		if errors.Is(err, unix.ETIMEDOUT) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if from, err := sock.LocalAddress(s.FD); err != nil || from != client {
+			t.Fatalf("client %d is %s, %v", port-1023, from, err)
+		}
+	}
+}
+
 // Why an app does not see its client is said once for each reason.
 func TestHiddenClientsAreSaid(t *testing.T) {
 	n := inNetwork(t, dual, "0.0.0.0:80")

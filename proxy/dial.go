@@ -101,15 +101,21 @@ func dialPatience(hurry bool) time.Duration {
 }
 
 // dial tries each way once, for a client. The error is the first one: the others
-// may be of a family that is not there.
+// may be of a family that is not there. But where somebody listens and does not
+// answer now, the backlog being full or the answers led elsewhere, no other way is
+// right: another listener would take the client for somebody else.
 func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
 	for addr := range ways(source, addrs, client) {
 		s, err := dialOne(source, addr, client)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
 			return s, err
 		}
-		if first == nil {
+		unanswered := errors.Is(err, unix.ETIMEDOUT)
+		if first == nil || unanswered {
 			first = err
+		}
+		if unanswered {
+			break
 		}
 	}
 	source.refused()
