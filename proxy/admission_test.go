@@ -249,18 +249,44 @@ func TestClientRoutes(t *testing.T) {
 	}
 }
 
-// Rules that somebody has removed are made anew when the app is not reached.
+// Rules that somebody has removed, or put others before, are made anew when the
+// app does not answer, and no client is taken for another one meanwhile.
 func TestRulesAreLost(t *testing.T) {
-	n := inNetwork(t, "", everywhere)
-	n.dial("127.0.0.1:80", "192.0.2.1:1")
-	n.command("ip", "-4", "rule", "del", "pref", fmt.Sprint(rulePriority), "lookup", fmt.Sprint(loopbackTable))
-	proxytest.Eventually(t, "the client is back", func() bool {
-		s, err := dial(n.containerNamespace, []wire.Address{proxytest.ParseAddress(t, "127.0.0.1:80")}, netip.MustParseAddrPort("192.0.2.1:2"))
-		if err == nil {
-			s.Close()
+	remove := fmt.Sprintf("ip $f rule del lookup %d; ip $f rule del lookup %d", loopbackTable, clientTable)
+	for name, lose := range map[string]string{
+		"removed":   remove,
+		"overtaken": "ip $f route add default dev eth0 table 7; ip $f rule add not fwmark 7 lookup 7", // as wg-quick(8) does
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := inNetwork(t, dual, everywhere)
+			n.dial("127.0.0.1:80", "192.0.2.1:1")
+			n.dial("127.0.0.1:80", "[2001:db8::1]:1")
+			n.command("sh", "-ec", "for f in -4 -6; do "+lose+"; done")
+			for _, client := range []string{"192.0.2.2:1", "[2001:db8::2]:1"} {
+				for _, network := range []string{"", "udp:"} {
+					if seen := n.eventually(network+"127.0.0.1:80", client); seen != client {
+						t.Errorf("the app sees %s%s as %s", network, client, seen)
+					}
+				}
+			}
+		})
+	}
+}
+
+// eventually connects for a client until that can be done.
+func (n *network) eventually(to, client string) (seen string) {
+	n.t.Helper()
+	from, addr := netip.MustParseAddrPort(client), proxytest.ParseAddress(n.t, to)
+	proxytest.Eventually(n.t, client+" is back", func() bool {
+		s, err := dial(n.containerNamespace, targetAddrs(addr, true), from)
+		if err != nil {
+			return false
 		}
+		defer s.Close()
+		seen, err = n.peer(s, to)
 		return err == nil
 	})
+	return seen
 }
 
 // Who finds the app's backlog full waits, and does not come in as somebody else.
@@ -272,7 +298,7 @@ func TestBacklogIsFull(t *testing.T) {
 	defer n.Process.Signal(unix.SIGCONT)
 	client := netip.MustParseAddr("192.0.2.1")
 	for port := uint16(1024); ; port++ {
-		s, err := dial(n.containerNamespace, targetAddrs(parseAddress(t, "127.0.0.1:80"), true), netip.AddrPortFrom(client, port))
+		s, err := dial(n.containerNamespace, targetAddrs(proxytest.ParseAddress(t, "127.0.0.1:80"), true), netip.AddrPortFrom(client, port))
 		if errors.Is(err, unix.ETIMEDOUT) {
 			return
 		}

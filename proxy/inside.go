@@ -56,7 +56,8 @@ type inside struct {
 	// enter gets there, if that is left to be done.
 	enter func() (pidfd int, err error)
 
-	foreign4, foreign6 bool // such sockets get answers
+	udp                []ports // of the app
+	foreign4, foreign6 bool    // sockets with any address get answers
 }
 
 // serve returns nil when the proxy is gone.
@@ -88,13 +89,14 @@ func (i *inside) answer(request []byte) error {
 	case i.enter != nil:
 		return errors.New("it is not inside yet")
 	case what == askAdmit:
-		return reply(nil, i.admit(parsePorts(body)), nil)
+		i.udp = parsePorts(body)
+		return reply(nil, i.admit(), nil)
 	case what == askSocket && len(body) == 2:
 		fds, err := i.sockets(int(body[0]), int(body[1]))
 		defer closeFDs(fds)
 		return reply(err, nil, fds)
 	case what == askRoute && isAddress:
-		return reply(route(client), nil, nil)
+		return reply(i.route(client), nil, nil)
 	case what == askUnroute && isAddress:
 		return reply(unroute(client), nil, nil)
 	}
@@ -141,8 +143,8 @@ func closeFDs(fds []int) {
 // admit makes the rules that let a client keep its address. What was done once
 // stays so: a namespace may be entered before it has a network, and whoever has
 // made the rules may have given its capabilities up since.
-func (i *inside) admit(udp []ports) []byte {
-	err4, err6 := admit(unix.AF_INET, udp), admit(unix.AF_INET6, udp)
+func (i *inside) admit() []byte {
+	err4, err6 := admit(unix.AF_INET, i.udp), admit(unix.AF_INET6, i.udp)
 	i.foreign4, i.foreign6 = i.foreign4 || err4 == nil, i.foreign6 || err6 == nil
 	if i.foreign4 {
 		err4 = nil
@@ -156,6 +158,15 @@ func (i *inside) admit(udp []ports) []byte {
 		body = append(body, as16[:]...)
 	}
 	return body
+}
+
+// route has answers to a client of datagrams come back. That they do not would not
+// show: so the rules are looked at for each.
+func (i *inside) route(client netip.Addr) error {
+	if err := admit(familyOf(client), i.udp); err != nil {
+		return err
+	}
+	return route(client)
 }
 
 // ownAddresses are those on which an app may listen, but for loopback. Those of

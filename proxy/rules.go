@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,14 +14,13 @@ import (
 // An app that listens on loopback answers from there, and nothing legitimate
 // leaves a machine from loopback. So whatever a container sends from it can be
 // delivered inside the container, to a socket with any address (IP_TRANSPARENT,
-// ip(7)): the rule below is asked after the table "local" and before "main".
+// ip(7)): the rule below is asked after the table "local" and before all others.
 // What the container sends from elsewhere goes its way as before.
 //
 // With UDP an app that listens everywhere has no address yet when it answers: a
 // route gives it that of loopback. So its port has a rule, and in its table each
 // client has a route, as long as it has a session.
 const (
-	rulePriority  = 31000
 	loopbackTable = 31340 // takes every address for a local one
 	clientTable   = 31341 // takes clients' addresses for local ones
 )
@@ -34,31 +34,77 @@ type ports struct{ first, last uint16 }
 
 // admit has what the app answers from loopback delivered in this network
 // namespace, whoever it is for, in one address family, and sees to its UDP
-// ports. To do it twice is no error.
+// ports, before there is a client: to an app that answers one and finds no way,
+// sending has failed. To do it twice is no error.
 func admit(family byte, udp []ports) error {
 	r, err := openRoutes()
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	from := netip.PrefixFrom(netip.IPv6Loopback(), 128)
-	if family == unix.AF_INET {
-		from = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
-	}
-	if err := r.addRule(family, fromPrefix(from), loopbackTable); err != nil {
-		return fmt.Errorf("a routing rule: %w", err)
-	}
 	if err := r.create(unix.RTM_NEWROUTE, local(family, 0, loopbackTable)); err != nil {
 		return fmt.Errorf("a route: %w", err)
 	}
-	// Before there is a client: to an app that answers one and finds no way,
-	// sending has failed.
-	for _, p := range udp {
-		if err := r.addRule(family, fromPorts(p), clientTable); err != nil {
+	rules := rulesFor(family, udp)
+	if areForemost(family, len(rules)) {
+		return nil
+	}
+	for _, rule := range rules {
+		_ = r.do(unix.RTM_DELRULE, 0, rule) // it is where it does nothing, if it is there
+		if err := r.create(unix.RTM_NEWRULE, rule); err != nil {
 			return fmt.Errorf("a routing rule: %w", err)
 		}
 	}
 	return nil
+}
+
+// rulesFor are those of a family.
+func rulesFor(family byte, udp []ports) []attributes {
+	from := netip.PrefixFrom(netip.IPv6Loopback(), 128)
+	if family == unix.AF_INET {
+		from = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+	}
+	rules := []attributes{newRule(family, fromPrefix(from), loopbackTable)}
+	for _, p := range udp {
+		rules = append(rules, newRule(family, fromPorts(p), clientTable))
+	}
+	return rules
+}
+
+// areForemost reports whether so many rules are there, and no other comes before
+// them: one that a VPN has made in the container leads all answers out of it.
+// Those of priority 0 cannot be preceded; that for the table "local" is one.
+func areForemost(family byte, n int) bool {
+	dump, _ := syscall.NetlinkRIB(unix.RTM_GETRULE, int(family))
+	messages, _ := syscall.ParseNetlinkMessage(dump)
+	for _, m := range messages {
+		priority, table := ruleOf(m.Data)
+		switch {
+		case table == loopbackTable || table == clientTable:
+			n--
+		case priority != 0:
+			return n <= 0
+		}
+	}
+	return n <= 0
+}
+
+// ruleOf reads struct fib_rule_hdr and the attributes behind it. One that is not
+// there is 0.
+func ruleOf(message []byte) (priority, table uint32) {
+	const header = 12
+	for rest := message[min(header, len(message)):]; len(rest) >= unix.SizeofRtAttr+4; {
+		size, kind := int(binary.NativeEndian.Uint16(rest)), binary.NativeEndian.Uint16(rest[2:])
+		switch value := binary.NativeEndian.Uint32(rest[unix.SizeofRtAttr:]); kind {
+		case unix.FRA_PRIORITY:
+			priority = value
+		case unix.FRA_TABLE:
+			table = value
+		}
+		size = (max(size, unix.SizeofRtAttr) + unix.RTA_ALIGNTO - 1) &^ (unix.RTA_ALIGNTO - 1)
+		rest = rest[min(size, len(rest)):]
+	}
+	return priority, table
 }
 
 // route has what the app's UDP ports answer a client delivered here. It fails
@@ -94,14 +140,17 @@ func changeRoute(kind, flags uint16, client netip.Addr) error {
 		return err
 	}
 	defer r.close()
-	family := byte(unix.AF_INET)
-	if client.Is6() {
-		family = unix.AF_INET6
-	}
 	return r.do(kind, flags,
-		local(family, byte(client.BitLen()), clientTable).
+		local(familyOf(client), byte(client.BitLen()), clientTable).
 			add(unix.RTA_DST, client.AsSlice()).
 			add(unix.RTA_PREFSRC, loopbackOf(client.Is4()).AsSlice()))
+}
+
+func familyOf(ip netip.Addr) byte {
+	if ip.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // routes speaks rtnetlink(7).
@@ -151,15 +200,14 @@ func fromPorts(p ports) match {
 	return match{0, attributes{}.add(unix.FRA_IP_PROTO, []byte{unix.IPPROTO_UDP}).add(unix.FRA_SPORT_RANGE, row)}
 }
 
-// addRule sends what the namespace's own processes send ("iif lo",
-// ip-rule(8)) and matches to a table.
-func (r *routes) addRule(family byte, m match, table uint32) error {
+// newRule sends what the namespace's own processes send ("iif lo", ip-rule(8))
+// and matches to a table. Without a priority it comes before all other rules but
+// those of priority 0 (fib_default_rule_pref() in net/core/fib_rules.c).
+func newRule(family byte, m match, table uint32) attributes {
 	header := []byte{family, 0, m.sourceBits, 0, 0, 0, 0, unix.FR_ACT_TO_TBL, 0, 0, 0, 0} // struct fib_rule_hdr
-	body := append(attributes(header), m.attributes...).
+	return append(attributes(header), m.attributes...).
 		add(unix.FRA_IIFNAME, []byte("lo\x00")).
-		addUint32(unix.FRA_TABLE, table).
-		addUint32(unix.FRA_PRIORITY, rulePriority)
-	return r.create(unix.RTM_NEWRULE, body)
+		addUint32(unix.FRA_TABLE, table)
 }
 
 // local is a route in a table: addresses that begin with so many bits of one are
