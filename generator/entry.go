@@ -57,7 +57,10 @@ func (e *Endpoint) entry(l Layout) Unit {
 	service := section("Service",
 		"ExecStart", l.command(wire.Config{
 			Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy), PIDFile: e.pidFile(),
-		}))
+		}),
+		// One that somebody has stopped would be in the next one's place for good.
+		"WatchdogSec", "30",
+		"WatchdogSignal", "SIGKILL")
 	for _, pairs := range [][][2]string{everySandbox(), entrySandbox()} {
 		for _, pair := range pairs {
 			add(service, pair[0], pair[1])

@@ -6,10 +6,13 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -80,6 +83,7 @@ func Enter(cfg wire.Config, files []*os.File) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
+	go confirm()
 	if err := acceptProxy(files, cfg.Client); err != nil {
 		return err
 	}
@@ -91,6 +95,19 @@ func Enter(cfg wire.Config, files []*os.File) error {
 		return c.enter()
 	}}
 	return i.serve()
+}
+
+// confirm tells systemd again and again that this process goes on, as WatchdogSec=
+// asks for: if it has been stopped, its proxy gives it up, and systemd would not
+// start another one beside it.
+func confirm() {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
+		return
+	}
+	for range time.Tick(interval / 2) {
+		_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+	}
 }
 
 // acceptProxy makes the connection of the proxy descriptor helperConn. Nobody
@@ -119,7 +136,8 @@ func acceptProxy(files []*os.File, client string) error {
 	return unix.Close(conn)
 }
 
-// acceptFrom accepts connections until one is of the client, a unit.
+// acceptFrom accepts connections until one is of the client, a unit, which has not
+// hung up by now: it does so when it gets no answer, and tries again.
 func acceptFrom(fd int, client string) (int, error) {
 	for {
 		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
@@ -129,10 +147,12 @@ func acceptFrom(fd int, client string) (int, error) {
 		if err != nil {
 			return -1, os.NewSyscallError("accept4", err)
 		}
-		if err = isOf(conn, client); err == nil {
+		switch err = isOf(conn, client); {
+		case err != nil:
+			fmt.Fprintln(os.Stderr, "who connects is not the proxy:", err)
+		case !sock.Ready(conn, unix.POLLHUP):
 			return conn, nil
 		}
-		fmt.Fprintln(os.Stderr, "who connects is not the proxy:", err)
 		unix.Close(conn)
 	}
 }
