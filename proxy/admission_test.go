@@ -134,6 +134,9 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 	return nil, ""
 }
 
+// tcp are the addresses of the app's port 80.
+func (n *network) tcp() []wire.Address { return targetAddrs(proxytest.ParseAddress(n.t, "127.0.0.1:80"), true) }
+
 func (n *network) peer(s *sock.Socket, to string) (string, error) {
 	if strings.HasPrefix(to, "udp:") {
 		if err := s.SendDatagram([]byte("x")); err != nil {
@@ -232,6 +235,9 @@ func TestClientRoutes(t *testing.T) {
 	if got := routes(); len(got) != 2 {
 		t.Errorf("routes %q, want two", got)
 	}
+	if s, err := dial(n.prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.3:1")); err == nil {
+		s.Close() // who was in a hurry leaves nobody else in one
+	}
 	endA()
 	endC()
 	if got := routes(); len(got) != 1 || !strings.HasPrefix(got[0], "local 192.0.2.1 ") {
@@ -298,7 +304,7 @@ func TestBacklogIsFull(t *testing.T) {
 	defer n.Process.Signal(unix.SIGCONT)
 	client := netip.MustParseAddr("192.0.2.1")
 	for port := uint16(1024); ; port++ {
-		s, err := dial(n.containerNamespace, targetAddrs(proxytest.ParseAddress(t, "127.0.0.1:80"), true), netip.AddrPortFrom(client, port))
+		s, err := dial(n.containerNamespace, n.tcp(), netip.AddrPortFrom(client, port))
 		if errors.Is(err, unix.ETIMEDOUT) {
 			return
 		}
@@ -336,7 +342,7 @@ func TestHiddenClientsAreSaid(t *testing.T) {
 func TestHurry(t *testing.T) {
 	n := inNetwork(t, dual, everywhere)
 	hurry := func() error {
-		s, err := dial(n.prompt(), targetAddrs(proxytest.ParseAddress(t, "127.0.0.1:80"), true), netip.MustParseAddrPort("192.0.2.1:0"))
+		s, err := dial(n.prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.1:0"))
 		if err == nil {
 			s.Close()
 		}

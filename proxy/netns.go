@@ -86,6 +86,7 @@ func (n containerNamespace) ask(f func(*helper) error) error {
 	}
 	n.helper.hurry = n.hurry
 	err := f(n.helper)
+	n.helper.hurry = false
 	if errors.Is(err, errHelper) {
 		err = n.broken(err)
 	}
