@@ -160,6 +160,45 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A proxy that lets go of its sockets takes whoever is in the backlog first, and
+// somebody else can listen at once, while connections go on. The stop that
+// follows does not cut them.
+func TestLetGo(t *testing.T) {
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	datagrams := proxytest.Must(net.ListenPacket("udp", front.Addr().String()))(t).(*net.UDPConn)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
+	udp := wire.Address{Network: wire.UDP, IP: proxytest.AddrOf(front).IP}
+	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: udp.ListenKey(), Target: wire.Address{Network: wire.UDP, IP: proxytest.FreeAddr(t).IP}})
+	r := prepareServer(t, cfg, append(proxytest.FilesOf(t, front), proxytest.Must(datagrams.File())(t)))
+	front.Close()
+	datagrams.Close()
+	var late *net.TCPConn
+	r.afterPause = func() { late = proxytest.Connect(t, r.addr) }
+	r.run(t)
+	c := proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, c, "before")
+	r.stop <- wire.LetGo
+	proxytest.Eventually(t, "the sockets are free", func() bool {
+		l, err := net.Listen("tcp", r.addr)
+		if err != nil {
+			return false
+		}
+		l.Close()
+		p, err := net.ListenPacket("udp", r.addr)
+		if err == nil {
+			p.Close()
+		}
+		return err == nil
+	})
+	r.stop <- syscall.SIGTERM
+	for _, c := range []*net.TCPConn{c, late} {
+		proxytest.Ask(t, c, "after")
+		c.Close()
+	}
+	r.wait(t)
+}
+
 // A client that is held when SIGTERM comes still has its chance.
 func TestDrainHeld(t *testing.T) {
 	front, addr := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)

@@ -24,6 +24,7 @@ type listener struct {
 	// before the options were set, the one that woke us first of all, have
 	// inherited none of them.
 	emptied bool
+	last    bool // accept does not wait any more: EAGAIN
 }
 
 // newListeners turns the passed descriptors into listeners. Two sockets may share a
@@ -128,7 +129,7 @@ func (l *listener) accept(all, held slots) (fd int, peer wire.Address, err error
 			// The client gave up in the backlog, or a signal came.
 			if err != unix.ECONNABORTED && err != unix.EINTR {
 				l.emptied = l.emptied || err == unix.EAGAIN
-				return err != unix.EAGAIN
+				return l.last || err != unix.EAGAIN
 			}
 		}
 	})

@@ -24,7 +24,9 @@ const spareFiles = 64
 
 // Serve forwards connections from the passed sockets until there has been none
 // for the idle time, or until stop has got a value and the open ones have
-// ended; a second value ends them at once. It closes the files. The error
+// ended; a second value ends them at once. With [wire.LetGo] among them whoever waits
+// in a backlog is taken first, and the sockets are closed. It closes the files.
+// The error
 // wraps [ErrConfig] if the sockets and cfg do not fit together. What is worth
 // telling goes to the journal, or to stderr where there is none.
 func Serve(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.Writer) error {
@@ -50,6 +52,9 @@ func (s *server) serve(stop <-chan os.Signal) {
 	}
 
 	why := s.untilIdleOrStopped()
+	if s.leaving.Load() {
+		s.letGo()
+	}
 	s.record.Notify("STOPPING=1")
 	s.drain()
 	s.record.Sleep(why, s.activity.accepted.Load(), s.activity.in.Load(), s.activity.out.Load())
@@ -73,6 +78,7 @@ type server struct {
 	paused    chan struct{} // closed when the accept loops are to end
 
 	stopped chan struct{} // closed by the first signal
+	leaving atomic.Bool   // the first signal was wire.LetGo
 	ending  chan struct{} // closed when the proxy is about to return
 	cutOff  func()        // ends hard
 
@@ -296,12 +302,22 @@ func (s *server) drain() {
 	}
 }
 
-// watchStop turns the first signal into stopped, the second into cutOff.
+// watchStop turns the first signal into stopped, and a second stop into cutOff.
 func (s *server) watchStop(stop <-chan os.Signal) {
-	for _, act := range []func(){func() { close(s.stopped) }, s.cutOff} {
+	first := sync.OnceFunc(func() { close(s.stopped) })
+	for stops := 0; ; {
 		select {
-		case <-stop:
-			act()
+		case signal := <-stop:
+			switch {
+			case signal == wire.LetGo:
+				s.leaving.Store(true)
+			case stops > 0:
+				s.cutOff()
+				return
+			default:
+				stops++
+			}
+			first()
 		case <-s.ending:
 			return
 		}
@@ -323,7 +339,7 @@ func (s *server) acceptAll(l *listener) {
 		case err == nil:
 			s.activity.begin()
 			s.admit(l, fd, peer)
-		case isWoken(err):
+		case isWoken(err), errors.Is(err, unix.EAGAIN):
 			return
 		case errors.As(err, &full):
 			why := s.full

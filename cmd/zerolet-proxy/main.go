@@ -55,6 +55,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	serve := proxy.Serve
 	if cfg.Native {
 		serve = proxy.Watch
+	} else {
+		signal.Notify(stop, wire.LetGo)
 	}
 	return status(serve(cfg, proxy.Passed(), stop, stderr), stderr)
 }
