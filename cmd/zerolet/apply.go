@@ -15,10 +15,15 @@ import (
 
 // change is what apply does about one service.
 type change struct {
-	mark  string // in front of the line: + new, ~ changed, - gone, = left alone
-	name  string
-	text  string
-	after [][]string // systemctl's arguments, once the manager has reloaded
+	mark string // in front of the line: + new, ~ changed, - gone, = left alone
+	name string
+	text string
+	// What to do once the manager has reloaded. All that goes is released before
+	// anything is taken: two files may have swapped their ports.
+	gone   *service   // whose units stop
+	closes []string   // the proxy that has to stop before its socket can be opened
+	opens  [][]string // systemctl's arguments
+	busy   *service   // keeps what it listens on
 }
 
 // apply reloads the manager and brings what runs in line with the files.
@@ -39,36 +44,57 @@ func (c *call) apply(ctx context.Context) (int, error) {
 		return exitError, err
 	}
 	changes := c.changes(plan, units, running, lost)
+	if err := c.spareBusy(plan, changes); err != nil {
+		return exitError, err
+	}
 	if err := c.announce(plan, changes); err != nil || c.dryRun {
 		return verdict(plan.Search, plan.All()), err
 	}
+	return c.carryOut(ctx, changes, verdict(plan.Search, plan.All()))
+}
+
+// carryOut reloads the manager and does what the changes say.
+func (c *call) carryOut(ctx context.Context, changes []change, status int) (int, error) {
 	began := c.clock()
 	if _, err := c.systemd().Control(ctx, "daemon-reload"); err != nil {
 		return exitFailure, c.unreachable(err)
 	}
-	status := verdict(plan.Search, plan.All())
+	failed := func(name string, err error) {
+		c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
+		status = exitError
+	}
+	l, err := c.release(ctx, changes)
+	if err != nil {
+		failed("apply", err)
+	}
 	for _, change := range changes {
-		for _, args := range change.after {
-			err := c.control(ctx, began, args...)
-			if ctx.Err() != nil {
-				return exitError, failure{exitError, "interrupted", "zerolet apply does the rest"}
-			}
-			if err != nil {
-				c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", change.name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
-				status = exitError
+		for _, args := range change.opens {
+			if err := c.control(ctx, began, args...); err != nil && ctx.Err() == nil {
+				failed(change.name, err)
 				break
 			}
 		}
 	}
+	if err := c.awaitEnd(ctx, l); err != nil {
+		failed("apply", err)
+	}
+	if ctx.Err() != nil {
+		return exitError, failure{exitError, "interrupted", "zerolet apply does the rest"}
+	}
 	return status, nil
 }
 
-// control runs systemctl, and calls a failed job by its cause, which is after
-// since in the journal.
+// control has systemctl start a unit, and calls a failed job by its cause, which
+// is after since in the journal.
 func (c *call) control(ctx context.Context, since time.Time, args ...string) error {
+	if unit := args[len(args)-1]; strings.HasSuffix(unit, ".socket") {
+		// While another had its port, systemd may have tried as often as it
+		// may be started. What is not loaded has not.
+		_, _ = c.systemd().Control(ctx, "reset-failed", "--", unit)
+	}
 	_, err := c.systemd().Control(ctx, args...)
-	if err == nil || args[0] != "start" && args[0] != "restart" {
-		return err
+	if err == nil {
+		return nil
 	}
 	for range 20 { // the journal may come a moment later
 		if why, e := c.lastWords(ctx, args[len(args)-1], since); e == nil && why != "" {
@@ -144,7 +170,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 	}
 	for _, unit := range lost {
 		if name := serviceOf(unit); !declared[name] {
-			all = append(all, change{"=", name, unit + " has no file any more, and nothing shows that it is zerolet's: left alone", nil})
+			all = append(all, change{mark: "=", name: name, text: unit + " has no file any more, and nothing shows that it is zerolet's: left alone"})
 		}
 	}
 	return all
@@ -155,41 +181,21 @@ func leftAlone(e *generator.Endpoint, admin func(string) (exists, masked bool), 
 	socket, proxy := wire.Socket.Of(e.Spec.Unit), wire.Proxy.Of(e.Spec.Unit)
 	for _, unit := range []string{socket, proxy} {
 		if exists, masked := admin(unit); exists && !masked || unit == proxy && slices.Contains(lost, unit) {
-			return change{"=", e.Spec.Unit, unit + " is not zerolet's: left alone", nil}, true
+			return change{mark: "=", name: e.Spec.Unit, text: unit + " is not zerolet's: left alone"}, true
 		}
 	}
 	return change{}, false
 }
 
 func gone(s *service) change {
-	const text = "is not declared any more"
-	stop := s.stop()
-	if len(stop) == 0 {
-		return change{"-", s.name, text, nil}
+	text := "is not declared any more"
+	if len(s.running()) > 0 {
+		text += ": stops"
 	}
-	open := ""
 	if n := s.connections(); n > 0 {
-		open = fmt.Sprintf(" (%s open)", plural(n, "connection"))
+		text += fmt.Sprintf(" (%s open, cut off after 10s)", plural(n, "connection"))
 	}
-	return change{"-", s.name, text + ": stops" + open, stop}
-}
-
-// stop are systemctl's arguments that stop what runs, if anything does.
-func (s *service) stop() [][]string {
-	args := []string{"stop", "--"}
-	units := s.units()
-	// The entry ends with the proxy, and systemctl fails over a unit that is not
-	// loaded any more: its units are asked first.
-	for _, u := range slices.Backward(wire.Units()) {
-		name := u.Of(s.name)
-		if unit := units[name]; s.owns(unit) && unit.Is("active", "activating", "reloading") {
-			args = append(args, name)
-		}
-	}
-	if len(args) == 2 {
-		return nil
-	}
-	return [][]string{args}
+	return change{mark: "-", name: s.name, text: text, gone: s}
 }
 
 // changeOfDependency is changeOf for a container without a port. Who needs it
@@ -198,17 +204,20 @@ func (c *call) changeOfDependency(e *generator.Endpoint, s *service, units []gen
 	runs := s.container.Is("active", "activating")
 	switch {
 	case s.socket.Is("active") || s.proxy.Is("active"):
-		return change{"~", s.name, "listens no more: stops, and " + wakesAndSleeps(e), s.stop()}, true
+		return change{mark: "~", name: s.name, text: "listens no more: stops, and " + wakesAndSleeps(e), gone: s}, true
 	case !s.dependency():
-		return change{"+", s.name, wakesAndSleeps(e), nil}, true
+		return change{mark: "+", name: s.name, text: wakesAndSleeps(e)}, true
 	case len(s.changed(units)) == 0:
 		return change{}, false
 	case !runs:
-		return change{"~", s.name, "has other settings", nil}, true
+		return change{mark: "~", name: s.name, text: "has other settings"}, true
 	case c.now:
-		return change{"~", s.name, "has other settings: restarts, and who needs it", [][]string{{"restart", "--", wire.Container.Of(s.name)}}}, true
+		return change{
+			mark: "~", name: s.name, text: "has other settings: restarts, and who needs it",
+			opens: [][]string{{"restart", "--", wire.Container.Of(s.name)}},
+		}, true
 	}
-	return change{"=", s.name, fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.state(), c.atOnce(s.others()...)), nil}, true
+	return change{mark: "=", name: s.name, text: fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.state(), c.atOnce(s.others()...))}, true
 }
 
 // changeOf compares a declared service with the one that runs.
@@ -219,25 +228,25 @@ func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Uni
 	changed := s.changed(units)
 	switch {
 	case s.socket["UnitFileState"] == "masked":
-		return change{"=", s.name, "its socket is masked: left alone", nil}, true
+		return change{mark: "=", name: s.name, text: "its socket is masked: left alone"}, true
 	case !s.socket.Is("active") && len(e.PartOf) > 0:
-		return change{"+", s.name, "listens on " + listensWhile(e), nil}, !s.socket.Found() || slices.Contains(changed, socket)
+		return change{mark: "+", name: s.name, text: "listens on " + listensWhile(e)}, !s.socket.Found() || slices.Contains(changed, socket)
 	case !s.socket.Is("active") && !e.Spec.AutoStart:
-		return change{"+", s.name, "AutoStart=no: left to whoever starts " + socket, nil}, !s.socket.Found() || slices.Contains(changed, socket)
+		return change{mark: "+", name: s.name, text: "AutoStart=no: left to whoever starts " + socket}, !s.socket.Found() || slices.Contains(changed, socket)
 	case !s.socket.Is("active") && s.socket.Found():
-		return change{"~", s.name, "listens on " + on + " again", append([][]string{{"reset-failed", "--", socket}}, start...)}, true
+		return change{mark: "~", name: s.name, text: "listens on " + on + " again", opens: start}, true
 	case !s.socket.Is("active"):
-		return change{"+", s.name, "listens on " + on, start}, true
+		return change{mark: "+", name: s.name, text: "listens on " + on, opens: start}, true
 	case !slices.Contains(changed, socket) && len(s.deaf) == 0:
 		return c.laterChange(s, changed)
 	case s.connections() > 0 && !c.now:
-		return change{"=", s.name, fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.connections(), "connection"), on), nil}, true
+		return change{mark: "=", name: s.name, busy: s, text: fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.connections(), "connection"), on)}, true
 	}
-	var after [][]string
+	var closes []string
 	if s.proxy.Is("active", "activating") {
-		after = append(after, []string{"stop", "--", proxy}) // else the restart of the socket restarts it
+		closes = []string{proxy} // else the restart of the socket restarts it
 	}
-	return change{"~", s.name, "listens on " + on, append(after, []string{"restart", "--", socket})}, true
+	return change{mark: "~", name: s.name, text: "listens on " + on, closes: closes, opens: [][]string{{"restart", "--", socket}}}, true
 }
 
 // laterChange is about a change that needs no other socket: what sleeps has it
@@ -247,11 +256,11 @@ func (c *call) laterChange(s *service, changed []string) (change, bool) {
 	case len(changed) == 0:
 		return change{}, false
 	case !s.proxy.Is("active", "activating") && !s.container.Is("active", "activating"):
-		return change{"~", s.name, "has other settings", nil}, true
+		return change{mark: "~", name: s.name, text: "has other settings"}, true
 	case c.now:
-		return change{"~", s.name, "has other settings: stops, and wakes with them", [][]string{{"stop", "--", wire.Proxy.Of(s.name)}}}, true
+		return change{mark: "~", name: s.name, text: "has other settings: stops, and wakes with them", closes: []string{wire.Proxy.Of(s.name)}}, true
 	}
-	return change{"=", s.name, fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.state(), plural(s.connections(), "connection"), c.atOnce(s.name)), nil}, true
+	return change{mark: "=", name: s.name, text: fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.state(), plural(s.connections(), "connection"), c.atOnce(s.name))}, true
 }
 
 // atOnce is what to say instead of a wait. Once systemd has read the files,

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// spareBusy keeps a service that is in use from losing what another one is to
+// listen on. Nothing is done then: to reload would close what that other one
+// listens on now, and it could not listen anywhere else.
+func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
+	for _, change := range changes {
+		for _, e := range plan.Endpoints {
+			if change.busy == nil || e.Refused() || e.Spec.Unit == change.name {
+				continue
+			}
+			for _, f := range e.Forwards {
+				if !slices.ContainsFunc(change.busy.listens(), func(l listener) bool { return l.excludes(f) }) {
+					continue
+				}
+				return failure{
+					exitError, fmt.Sprintf("%s has %s open, and %s is to listen on %s: nothing was done", change.name,
+						plural(change.busy.connections(), "connection"), e.Spec.Unit, f),
+					"zerolet apply --now lets them end for 10s, then cuts them off",
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// excludes reports whether only one of the two can have its address.
+func (l listener) excludes(f generator.Forward) bool {
+	kind := "Stream"
+	if f.Listen.Protocol == "udp" {
+		kind = "Datagram"
+	}
+	a, err := netip.ParseAddrPort(l.address)
+	if err != nil || f.Listen.HostPath != "" {
+		return l.address == f.Listen.HostFile
+	}
+	host := f.Listen.Host
+	return l.kind == kind && a.Port() == f.Listen.HostPort &&
+		(!host.IsValid() || host.IsUnspecified() || a.Addr().IsUnspecified() || host == a.Addr())
+}
+
+// release has all that goes let go of what others may be about to take. What
+// is gone and runs lets its clients end meanwhile.
+func (c *call) release(ctx context.Context, changes []change) (l leave, err error) {
+	var closes, sockets []string
+	var listened []listener
+	for _, change := range changes {
+		closes = append(closes, change.closes...)
+		if s := change.gone; s != nil {
+			l.add(s)
+			listened = append(listened, s.listens()...)
+			if s.owns(s.socket) && s.socket.Is("active") {
+				sockets = append(sockets, wire.Socket.Of(s.name))
+			}
+		}
+		for _, args := range change.opens {
+			l.before = append(l.before, wire.Container.Of(strings.TrimSuffix(args[len(args)-1], string(wire.Socket))))
+		}
+	}
+	m := c.systemd()
+	if len(sockets) > 0 {
+		_, err = m.Control(ctx, append([]string{"stop", "--"}, sockets...)...)
+	}
+	if l.unit != "" {
+		err = errors.Join(err, l.begin(ctx, m))
+		if !c.free(ctx, listened) {
+			err = errors.Join(err, c.awaitEnd(ctx, l)) // an app with Mode=native has them until its end
+		}
+	}
+	if len(closes) > 0 {
+		_, e := m.Control(ctx, append([]string{"stop", "--"}, closes...)...)
+		err = errors.Join(err, e)
+	}
+	return l, err
+}
+
+// free waits a moment until nobody listens any more.
+func (c *call) free(ctx context.Context, all []listener) bool {
+	for deadline := c.clock().Add(time.Second); c.clock().Before(deadline); {
+		found, err := listeningSockets(c.systemd())
+		if err == nil && !slices.ContainsFunc(all, func(l listener) bool { return found[l] }) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return false
+}
+
+// leave is the end of what is not declared any more, as a unit of systemd's own:
+// it goes on if apply is interrupted, and what apply starts waits for it. A
+// container that was renamed is gone before it comes under its new name: its
+// data are one container's at a time.
+type leave struct {
+	unit    string   // none if nothing but sockets has to stop
+	proxies []string // let their clients end, and stop first: nothing else orders units without a file
+	rest    []string
+	before  []string // containers that have to wait
+}
+
+func (l *leave) add(s *service) {
+	for _, name := range s.running() {
+		switch name {
+		case wire.Proxy.Of(s.name):
+			l.proxies = append(l.proxies, name)
+		case wire.Socket.Of(s.name):
+		default:
+			l.rest = append(l.rest, name)
+		}
+	}
+	if len(l.proxies)+len(l.rest) > 0 {
+		l.unit = fmt.Sprintf("zerolet-apply-%d.service", os.Getpid())
+	}
+}
+
+// begin has the proxies let go of their sockets, and end with their clients.
+func (l *leave) begin(ctx context.Context, m systemd.Manager) error {
+	var commands [][]string
+	if len(l.proxies) > 0 {
+		commands = append(commands,
+			append([]string{"kill", "--kill-who=main", fmt.Sprintf("--signal=%d", wire.LetGo), "--"}, l.proxies...),
+			append([]string{"stop", "--"}, l.proxies...))
+	}
+	if len(l.rest) > 0 {
+		commands = append(commands, append([]string{"stop", "--"}, l.rest...))
+	}
+	return m.Run(ctx, systemd.Job{Unit: l.unit, Description: "End of what is not declared any more", Before: l.before, Commands: commands})
+}
+
+// awaitEnd waits until what is not declared any more has stopped.
+func (c *call) awaitEnd(ctx context.Context, l leave) error {
+	if l.unit == "" {
+		return nil
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		units, err := c.systemd().Units(ctx, slices.Concat([]string{l.unit}, l.proxies, l.rest)...)
+		if err != nil {
+			return err
+		}
+		if !units[0].Found() { // it has ended
+			for _, u := range units[1:] {
+				if u.Is("active", "deactivating") {
+					return fmt.Errorf("%s does not stop", u["Id"])
+				}
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// running are the units of the service that run and are zerolet's to stop.
+func (s *service) running() []string {
+	var names []string
+	for name, unit := range s.units() {
+		if s.owns(unit) && unit.Is("active", "activating", "reloading") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
