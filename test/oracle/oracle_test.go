@@ -241,6 +241,11 @@ func firstError(e *generator.Endpoint) string {
 // changes (docs/internals/how-it-works.md names it).
 func compare(e *generator.Endpoint, stock *quadlet.File) string {
 	ours, theirs := settings(e.ServiceUnit()), settings(stock.Entries)
+	ours = slices.DeleteFunc(ours, func(s string) bool {
+		socket := e.Spec.Unit + "-proxy.socket"
+		return s == "[Service] TimeoutStartSec="+e.Spec.StartTimeout.String() && !slices.Contains(theirs, s) ||
+			e.Spec.Native && slices.Contains([]string{"[Service] Sockets=" + socket, "[Unit] Requires=" + socket, "[Unit] After=" + socket}, s)
+	})
 	var b strings.Builder
 	for _, s := range missing(theirs, ours) {
 		fmt.Fprintf(&b, "- %s\n", s)
@@ -281,7 +286,7 @@ func setting(e quadlet.Entry) (text string, shared bool) {
 	}
 	switch e.Section + " " + e.Key + "=" + e.Value {
 	case "Unit Documentation=man:zerolet.container(5)", "Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
-		"Service SuccessExitStatus=143", "Service TimeoutStartSec=5min",
+		"Service SuccessExitStatus=143", "Service Restart=no",
 		"Unit Wants=network-online.target", "Unit After=network-online.target",
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
 		return "", false
