@@ -25,9 +25,10 @@ type Endpoint struct {
 	Diagnostics quadlet.Diagnostics
 	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
-	manager quadlet.Manager
-	search  quadlet.Search
-	admin   adminUnit
+	networks []network
+	manager  quadlet.Manager
+	search   quadlet.Search
+	admin    adminUnit
 }
 
 // Forward leads from a listening socket to the app.
@@ -72,6 +73,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkPublished(files)
 	p.forward()
 	p.findNeeds(files)
+	p.findNetworks(files)
 	return p
 }
 

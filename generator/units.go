@@ -29,7 +29,7 @@ func (p *Plan) Units(l Layout) []Unit {
 			units = append(units, e.units(l)...)
 		}
 	}
-	return units
+	return append(units, p.networkUnits()...)
 }
 
 func (e *Endpoint) units(l Layout) []Unit {

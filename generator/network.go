@@ -1,0 +1,86 @@
+package generator
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
+)
+
+// findNetworks notes the .network files that an endpoint's container is in.
+func (p *Plan) findNetworks(files []*quadlet.File) {
+	for _, e := range p.Endpoints {
+		for _, entry := range e.Spec.File.All("Container", "Network") {
+			name, _, _ := strings.Cut(entry.Value, ":")
+			i := slices.IndexFunc(files, func(f *quadlet.File) bool { return f.Name() == name && f.Kind() == "Network" })
+			if i >= 0 {
+				e.networks = append(e.networks, network{files[i], boundTo(files[i], files)})
+			}
+		}
+	}
+}
+
+// network is a .network file with a unit of its own.
+type network struct {
+	*quadlet.File
+	bound bool // another unit stops with it
+}
+
+func boundTo(f *quadlet.File, files []*quadlet.File) bool {
+	for _, other := range files {
+		for _, entry := range other.All("Unit", "BindsTo") {
+			if words := entry.Words(); slices.Contains(words, f.Unit()+".service") || slices.Contains(words, f.Name()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// networkUnits are drop-ins for the units of the networks: "podman network prune"
+// removes the network of a container that sleeps, and Quadlet's unit, which made
+// it once, is active for ever.
+func (p *Plan) networkUnits() []Unit {
+	var units []Unit
+	seen := make(map[*quadlet.File]bool)
+	for _, e := range p.Endpoints {
+		for _, n := range e.networks {
+			if e.Refused() || e.Service == nil || seen[n.File] || !scale.ValidUnit(n.Unit()) {
+				continue
+			}
+			seen[n.File] = true
+			if s := n.again(p.Manager); len(s) > 0 {
+				units = append(units, Unit{Name: filepath.Join(n.Unit()+".service.d", "50-zerolet.conf"), Source: n.Path, Sections: s})
+			}
+		}
+	}
+	return units
+}
+
+// again is what has the unit make the network anew once it is gone. Where Podman
+// keeps its file (podman-network(1), "netavark") the look costs nothing; elsewhere
+// podman itself looks at each start, which is what its option --ignore is for. A
+// unit that is not over with its start, since others stop with it or it has
+// something to do when it stops, stops with the last container. What the file says
+// itself remains.
+func (n network) again(m quadlet.Manager) []*unit.UnitSection {
+	dir := "/etc/containers/networks/"
+	if m == quadlet.User {
+		dir = "%h/.local/share/containers/storage/networks/"
+	}
+	name := "systemd-" + strings.TrimSuffix(n.Name(), filepath.Ext(n.Name()))
+	if e, ok := n.Last("Network", "NetworkName"); ok && e.Value != "" {
+		name = e.Value // in the same unit specifiers mean the same
+	}
+	switch {
+	case declared(n.File, "Unit", "StopWhenUnneeded"), declared(n.File, "Service", "RemainAfterExit", "ExecCondition"):
+		return nil
+	case n.bound, declared(n.File, "Network", "NetworkDeleteOnStop"), declared(n.File, "Service", "ExecStop", "ExecStopPost"):
+		return []*unit.UnitSection{section("Unit", "StopWhenUnneeded", "yes")}
+	}
+	return []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(dir+name+".json"))}
+}
