@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
@@ -43,6 +44,7 @@ func (e *Endpoint) watcher(l Layout) Unit {
 		"NotifyAccess", "main", // for STATUS=
 		"ExecStart", l.command(e.config()),
 		"Restart", "on-failure",
+		"RestartPreventExitStatus", fmt.Sprint(wire.ExitConfig), // the next one would not fare better
 		"RestartSec", "1",
 		// Where it remembers for the next proxy, if that follows at once, how
 		// the app has its sockets and that it has shut them.

@@ -21,7 +21,6 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 64
-	exitConfig  = 78
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -68,7 +67,7 @@ func status(err error, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, wire.ErrConfig):
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
-		return exitConfig
+		return wire.ExitConfig
 	default:
 		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
 		return exitFailure

@@ -20,6 +20,10 @@ const Infinity = time.Duration(math.MaxInt64)
 // not fit together. Trying again does not help.
 var ErrConfig = errors.New("configuration")
 
+// ExitConfig is the exit status for it (EX_CONFIG in sysexits.h, which
+// systemd.exec(5) names, too).
+const ExitConfig = 78
+
 // NoCheck as [Config.ReadyCheck] lets clients through without any.
 const NoCheck = "none"
 

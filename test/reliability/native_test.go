@@ -36,6 +36,7 @@ func TestNativeFaults(t *testing.T) {
 			{"SocketRestarted", nativeSocketRestarted},
 			{"OpeningFails", nativeOpeningFails},
 			{"TakesNone", nativeTakesNone},
+			{"NoKeys", nativeNoKeys},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				h := *h
@@ -160,6 +161,32 @@ func nativeTakesNone(h *harness.Host) {
 		h.Errorf("answered by %s", id)
 	}
 	h.Wait("the journal says why", func() bool { return contains(h, "app-proxy.service", "does not take sockets from systemd") })
+	h.Asleep()
+}
+
+// A kernel that cannot shut a socket refuses the client, with the reason, and the
+// container does not run for ever. A filter stands in for that kernel.
+func nativeNoKeys(h *harness.Host) {
+	for _, unit := range []string{"app-proxy.service", "app-open.service"} {
+		dropIn(h, unit, "[Service]", "SystemCallFilter=~setsockopt", "SystemCallErrorNumber=ENOPROTOOPT")
+	}
+	native(h, nativeApp, "IdleTimeout=300ms")
+	for range 2 {
+		if id, err := h.Get(); err == nil {
+			h.Errorf("answered by %s", id)
+		}
+		h.WaitState("app-proxy.service", "failed")
+		h.WaitState("app.service", "inactive")
+		h.Expect("app-proxy.socket", "active")
+		h.WaitState("app-open.service", "inactive")
+	}
+	out, err := h.Session.Run(h.Context(), "zerolet", "status", "app")
+	if err == nil || !strings.Contains(out.Stdout, "failing") || !strings.Contains(out.Stdout, "Mode=native cannot be had here") {
+		h.Errorf("%v\n%s", err, out.Stdout)
+	}
+	removeDropIn(h, "app-open.service")
+	removeDropIn(h, "app-proxy.service")
+	h.MustGet()
 	h.Asleep()
 }
 

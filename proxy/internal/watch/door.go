@@ -132,10 +132,39 @@ func (d door) open() error {
 	return errors.Join(append(errs, err)...)
 }
 
+// try fails if the kernel cannot shut the door: built without CONFIG_TCP_MD5SIG it
+// knows no such option (ENOPROTOOPT), and where MD5 is forbidden it takes no key
+// (tcp_md5_alloc_sigpool() in net/ipv4/tcp.c). What is set on the door remains.
+func (d door) try() error {
+	nobody := netip.MustParsePrefix("192.0.2.2/32") // as nonblockingNote
+	err := d.sign(nobody, make([]byte, 16))
+	if err == nil {
+		_, err = d.unsign(nobody)
+	}
+	return err
+}
+
+// refuse resets the clients of doors that cannot be shut, and says why nothing is
+// started for them: the container could never be stopped without harm.
+func refuse(doors []door) error {
+	for _, d := range doors {
+		err := d.try()
+		if err == nil {
+			continue
+		}
+		for _, d := range doors {
+			err = errors.Join(err, d.resetWaiting(1<<16)) // no backlog is longer (net.core.somaxconn)
+		}
+		return fmt.Errorf("%w: Mode=native cannot be had here, leave it out: this kernel takes no key for %s (TCP_MD5SIG in tcp(7)): %w",
+			wire.ErrConfig, d.addr, err)
+	}
+	return nil
+}
+
 // unsign takes back what sign did, and tells whether there was anything.
 func (d door) unsign(from netip.Prefix) (bool, error) {
 	err := d.sign(from, nil)
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOPROTOOPT) {
 		return false, nil
 	}
 	return err == nil, err

@@ -78,6 +78,10 @@ func newWatcher(cfg wire.Config, files []*os.File, stderr io.Writer) (*watcher, 
 	if err != nil {
 		return nil, err
 	}
+	if err := refuse(doors); err != nil {
+		closeDoors(doors)
+		return nil, err
+	}
 	w := &watcher{
 		cfg: cfg, doors: doors, record: report.New(cfg.Container, stderr), handover: handover{dir: os.Getenv("RUNTIME_DIRECTORY")},
 		bell: make(chan os.Signal, 1), start: time.Now(), pause: firstLook, stopped: make(chan struct{}),
