@@ -22,6 +22,9 @@ func TestHelp(t *testing.T) {
 	}
 	option := regexp.MustCompile(`(?m)^--([a-z-]+)`)
 	for _, v := range verbs() {
+		if !strings.Contains(all.String(), "    zerolet "+v.name+" ") {
+			t.Errorf("the synopsis has no zerolet %s", v.name)
+		}
 		var out strings.Builder
 		if status := run(t.Context(), []string{"help", v.name}, machine{}, &out, &out); status != exitOK {
 			t.Errorf("help of %s: status %d", v.name, status)

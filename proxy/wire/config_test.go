@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,16 @@ func TestWords(t *testing.T) {
 	}
 	if got := fmt.Sprint(AllowFrom(words)); got != "[::/0 192.0.2.0/24]" {
 		t.Error(got)
+	}
+}
+
+// Each option that the usage describes is in its synopsis, too.
+func TestUsage(t *testing.T) {
+	synopsis, described, _ := strings.Cut(Usage, "\n\n")
+	for _, match := range regexp.MustCompile(`(?m)^  (--[a-z-]+)`).FindAllStringSubmatch(described, -1) {
+		if !regexp.MustCompile(regexp.QuoteMeta(match[1]) + `[]= \n]`).MatchString(synopsis + "\n") {
+			t.Errorf("the synopsis has no %s", match[1])
+		}
 	}
 }
 

@@ -5,7 +5,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=P
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
-       [--start-timeout=TIME] [--drain-timeout=TIME] --forward=LISTEN=TARGET ...
+       [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME]
+       --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
@@ -59,5 +60,5 @@ container for its proxy, which connects to the passed socket.
 TIME is written as in 1m30s, 500ms or infinity.
 
 exit status: 0 idle, or drained after SIGTERM; 1 failure; 64 usage;
-78 the passed sockets and the forwards do not match
+78 the passed sockets do not suit
 `

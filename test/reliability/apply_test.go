@@ -130,3 +130,34 @@ func greeting(h *harness.Host, c net.Conn) string {
 	}
 	return string(id)
 }
+
+// What a file that is gone leaves behind after a plain reload: nobody listens for
+// who sleeps, and who is awake goes on until it sleeps.
+func TestDeleted(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		for _, name := range []string{"app", "other"} {
+			port := map[string]int{"app": h.Port, "other": h.Port + 10}[name]
+			h.App(name, "-http :80 -greet :81", fmt.Sprintf("PublishPort=%d:80", port), fmt.Sprintf("PublishPort=%d:81", port+20), "[ScaleToZero]", "IdleTimeout=1s")
+		}
+		c := h.ConnectTo(h.Port + 20)
+		id := greeting(h, c)
+		h.Must(t, "rm", path.Join(h.QuadletDir, "app.container"), path.Join(h.QuadletDir, "other.container"))
+		h.Reload()
+		if again := greeting(h, h.ConnectTo(h.Port+20)); again != id {
+			t.Errorf("%s answers in the place of %s", again, id)
+		}
+		refused := func(port int) bool {
+			_, err := h.M.Dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			return errors.Is(err, syscall.ECONNREFUSED)
+		}
+		if !refused(h.Port + 10) {
+			t.Error("somebody listens in the place of a service that is gone")
+		}
+		c.Close()
+		(<-apply(h)).must(h)
+		if !refused(h.Port) {
+			t.Error("somebody listens in the place of a service that was stopped")
+		}
+		h.Expect("app.service", "inactive")
+	})
+}
