@@ -135,7 +135,9 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 }
 
 // tcp are the addresses of the app's port 80.
-func (n *network) tcp() []wire.Address { return targetAddrs(proxytest.ParseAddress(n.t, "127.0.0.1:80"), true) }
+func (n *network) tcp() []wire.Address {
+	return targetAddrs(proxytest.ParseAddress(n.t, "127.0.0.1:80"), true)
+}
 
 func (n *network) peer(s *sock.Socket, to string) (string, error) {
 	if strings.HasPrefix(to, "udp:") {

@@ -6,12 +6,11 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -83,7 +82,7 @@ func Enter(cfg wire.Config, files []*os.File) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	go confirm()
+	go report.Confirm()
 	if err := acceptProxy(files, cfg.Client); err != nil {
 		return err
 	}
@@ -95,19 +94,6 @@ func Enter(cfg wire.Config, files []*os.File) error {
 		return c.enter()
 	}}
 	return i.serve()
-}
-
-// confirm tells systemd again and again that this process goes on, as WatchdogSec=
-// asks for: if it has been stopped, its proxy gives it up, and systemd would not
-// start another one beside it.
-func confirm() {
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || interval == 0 {
-		return
-	}
-	for range time.Tick(interval / 2) {
-		_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
-	}
 }
 
 // acceptProxy makes the connection of the proxy descriptor helperConn. Nobody

@@ -1,8 +1,8 @@
 package wire
 
-import "golang.org/x/sys/unix"
+import "syscall"
 
 // LetGo is the signal that has a proxy stop and let go of its sockets, for
 // another service that is to listen there. Servers take SIGWINCH for that
 // (httpd(8), nginx(8)), and who does not know it is not harmed.
-const LetGo = unix.SIGWINCH
+const LetGo = syscall.SIGWINCH
