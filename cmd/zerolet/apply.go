@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -20,10 +20,10 @@ type change struct {
 	text string
 	// What to do once the manager has reloaded. All that goes is released before
 	// anything is taken: two files may have swapped their ports.
-	gone   *service   // whose units stop
-	closes []string   // the proxy that has to stop before its socket can be opened
-	opens  [][]string // systemctl's arguments
-	busy   *service   // keeps what it listens on
+	gone   *service.Service // whose units stop
+	closes []string         // the proxy that has to stop before its socket can be opened
+	opens  [][]string       // systemctl's arguments
+	busy   *service.Service // keeps what it listens on
 }
 
 // apply reloads the manager and brings what runs in line with the files.
@@ -36,10 +36,11 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	if plan.Search.HasErrors() {
 		return exitFailure, errors.New("some files could not be read: nothing was done")
 	}
-	running, lost, err := c.found(ctx)
+	all, err := c.look(ctx, true)
 	if err != nil {
 		return exitFailure, err
 	}
+	running, lost := all.Services, all.Lost
 	if err := c.spare(plan, running); err != nil {
 		return exitError, err
 	}
@@ -97,8 +98,9 @@ func (c *call) control(ctx context.Context, since time.Time, args ...string) err
 		return nil
 	}
 	for range 20 { // the journal may come a moment later
-		if why, e := c.lastWords(ctx, args[len(args)-1], since); e == nil && why != "" {
-			return errors.New(why)
+		unit := args[len(args)-1]
+		if words, e := c.host().Words(ctx, []string{unit}, since); e == nil && words[unit] != "" {
+			return errors.New(words[unit])
 		}
 		select {
 		case <-ctx.Done():
@@ -111,15 +113,15 @@ func (c *call) control(ctx context.Context, since time.Time, args ...string) err
 
 // spare keeps a file's error from taking down what works: to reload would close
 // its socket.
-func (c *call) spare(plan *generator.Plan, running []*service) error {
+func (c *call) spare(plan *generator.Plan, running []*service.Service) error {
 	if c.force {
 		return nil
 	}
 	for _, e := range plan.Endpoints {
 		for _, s := range running {
-			if e.Refused() && s.source() == e.Spec.File.Path && s.works() {
+			if e.Refused() && s.Source() == e.Spec.File.Path && s.Works() {
 				return failure{
-					exitError, fmt.Sprintf("%s works, and its file has an error: nothing was done", s.name),
+					exitError, fmt.Sprintf("%s works, and its file has an error: nothing was done", s.Name),
 					"mend the file; zerolet apply --force reloads all the same and takes it down",
 				}
 			}
@@ -128,14 +130,9 @@ func (c *call) spare(plan *generator.Plan, running []*service) error {
 	return nil
 }
 
-// works tells whether a client can be served, or is.
-func (s *service) works() bool {
-	return s.socket.Is("active") && s.socket.Found() || s.dependency() && s.container.Is("active")
-}
-
 // changes are what there is to do, for the declared services and for those that
 // are not declared any more.
-func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service, lost []string) []change {
+func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*service.Service, lost []string) []change {
 	var all []change
 	declared := make(map[string]bool)
 	for _, e := range plan.Endpoints {
@@ -151,8 +148,8 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			all = append(all, left)
 			continue
 		}
-		s := &service{name: e.Spec.Unit, relic: slices.Contains(lost, wire.Socket.Of(e.Spec.Unit))}
-		if i := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); i >= 0 {
+		s := &service.Service{Name: e.Spec.Unit, Relic: slices.Contains(lost, wire.Socket.Of(e.Spec.Unit))}
+		if i := slices.IndexFunc(running, func(s *service.Service) bool { return s.Name == e.Spec.Unit }); i >= 0 {
 			s = running[i]
 		}
 		changeOf := c.changeOf
@@ -164,12 +161,12 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 		}
 	}
 	for _, s := range running {
-		if !declared[s.name] && (s.socket.Is("active") || s.proxy.Is("active") || s.orphan() || s.dependency()) {
+		if !declared[s.Name] && (s.Socket.Is("active") || s.Proxy.Is("active") || s.Orphan() || s.Dependency()) {
 			all = append(all, gone(s))
 		}
 	}
 	for _, unit := range lost {
-		if name := serviceOf(unit); !declared[name] {
+		if name := service.Of(unit); !declared[name] {
 			all = append(all, change{mark: "=", name: name, text: unit + " has no file any more, and nothing shows that it is zerolet's: left alone"})
 		}
 	}
@@ -187,80 +184,80 @@ func leftAlone(e *generator.Endpoint, admin func(string) (exists, masked bool), 
 	return change{}, false
 }
 
-func gone(s *service) change {
+func gone(s *service.Service) change {
 	text := "is not declared any more"
-	if len(s.running()) > 0 {
+	if len(s.Running()) > 0 {
 		text += ": stops"
 	}
-	if n := s.connections(); n > 0 {
+	if n := s.Connections(); n > 0 {
 		text += fmt.Sprintf(" (%s open, cut off after 10s)", plural(n, "connection"))
 	}
-	return change{mark: "-", name: s.name, text: text, gone: s}
+	return change{mark: "-", name: s.Name, text: text, gone: s}
 }
 
 // changeOfDependency is changeOf for a container without a port. Who needs it
 // brings it up.
-func (c *call) changeOfDependency(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
-	runs := s.container.Is("active", "activating")
+func (c *call) changeOfDependency(e *generator.Endpoint, s *service.Service, units []generator.Unit) (change, bool) {
+	runs := s.Container.Is("active", "activating")
 	switch {
-	case s.socket.Is("active") || s.proxy.Is("active"):
-		return change{mark: "~", name: s.name, text: "listens no more: stops, and " + wakesAndSleeps(e), gone: s}, true
-	case !s.dependency():
-		return change{mark: "+", name: s.name, text: wakesAndSleeps(e)}, true
-	case len(s.changed(units)) == 0:
+	case s.Socket.Is("active") || s.Proxy.Is("active"):
+		return change{mark: "~", name: s.Name, text: "listens no more: stops, and " + wakesAndSleeps(e), gone: s}, true
+	case !s.Dependency():
+		return change{mark: "+", name: s.Name, text: wakesAndSleeps(e)}, true
+	case len(s.Changed(units)) == 0:
 		return change{}, false
 	case !runs:
-		return change{mark: "~", name: s.name, text: "has other settings"}, true
+		return change{mark: "~", name: s.Name, text: "has other settings"}, true
 	case c.now:
 		return change{
-			mark: "~", name: s.name, text: "has other settings: restarts, and who needs it",
-			opens: [][]string{{"restart", "--", wire.Container.Of(s.name)}},
+			mark: "~", name: s.Name, text: "has other settings: restarts, and who needs it",
+			opens: [][]string{{"restart", "--", wire.Container.Of(s.Name)}},
 		}, true
 	}
-	return change{mark: "=", name: s.name, text: fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.state(), c.atOnce(s.others()...))}, true
+	return change{mark: "=", name: s.Name, text: fmt.Sprintf("is %s: has its other settings when it wakes next%s", s.State(), c.atOnce(s.Others()...))}, true
 }
 
 // changeOf compares a declared service with the one that runs.
-func (c *call) changeOf(e *generator.Endpoint, s *service, units []generator.Unit) (change, bool) {
-	socket, proxy := wire.Socket.Of(s.name), wire.Proxy.Of(s.name)
+func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []generator.Unit) (change, bool) {
+	socket, proxy := wire.Socket.Of(s.Name), wire.Proxy.Of(s.Name)
 	on := strings.Join(listens(e), " ")
-	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.relic], "--", socket}}
-	changed := s.changed(units)
+	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.Relic], "--", socket}}
+	changed := s.Changed(units)
 	switch {
-	case s.socket["UnitFileState"] == "masked":
-		return change{mark: "=", name: s.name, text: "its socket is masked: left alone"}, true
-	case !s.socket.Is("active") && len(e.PartOf) > 0:
-		return change{mark: "+", name: s.name, text: "listens on " + listensWhile(e)}, !s.socket.Found() || slices.Contains(changed, socket)
-	case !s.socket.Is("active") && !e.Spec.AutoStart:
-		return change{mark: "+", name: s.name, text: "AutoStart=no: left to whoever starts " + socket}, !s.socket.Found() || slices.Contains(changed, socket)
-	case !s.socket.Is("active") && s.socket.Found():
-		return change{mark: "~", name: s.name, text: "listens on " + on + " again", opens: start}, true
-	case !s.socket.Is("active"):
-		return change{mark: "+", name: s.name, text: "listens on " + on, opens: start}, true
-	case !slices.Contains(changed, socket) && len(s.deaf) == 0:
+	case s.Socket["UnitFileState"] == "masked":
+		return change{mark: "=", name: s.Name, text: "its socket is masked: left alone"}, true
+	case !s.Socket.Is("active") && len(e.PartOf) > 0:
+		return change{mark: "+", name: s.Name, text: "listens on " + listensWhile(e)}, !s.Socket.Found() || slices.Contains(changed, socket)
+	case !s.Socket.Is("active") && !e.Spec.AutoStart:
+		return change{mark: "+", name: s.Name, text: "AutoStart=no: left to whoever starts " + socket}, !s.Socket.Found() || slices.Contains(changed, socket)
+	case !s.Socket.Is("active") && s.Socket.Found():
+		return change{mark: "~", name: s.Name, text: "listens on " + on + " again", opens: start}, true
+	case !s.Socket.Is("active"):
+		return change{mark: "+", name: s.Name, text: "listens on " + on, opens: start}, true
+	case !slices.Contains(changed, socket) && len(s.Deaf) == 0:
 		return c.laterChange(s, changed)
-	case s.connections() > 0 && !c.now:
-		return change{mark: "=", name: s.name, busy: s, text: fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.connections(), "connection"), on)}, true
+	case s.Connections() > 0 && !c.now:
+		return change{mark: "=", name: s.Name, busy: s, text: fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.Connections(), "connection"), on)}, true
 	}
 	var closes []string
-	if s.proxy.Is("active", "activating") {
+	if s.Proxy.Is("active", "activating") {
 		closes = []string{proxy} // else the restart of the socket restarts it
 	}
-	return change{mark: "~", name: s.name, text: "listens on " + on, closes: closes, opens: [][]string{{"restart", "--", socket}}}, true
+	return change{mark: "~", name: s.Name, text: "listens on " + on, closes: closes, opens: [][]string{{"restart", "--", socket}}}, true
 }
 
 // laterChange is about a change that needs no other socket: what sleeps has it
 // when it wakes.
-func (c *call) laterChange(s *service, changed []string) (change, bool) {
+func (c *call) laterChange(s *service.Service, changed []string) (change, bool) {
 	switch {
 	case len(changed) == 0:
 		return change{}, false
-	case !s.proxy.Is("active", "activating") && !s.container.Is("active", "activating"):
-		return change{mark: "~", name: s.name, text: "has other settings"}, true
+	case !s.Proxy.Is("active", "activating") && !s.Container.Is("active", "activating"):
+		return change{mark: "~", name: s.Name, text: "has other settings"}, true
 	case c.now:
-		return change{mark: "~", name: s.name, text: "has other settings: stops, and wakes with them", closes: []string{wire.Proxy.Of(s.name)}}, true
+		return change{mark: "~", name: s.Name, text: "has other settings: stops, and wakes with them", closes: []string{wire.Proxy.Of(s.Name)}}, true
 	}
-	return change{mark: "=", name: s.name, text: fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.state(), plural(s.connections(), "connection"), c.atOnce(s.name))}, true
+	return change{mark: "=", name: s.Name, text: fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.State(), plural(s.Connections(), "connection"), c.atOnce(s.Name))}, true
 }
 
 // atOnce is what to say instead of a wait. Once systemd has read the files,
@@ -270,21 +267,6 @@ func (c *call) atOnce(names ...string) string {
 		return ", or with --now at once"
 	}
 	return fmt.Sprintf(" (zerolet sleep --%s --force %s: at once)", c.manager, strings.TrimSuffix(names[0], ".service"))
-}
-
-// changed are the units whose files do not say what they are going to say.
-func (s *service) changed(units []generator.Unit) []string {
-	var names []string
-	for unit, has := range s.units() {
-		i := slices.IndexFunc(units, func(u generator.Unit) bool { return u.Name == unit })
-		if i < 0 || !generated(has) {
-			continue
-		}
-		if text, err := os.ReadFile(has["FragmentPath"]); err == nil && !units[i].Same(text) {
-			names = append(names, unit)
-		}
-	}
-	return names
 }
 
 // announce prints what is going to be done.

@@ -9,10 +9,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
@@ -152,78 +152,79 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 			found = append(found, finding{fmt.Sprintf("%s: %s", d.Pos, d.Message), "edit the file: " + d.Hint})
 		}
 	}
-	services, _, err := c.found(ctx)
+	all, err := c.look(ctx, true)
 	if err != nil {
 		return found, err
 	}
+	images := make(map[string]bool)
 	for _, e := range plan.Endpoints {
 		if !e.Refused() {
-			i := slices.IndexFunc(services, func(s *service) bool { return s.name == e.Spec.Unit })
+			s := all.Named(e.Spec.Unit)
 			switch {
-			case i < 0 || services[i].dependency() != e.Spec.Dependency() || len(services[i].changed(units)) > 0:
+			case s == nil || s.Dependency() != e.Spec.Dependency() || len(s.Changed(units)) > 0:
 				found = append(found, finding{e.Spec.Unit + ": systemd does not know the file as it is now", c.mendApply()})
-			case e.Spec.Dependency() && len(e.NeededBy()) == 0 && len(services[i].others()) == 0:
-				found = append(found, finding{e.Spec.Unit + ": it has no port, and nothing needs it: it never runs", services[i].needHint()})
+			case e.Spec.Dependency() && len(e.NeededBy()) == 0 && len(s.Others()) == 0:
+				found = append(found, finding{e.Spec.Unit + ": it has no port, and nothing needs it: it never runs", needHint(s)})
 			}
-			found = append(found, c.doctorImage(ctx, e)...)
+			found = append(found, c.doctorImage(ctx, e, images)...)
 		}
 	}
-	for _, s := range services {
-		more, err := c.doctorService(ctx, s)
-		if err != nil {
-			return found, err
-		}
-		found = append(found, more...)
+	troubles, err := c.troubles(ctx, all.Services...)
+	if err != nil {
+		return found, err
+	}
+	for _, s := range all.Services {
+		found = append(found, c.doctorService(s, troubles[s])...)
 	}
 	return found, nil
 }
 
 func (c *call) mendApply() string { return fmt.Sprintf("zerolet apply --%s", c.manager) }
 
-// doctorImage: Podman prunes the image of a container that sleeps.
-func (c *call) doctorImage(ctx context.Context, e *generator.Endpoint) []finding {
+// doctorImage: Podman prunes the image of a container that sleeps. Of each image
+// it is asked once.
+func (c *call) doctorImage(ctx context.Context, e *generator.Endpoint, missing map[string]bool) []finding {
 	image, ok := e.Spec.File.Last("Container", "Image")
 	if !ok || strings.HasSuffix(image.Value, ".image") || strings.HasSuffix(image.Value, ".build") || strings.ContainsAny(image.Value, "%$") {
 		return nil
 	}
-	err := exec.CommandContext(ctx, "podman", "image", "exists", image.Value).Run()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 { // podman-image-exists(1)
+	if _, known := missing[image.Value]; !known {
+		err := exec.CommandContext(ctx, "podman", "image", "exists", image.Value).Run()
+		var exit *exec.ExitError
+		missing[image.Value] = errors.As(err, &exit) && exit.ExitCode() == 1 // podman-image-exists(1)
+	}
+	if !missing[image.Value] {
 		return nil
 	}
 	return []finding{{fmt.Sprintf("%s: the image %s is not there: the next wake has to pull it", e.Spec.Unit, image.Value), "podman pull " + image.Value}}
 }
 
-func (c *call) doctorService(ctx context.Context, s *service) ([]finding, error) {
-	if s.refused() {
-		return nil, nil // told with its file
-	}
-	trouble, err := c.trouble(ctx, s)
-	if err != nil {
-		return nil, err
+func (c *call) doctorService(s *service.Service, trouble string) []finding {
+	if s.Refused() {
+		return nil // told with its file
 	}
 	scope := ""
 	if c.manager == quadlet.User {
 		scope = "--user "
 	}
-	socket := wire.Socket.Of(s.name)
+	socket := wire.Socket.Of(s.Name)
 	switch {
-	case s.orphan(), len(s.deaf) > 0 && s.socket.Is("active"):
-		return []finding{{s.name + ": " + trouble, c.mendApply()}}, nil
+	case s.Orphan(), len(s.Deaf) > 0 && s.Socket.Is("active"):
+		return []finding{{s.Name + ": " + trouble, c.mendApply()}}
 	case strings.Contains(trouble, "Address already in use"):
-		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}, nil
-	case c.manager == quadlet.User && s.socket.Is("failed") && strings.Contains(trouble, "Permission denied"):
-		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), scale.PrivilegedPortHint + "; then " + c.mendApply()}}, nil
-	case s.shut():
-		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.name, trouble), fmt.Sprintf("systemctl %srestart %s", scope, wire.Open.Of(s.name))}}, nil
-	case s.socket["LoadState"] == "masked":
-		return []finding{{s.name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}, nil
-	case s.socket.Is("failed"):
-		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.name, trouble), c.mendApply()}}, nil
-	case !s.socket.Is("active") && !s.dependency():
-		return []finding{{s.name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}, nil
-	case s.state() == failing:
-		return []finding{{fmt.Sprintf("%s: could not be woken: %s", s.name, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.name)}}, nil
+		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.Name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}
+	case c.manager == quadlet.User && s.Socket.Is("failed") && strings.Contains(trouble, "Permission denied"):
+		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.Name, trouble), scale.PrivilegedPortHint + "; then " + c.mendApply()}}
+	case s.Shut():
+		return []finding{{fmt.Sprintf("%s: its sockets were left shut: %s", s.Name, trouble), fmt.Sprintf("systemctl %srestart %s", scope, wire.Open.Of(s.Name))}}
+	case s.Socket["LoadState"] == "masked":
+		return []finding{{s.Name + ": its socket is masked", fmt.Sprintf("systemctl %sunmask %s", scope, socket)}}
+	case s.Socket.Is("failed"):
+		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.Name, trouble), c.mendApply()}}
+	case !s.Socket.Is("active") && !s.Dependency():
+		return []finding{{s.Name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}
+	case s.State() == service.Failing:
+		return []finding{{fmt.Sprintf("%s: could not be woken: %s", s.Name, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.Name)}}
 	}
-	return nil, nil
+	return nil
 }

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
-// explain tells what was made of a file, from which of its lines, and what
+// explain says what was made of a file, from which of its lines, and what
 // follows from that.
 func (c *call) explain(ctx context.Context) (int, error) {
 	plan, units, err := c.plan(ctx)
@@ -26,9 +27,7 @@ func (c *call) explain(ctx context.Context) (int, error) {
 	for _, d := range plan.All() {
 		c.stderr.print(d)
 	}
-	all := *c
-	all.names = nil
-	running, err := all.services(ctx)
+	running, err := c.look(ctx, true)
 	if err != nil {
 		return exitFailure, err
 	}
@@ -39,18 +38,18 @@ func (c *call) explain(ctx context.Context) (int, error) {
 		if i > 0 {
 			fmt.Fprintln(c.stdout)
 		}
-		s := &service{name: e.Spec.Unit}
-		if at := slices.IndexFunc(running, func(s *service) bool { return s.name == e.Spec.Unit }); at >= 0 {
-			s = running[at]
+		s := running.Named(e.Spec.Unit)
+		if s == nil {
+			s = &service.Service{Name: e.Spec.Unit}
 		}
-		if err := c.explainOne(ctx, e, s, units); err != nil {
+		if err := c.explainOne(e, s, units); err != nil {
 			return exitFailure, err
 		}
 	}
 	return verdict(plan.Search, plan.All()), nil
 }
 
-func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service, units []generator.Unit) error {
+func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []generator.Unit) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s is made of\n", e.Spec.Unit)
 	for _, path := range files(e.Spec.File) {
@@ -75,21 +74,17 @@ func (c *call) explainOne(ctx context.Context, e *generator.Endpoint, s *service
 	explainKeys(table, e.Spec)
 	_ = table.Flush() // into memory
 
-	held, err := c.heldBy(ctx, s)
-	if err != nil {
-		return err
-	}
 	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
 	if !e.Spec.Dependency() {
-		fmt.Fprintf(&b, "  every open connection: %d now\n", s.connections())
+		fmt.Fprintf(&b, "  every open connection: %d now\n", s.Connections())
 	}
-	for _, name := range s.others() {
-		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(held, name)])
+	for _, name := range s.Others() {
+		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(s.HeldBy, name)])
 	}
-	if at := s.sleepsAt(); !at.IsZero() {
+	if at := s.SleepsAt(); !at.IsZero() {
 		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
 	}
-	if len(s.changed(units)) > 0 || !s.socket.Found() && !s.dependency() {
+	if len(s.Changed(units)) > 0 || !s.Socket.Found() && !s.Dependency() {
 		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
 	}
 	return c.printf("%s", b.String())

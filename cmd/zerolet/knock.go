@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 )
 
 // way is how to come to a listening socket.
@@ -23,12 +23,12 @@ type way struct {
 
 // ways lead to the sockets from addresses that may connect. A connection tells
 // more than a datagram: it comes first.
-func (s *service) ways(own []netip.Addr) []way {
+func ways(s *service.Service, own []netip.Addr) []way {
 	var streams, datagrams []way
-	allowed, limited := s.allowed()
-	for _, l := range s.listens() {
-		for _, w := range l.ways(own, allowed, limited) {
-			if l.kind == "Stream" {
+	allowed, limited := s.Allowed()
+	for _, l := range s.Listens() {
+		for _, w := range waysTo(l, own, allowed, limited) {
+			if l.Kind == "Stream" {
 				streams = append(streams, w)
 			} else {
 				datagrams = append(datagrams, w)
@@ -38,17 +38,17 @@ func (s *service) ways(own []netip.Addr) []way {
 	return append(streams, datagrams...)
 }
 
-func (l listener) ways(own []netip.Addr, allowed []netip.Prefix, limited bool) []way {
-	if strings.HasPrefix(l.address, "/") {
-		return []way{{"unix", netip.Addr{}, l.address}} // it has its mode
+func waysTo(l service.Listener, own []netip.Addr, allowed []netip.Prefix, limited bool) []way {
+	if strings.HasPrefix(l.Address, "/") {
+		return []way{{"unix", netip.Addr{}, l.Address}} // it has its mode
 	}
-	network := map[string]string{"Stream": "tcp", "Datagram": "udp"}[l.kind]
-	at, err := netip.ParseAddrPort(l.address)
+	network := map[string]string{"Stream": "tcp", "Datagram": "udp"}[l.Kind]
+	at, err := netip.ParseAddrPort(l.Address)
 	if err != nil || network == "" {
 		return nil
 	}
 	if !limited {
-		return []way{{network, netip.Addr{}, l.address}} // an unspecified address is this host
+		return []way{{network, netip.Addr{}, l.Address}} // an unspecified address is this host
 	}
 	var all []way
 	for _, a := range own {
@@ -58,22 +58,10 @@ func (l listener) ways(own []netip.Addr, allowed []netip.Prefix, limited bool) [
 		case at.Addr().IsUnspecified():
 			all = append(all, way{network, a, netip.AddrPortFrom(a, at.Port()).String()})
 		case at.Addr().Is4() == a.Is4():
-			all = append(all, way{network, a, l.address})
+			all = append(all, way{network, a, l.Address})
 		}
 	}
 	return all
-}
-
-// allowed are the addresses that may connect, if there are such (AllowFrom=):
-// the system's socket knows them, in a user's manager the proxy does.
-func (s *service) allowed() (prefixes []netip.Prefix, limited bool) {
-	for _, word := range strings.Fields(s.socket["IPAddressAllow"]) {
-		if p, err := netip.ParsePrefix(word); err == nil {
-			prefixes = append(prefixes, p)
-		}
-	}
-	prefixes = append(prefixes, wire.AllowFrom(strings.Fields(s.proxy["ExecStart"]))...)
-	return prefixes, len(prefixes) > 0
 }
 
 // ownAddresses are those of this machine, but for those that need a zone.
@@ -90,6 +78,7 @@ func ownAddresses() []netip.Addr {
 
 // visitor is a client that waits to be let through.
 type visitor struct {
+	news       chan struct{} // one of the others is closed
 	nowhere    chan struct{} // closed when none of the ways leads to a socket
 	turnedAway chan struct{} // closed when the other side has reset it
 }
@@ -106,7 +95,7 @@ func isClosed(c <-chan struct{}) bool {
 // knock goes the first way that leads to a socket, and says nothing there: of a
 // datagram that is an empty one.
 func knock(ctx context.Context, ways []way) (visitor, func()) {
-	v := visitor{make(chan struct{}), make(chan struct{})}
+	v := visitor{make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
 	ctx, leave := context.WithCancel(ctx)
 	go func() {
 		for _, w := range ways {
@@ -117,6 +106,7 @@ func knock(ctx context.Context, ways []way) (visitor, func()) {
 		}
 		if ctx.Err() == nil {
 			close(v.nowhere)
+			v.news <- struct{}{}
 		}
 	}()
 	return v, leave
@@ -133,6 +123,7 @@ func (v visitor) wait(ctx context.Context, conn net.Conn) {
 	_, err := io.Copy(io.Discard, conn) // an app may speak first
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		close(v.turnedAway)
+		v.news <- struct{}{}
 	}
 }
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -25,12 +25,12 @@ func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
 				continue
 			}
 			for _, f := range e.Forwards {
-				if !slices.ContainsFunc(change.busy.listens(), func(l listener) bool { return l.excludes(f) }) {
+				if !slices.ContainsFunc(change.busy.Listens(), func(l service.Listener) bool { return l.Excludes(f) }) {
 					continue
 				}
 				return failure{
 					exitError, fmt.Sprintf("%s has %s open, and %s is to listen on %s: nothing was done", change.name,
-						plural(change.busy.connections(), "connection"), e.Spec.Unit, f),
+						plural(change.busy.Connections(), "connection"), e.Spec.Unit, f),
 					"zerolet apply --now lets them end for 10s, then cuts them off",
 				}
 			}
@@ -39,33 +39,18 @@ func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
 	return nil
 }
 
-// excludes reports whether only one of the two can have its address.
-func (l listener) excludes(f generator.Forward) bool {
-	kind := "Stream"
-	if f.Listen.Protocol == "udp" {
-		kind = "Datagram"
-	}
-	a, err := netip.ParseAddrPort(l.address)
-	if err != nil || f.Listen.HostPath != "" {
-		return l.address == f.Listen.HostFile
-	}
-	host := f.Listen.Host
-	return l.kind == kind && a.Port() == f.Listen.HostPort &&
-		(!host.IsValid() || host.IsUnspecified() || a.Addr().IsUnspecified() || host == a.Addr())
-}
-
 // release has all that goes let go of what others may be about to take. What
 // is gone and runs lets its clients end meanwhile.
 func (c *call) release(ctx context.Context, changes []change) (l leave, err error) {
 	var closes, sockets []string
-	var listened []listener
+	var listened []service.Listener
 	for _, change := range changes {
 		closes = append(closes, change.closes...)
 		if s := change.gone; s != nil {
 			l.add(s)
-			listened = append(listened, s.listens()...)
-			if s.owns(s.socket) && s.socket.Is("active") {
-				sockets = append(sockets, wire.Socket.Of(s.name))
+			listened = append(listened, s.Listens()...)
+			if s.Owns(s.Socket) && s.Socket.Is("active") {
+				sockets = append(sockets, wire.Socket.Of(s.Name))
 			}
 		}
 		for _, args := range change.opens {
@@ -90,10 +75,10 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 }
 
 // free waits a moment until nobody listens any more.
-func (c *call) free(ctx context.Context, all []listener) bool {
+func (c *call) free(ctx context.Context, all []service.Listener) bool {
 	for deadline := c.clock().Add(time.Second); c.clock().Before(deadline); {
-		found, err := listeningSockets(c.systemd())
-		if err == nil && !slices.ContainsFunc(all, func(l listener) bool { return found[l] }) {
+		found, err := service.Listening(c.systemd())
+		if err == nil && !slices.ContainsFunc(all, func(l service.Listener) bool { return found[l] }) {
 			return true
 		}
 		select {
@@ -116,12 +101,12 @@ type leave struct {
 	before  []string // containers that have to wait
 }
 
-func (l *leave) add(s *service) {
-	for _, name := range s.running() {
+func (l *leave) add(s *service.Service) {
+	for _, name := range s.Running() {
 		switch name {
-		case wire.Proxy.Of(s.name):
+		case wire.Proxy.Of(s.Name):
 			l.proxies = append(l.proxies, name)
-		case wire.Socket.Of(s.name):
+		case wire.Socket.Of(s.Name):
 		default:
 			l.rest = append(l.rest, name)
 		}
@@ -150,37 +135,34 @@ func (c *call) awaitEnd(ctx context.Context, l leave) error {
 	if l.unit == "" {
 		return nil
 	}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
+	bus, err := c.systemd().Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	changes := bus.Changes(ctx, l.unit)
 	for {
-		units, err := c.systemd().Units(ctx, slices.Concat([]string{l.unit}, l.proxies, l.rest)...)
+		loaded, err := bus.Loaded(ctx)
 		if err != nil {
 			return err
 		}
-		if !units[0].Found() { // it has ended
-			for _, u := range units[1:] {
-				if u.Is("active", "deactivating") {
-					return fmt.Errorf("%s does not stop", u["Id"])
-				}
-			}
-			return nil
+		if u := loaded[l.unit]; !u.Waits() && !u.Is("activating", "active", "deactivating") {
+			return stillThere(loaded, slices.Concat(l.proxies, l.rest))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-changes:
 		}
 	}
 }
 
-// running are the units of the service that run and are zerolet's to stop.
-func (s *service) running() []string {
-	var names []string
-	for name, unit := range s.units() {
-		if s.owns(unit) && unit.Is("active", "activating", "reloading") {
-			names = append(names, name)
+// stillThere is an error that names a unit that should have stopped.
+func stillThere(loaded map[string]systemd.Unit, names []string) error {
+	for _, name := range names {
+		if loaded[name].Is("active", "deactivating") {
+			return fmt.Errorf("%s does not stop", name)
 		}
 	}
-	slices.Sort(names)
-	return names
+	return nil
 }

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 )
 
 // metrics prints the services in OpenMetrics text
 // (https://prometheus.io/docs/specs/om/open_metrics_spec/), which the text
 // file collector of Prometheus' node exporter reads, too.
 func (c *call) metrics(ctx context.Context) (int, error) {
-	services, err := c.services(ctx)
+	services, err := c.services(ctx, false)
 	if err != nil {
 		return exitFailure, err
 	}
-	all, err := c.past(ctx, services, time.Time{})
+	all, err := c.host().Pasts(ctx, services, time.Time{}, c.clock())
 	if err != nil {
 		return exitFailure, err
 	}
@@ -27,34 +29,34 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 			fmt.Fprintf(&b, "# UNIT zerolet_%s seconds\n", name)
 		}
 		for i, s := range services {
-			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.name)))
+			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.Name)))
 		}
 	}
-	gauge := func(name, help string, value func(s *service) (int, bool)) {
+	gauge := func(name, help string, value func(s *service.Service) (int, bool)) {
 		family(name, "gauge", help, func(i int, labels string) {
 			if v, ok := value(services[i]); ok {
 				fmt.Fprintf(&b, "zerolet_%s{%s} %d\n", name, labels, v)
 			}
 		})
 	}
-	counter := func(name, help string, value func(p *past) float64) {
+	counter := func(name, help string, value func(p *service.Past) float64) {
 		family(name, "counter", help, func(i int, labels string) {
 			fmt.Fprintf(&b, "zerolet_%s_total{%s} %g\n", name, labels, value(all[i]))
 		})
 	}
-	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service) int { return number(s.socket.Is("active") && len(s.deaf) == 0) }))
-	gauge("awake", "Whether the container runs.", func(s *service) (int, bool) { return number(s.container.Is("active")), true })
-	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service) (int, bool) { return number(s.state() == failing), true })
-	gauge("connections", "Connections that are open.", ofSockets((*service).connections))
-	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *past) float64 { return p.ran().Seconds() })
-	counter("turned_away", "Records of clients that got no answer.", func(p *past) float64 { return float64(p.Failures) })
+	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service.Service) int { return number(s.Socket.Is("active") && len(s.Deaf) == 0) }))
+	gauge("awake", "Whether the container runs.", func(s *service.Service) (int, bool) { return number(s.Container.Is("active")), true })
+	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service.Service) (int, bool) { return number(s.State() == service.Failing), true })
+	gauge("connections", "Connections that are open.", ofSockets((*service.Service).Connections))
+	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *service.Past) float64 { return p.Ran().Seconds() })
+	counter("turned_away", "Records of clients that got no answer.", func(p *service.Past) float64 { return float64(p.Failures) })
 	family("cold_start_seconds", "summary", "From the start of the container until the first client was let through.", func(i int, labels string) {
 		sum := 0.0
 		for _, w := range all[i].Wakes {
 			sum += w.Seconds
 		}
 		for _, q := range []float64{0.5, 0.99} {
-			fmt.Fprintf(&b, "zerolet_cold_start_seconds{%s,quantile=\"%g\"} %g\n", labels, q, all[i].quantile(q))
+			fmt.Fprintf(&b, "zerolet_cold_start_seconds{%s,quantile=\"%g\"} %g\n", labels, q, all[i].Quantile(q))
 		}
 		fmt.Fprintf(&b, "zerolet_cold_start_seconds_sum{%s} %g\nzerolet_cold_start_seconds_count{%[1]s} %[3]d\n", labels, sum, len(all[i].Wakes))
 	})
@@ -63,8 +65,8 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 }
 
 // ofSockets is a value that a container without a port does not have.
-func ofSockets(value func(*service) int) func(*service) (int, bool) {
-	return func(s *service) (int, bool) { return value(s), !s.dependency() }
+func ofSockets(value func(*service.Service) int) func(*service.Service) (int, bool) {
+	return func(s *service.Service) (int, bool) { return value(s), !s.Dependency() }
 }
 
 func number(yes bool) int {

@@ -5,50 +5,50 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 )
 
 // notAlone says why a dependency cannot be woken: systemd would stop at once
 // what nobody needs.
-func (c *call) notAlone(ctx context.Context, s *service) error {
-	by := s.others()
+func (c *call) notAlone(ctx context.Context, s *service.Service) error {
+	by := s.Others()
 	if len(by) == 0 {
-		return failure{exitError, s.name + " cannot be woken: it has no port, and nothing needs it", s.needHint()}
+		return failure{exitError, s.Name + " cannot be woken: it has no port, and nothing needs it", needHint(s)}
 	}
 	hint, err := c.insteadOf(ctx, by[0], "wake", "start")
 	if err != nil {
 		return err
 	}
-	return failure{exitError, fmt.Sprintf("%s cannot be woken by itself: it runs while %s needs it", s.name, strings.Join(by, " or ")), hint}
+	return failure{exitError, fmt.Sprintf("%s cannot be woken by itself: it runs while %s needs it", s.Name, strings.Join(by, " or ")), hint}
 }
 
 // needHint is what a file has to say that needs the container.
-func (s *service) needHint() string {
-	return fmt.Sprintf("add Requires=%s.service and After=%[1]s.service to [Unit] of the file that needs it", s.name)
+func needHint(s *service.Service) string {
+	return fmt.Sprintf("add Requires=%s.service and After=%[1]s.service to [Unit] of the file that needs it", s.Name)
 }
 
 // unneeded fails if a dependency is needed.
-func (c *call) unneeded(ctx context.Context, s *service) error {
-	by, err := c.heldBy(ctx, s)
-	if err != nil || len(by) == 0 {
-		return err
+func (c *call) unneeded(ctx context.Context, s *service.Service) error {
+	by := s.HeldBy
+	if len(by) == 0 {
+		return nil
 	}
 	hint, err := c.insteadOf(ctx, by[0], "sleep", "stop")
 	if err != nil {
 		return err
 	}
-	return failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, strings.Join(by, ", ")), hint}
+	return failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.Name, strings.Join(by, ", ")), hint}
 }
 
 // insteadOf is the command for the unit that needs a dependency: ours if it has
 // a port, else systemd's.
 func (c *call) insteadOf(ctx context.Context, unit, verb, job string) (string, error) {
 	name := strings.TrimSuffix(unit, ".service")
-	sockets, err := c.systemd().Units(ctx, wire.Socket.Of(name))
+	all, err := c.look(ctx, false)
 	if err != nil {
 		return "", err
 	}
-	if generated(sockets[0]) {
+	if s := all.Named(name); s != nil && service.Generated(s.Socket) {
 		return fmt.Sprintf("zerolet %s --%s %s", verb, c.manager, name), nil
 	}
 	return fmt.Sprintf("systemctl --%s %s %s", c.manager, job, unit), nil

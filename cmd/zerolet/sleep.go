@@ -3,16 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // sleep stops the proxies: each drains, and its container goes with it.
 func (c *call) sleep(ctx context.Context) (int, error) {
-	services, err := c.services(ctx)
+	services, err := c.services(ctx, true)
 	if err != nil {
 		return exitFailure, err
 	}
@@ -24,92 +24,64 @@ func (c *call) sleep(ctx context.Context) (int, error) {
 	return exitOK, nil
 }
 
-func (c *call) sleepOne(ctx context.Context, s *service) error {
-	if s.orphan() {
+func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
+	if s.Orphan() {
 		return c.cannot(ctx, s, "be put to sleep")
 	}
-	if s.connections() > 0 && !c.force {
+	if s.Connections() > 0 && !c.force {
 		if err := c.unused(ctx, s); err != nil {
 			return err
 		}
 	}
-	if !s.proxy.Is("active", "activating", "deactivating") && !s.container.Is("active", "activating", "deactivating") {
-		return c.printf("%s: asleep already\n", s.name)
+	if !s.Proxy.Is("active", "activating", "deactivating") && !s.Container.Is("active", "activating", "deactivating") {
+		return c.printf("%s: asleep already\n", s.Name)
 	}
-	stop := wire.Proxy.Of(s.name)
-	if s.proxy.Found() && !s.owns(s.proxy) {
+	stop := wire.Proxy.Of(s.Name)
+	if s.Proxy.Found() && !s.Owns(s.Proxy) {
 		return failure{exitError, stop + " is not zerolet's: it is left alone", fmt.Sprintf("systemctl --%s stop %s", c.manager, stop)}
 	}
-	if s.dependency() {
+	if s.Dependency() {
 		if err := c.unneeded(ctx, s); err != nil {
 			return err
 		}
-		stop = s.name + ".service"
+		stop = wire.Container.Of(s.Name)
 	}
-	c.progressLine("%s: stopping", s.name)
+	c.progressLine("%s: stopping", s.Name)
 	_, err := c.systemd().Control(ctx, "stop", "--", stop)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
+		return fmt.Errorf("%s: %w", s.Name, err)
 	}
-	err = c.watchService(ctx, s.name, func(now *service) (bool, error) {
-		by, err := c.heldBy(ctx, now)
-		if err != nil {
-			return false, err
+	err = c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
+		if by := now.HeldBy; len(by) > 0 {
+			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.Name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.Name)}
 		}
-		if len(by) > 0 {
-			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.name)}
-		}
-		if now.shut() {
+		if now.Shut() {
 			return false, c.cannot(ctx, now, "be woken any more")
 		}
-		gone := !now.container.Is("active", "deactivating", "activating") || !now.owns(now.container) && now.proxy.Is("inactive")
-		return gone && !now.opener.Is("activating"), nil
+		gone := !now.Container.Is("active", "deactivating", "activating") || !now.Owns(now.Container) && now.Proxy.Is("inactive")
+		return gone && !now.Opener.Is("activating") && !now.Opener.Waits(), nil
 	})
-	c.progressLine("")
 	if err != nil {
 		return err
 	}
-	return c.printf("%s: asleep\n", s.name)
+	return c.printf("%s: asleep\n", s.Name)
 }
 
 // unused fails if the service is in use. The proxy tells of its connections
 // once a second, and looks for those that it does not accept itself once a
 // second: who has just hung up is not taken for one who stays.
-func (c *call) unused(ctx context.Context, s *service) error {
+func (c *call) unused(ctx context.Context, s *service.Service) error {
 	deadline := c.clock().Add(2500 * time.Millisecond)
-	return c.watchService(ctx, s.name, func(now *service) (bool, error) {
-		n := now.connections()
+	return c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
+		n := now.Connections()
 		if n > 0 && c.clock().After(deadline) {
 			return false, failure{
-				exitError, fmt.Sprintf("%s is in use: %s open", s.name, plural(n, "connection")),
-				fmt.Sprintf("zerolet sleep --%s --force %s lets them end for 10s, then cuts them off", c.manager, s.name),
+				exitError, fmt.Sprintf("%s is in use: %s open", s.Name, plural(n, "connection")),
+				fmt.Sprintf("zerolet sleep --%s --force %s lets them end for 10s, then cuts them off", c.manager, s.Name),
 			}
 		}
 		return n == 0, nil
 	})
-}
-
-// heldBy are the units other than the proxy that run and keep the container up.
-func (c *call) heldBy(ctx context.Context, s *service) ([]string, error) {
-	var held []string
-	others := s.others()
-	units, err := c.systemd().Units(ctx, others...)
-	for i, u := range units {
-		if u.Is("active", "reloading", "activating") {
-			held = append(held, others[i])
-		}
-	}
-	return held, err
-}
-
-// others are the units besides those of the service that may keep its container
-// up.
-func (s *service) others() []string {
-	names := slices.DeleteFunc(s.container.Needs(), func(name string) bool {
-		return name == wire.Proxy.Of(s.name) || name == wire.Wake.Of(s.name)
-	})
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 func plural(n int, what string) string {

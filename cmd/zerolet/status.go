@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -23,25 +23,19 @@ type statusReport struct {
 
 // serviceReport is a service as status --json prints it.
 type serviceReport struct {
-	Name         string      `json:"name"`
-	File         string      `json:"file,omitempty"`
-	State        state       `json:"state"`
-	Since        *time.Time  `json:"since,omitempty"`
-	Listen       []string    `json:"listen"`
-	NeededBy     []string    `json:"neededBy,omitempty"`
-	NotListening []string    `json:"notListening,omitempty"`
-	Connections  int         `json:"connections"`
-	LastWake     *wakeReport `json:"lastWake,omitempty"`
-	SleepsAt     *time.Time  `json:"sleepsAt,omitempty"`
-	Error        string      `json:"error,omitempty"`
+	Name         string        `json:"name"`
+	File         string        `json:"file,omitempty"`
+	State        service.State `json:"state"`
+	Since        *time.Time    `json:"since,omitempty"`
+	Listen       []string      `json:"listen"`
+	NeededBy     []string      `json:"neededBy,omitempty"`
+	NotListening []string      `json:"notListening,omitempty"`
+	Connections  int           `json:"connections"`
+	LastWake     *service.Wake `json:"lastWake,omitempty"`
+	SleepsAt     *time.Time    `json:"sleepsAt,omitempty"`
+	Error        string        `json:"error,omitempty"`
 
 	dependency bool
-}
-
-type wakeReport struct {
-	Time    time.Time `json:"time"`
-	Client  string    `json:"client"`
-	Seconds float64   `json:"seconds"`
 }
 
 // status shows how the services stand.
@@ -85,19 +79,19 @@ func (c *call) draw(screen string) {
 }
 
 func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
-	services, err := c.services(ctx)
+	services, err := c.services(ctx, false)
+	if err != nil {
+		return exitFailure, err
+	}
+	troubles, err := c.troubles(ctx, services...)
 	if err != nil {
 		return exitFailure, err
 	}
 	status, reports := exitOK, []serviceReport{}
 	for _, s := range services {
-		trouble, err := c.trouble(ctx, s)
-		if err != nil {
-			return exitFailure, err
-		}
-		r := s.report(trouble)
+		r := newServiceReport(s, troubles[s])
 		reports = append(reports, r)
-		if r.State == failing || r.State == deaf || r.Error != "" {
+		if r.State == service.Failing || r.State == service.Deaf || r.Error != "" {
 			status = exitError
 		}
 	}
@@ -112,23 +106,23 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 	return status, c.table(w, reports)
 }
 
-func (s *service) report(trouble string) serviceReport {
+func newServiceReport(s *service.Service, trouble string) serviceReport {
 	r := serviceReport{
-		Name: s.name, File: s.source(), State: s.state(), Since: moment(s.since()), Listen: []string{},
-		NotListening: s.deaf, Connections: s.connections(), SleepsAt: moment(s.sleepsAt()), Error: trouble,
+		Name: s.Name, File: s.Source(), State: s.State(), Since: moment(s.Since()), Listen: []string{},
+		NotListening: s.Deaf, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()), Error: trouble,
 	}
-	for _, l := range s.listens() {
+	for _, l := range s.Listens() {
 		r.Listen = append(r.Listen, l.String())
 	}
-	if s.dependency() {
-		r.dependency, r.NeededBy = true, s.others()
+	if s.Dependency() {
+		r.dependency, r.NeededBy = true, s.Others()
 	}
-	if !s.wake.time.IsZero() {
-		took := s.coldStart()
-		if s.dependency() {
-			took = s.wake.took
+	if !s.Wake.Time.IsZero() {
+		took := s.ColdStart()
+		if s.Dependency() {
+			took = s.Wake.Took
 		}
-		r.LastWake = &wakeReport{s.wake.time, client(s.wake.peer), took.Seconds()}
+		r.LastWake = &service.Wake{Time: s.Wake.Time, Client: s.Wake.Client(), Seconds: took.Seconds()}
 	}
 	return r
 }
@@ -138,14 +132,6 @@ func moment(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-// client is the address of a peer, without its port.
-func client(peer string) string {
-	if a, err := netip.ParseAddrPort(strings.TrimPrefix(peer, "udp:")); err == nil {
-		return a.Addr().Unmap().String()
-	}
-	return peer
 }
 
 func (c *call) table(w io.Writer, reports []serviceReport) error {

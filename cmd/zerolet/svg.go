@@ -6,11 +6,13 @@ import (
 	"html"
 	"slices"
 	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 )
 
 // drawing is the timelines of services on one scale: a bar for each time in
 // which the container ran, a tick for each wake.
-func drawing(all []*past) []byte {
+func drawing(all []*service.Past) []byte {
 	const left, width, row, top = 160, 800, 34, 30
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n",
@@ -20,7 +22,7 @@ func drawing(all []*past) []byte {
 		fmt.Fprintln(&b, `</svg>`)
 		return b.Bytes()
 	}
-	from := slices.MinFunc(all, func(a, b *past) int { return a.From.Compare(b.From) }).From
+	from := slices.MinFunc(all, func(a, b *service.Past) int { return a.From.Compare(b.From) }).From
 	to := all[0].To
 	x := func(t time.Time) float64 {
 		return left + width*t.Sub(from).Seconds()/max(to.Sub(from).Seconds(), 1)
@@ -28,7 +30,7 @@ func drawing(all []*past) []byte {
 	for i, p := range all {
 		y := top + row*i
 		fmt.Fprintf(&b, `<text x="10" y="%d">%s</text>`+"\n", y+15, html.EscapeString(p.Name))
-		fmt.Fprintf(&b, `<text x="%d" y="%d" font-size="10" fill="#666">%s</text>`+"\n", left, y-2, html.EscapeString(p.summary()))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" font-size="10" fill="#666">%s</text>`+"\n", left, y-2, html.EscapeString(summary(p)))
 		fmt.Fprintf(&b, `<rect x="%.1f" y="%d" width="%.1f" height="16" fill="#eee"/>`+"\n", x(p.From), y+3, x(p.To)-x(p.From))
 		for _, a := range p.Awake {
 			fmt.Fprintf(&b, `<rect x="%.2f" y="%d" width="%.2f" height="16" fill="#2a7"/>`+"\n", x(a.From), y+3, max(x(a.To)-x(a.From), 0.5))

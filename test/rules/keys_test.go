@@ -57,7 +57,7 @@ func mayName(dir string, k scale.Key) bool {
 	switch dir {
 	case "cmd/zerolet/internal/knative": // writes its equivalent
 		return k.Export.As != nil
-	case "cmd/zerolet": // asks systemd for a socket's property, which is called the same
+	case "cmd/zerolet/internal/service", "cmd/zerolet/internal/systemd": // ask for a socket's property, which is called the same
 		return k.Name == "Listen"
 	case "generator": // names settings of systemd.socket(5), which are called the same
 		return !k.In(scale.OnPorts)

@@ -60,6 +60,7 @@ func rules() map[string]rule {
 		wire     = module + "/proxy/wire"
 		internal = module + "/proxy/internal/"
 		release  = module + "/cmd/internal/release"
+		command  = module + "/cmd/zerolet/internal/"
 	)
 	return map[string]rule{
 		"quadlet": {
@@ -106,12 +107,16 @@ func rules() map[string]rule {
 			[]string{wire, internal + "sock", internal + "report", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
-			"asks systemd and the journal by their own programs, and the proxy by nothing but the wire",
-			[]string{quadlet, scale, convert, module + "/generator", wire, release, module + "/cmd/zerolet/internal/systemd", module + "/cmd/zerolet/internal/knative", sys},
+			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",
+			[]string{quadlet, scale, convert, module + "/generator", wire, release, command + "service", command + "systemd", command + "knative", sys},
+		},
+		"cmd/zerolet/internal/service": {
+			"sees what runs, of which a file says nothing",
+			[]string{module + "/generator", wire, command + "systemd", sys},
 		},
 		"cmd/zerolet/internal/systemd": {
-			"runs programs and reads what they print",
-			nil,
+			"speaks to managers and to the journal; no other program links the bus",
+			[]string{"github.com/godbus/dbus/v5"},
 		},
 		"cmd/zerolet/internal/knative": {
 			"makes YAML of what a file says; what runs does not matter to it",
@@ -182,7 +187,7 @@ func TestRequirements(t *testing.T) {
 	need := strings.Fields(string(used))
 	slices.Sort(need)
 	need = slices.Compact(need)
-	want := []string{"github.com/containers/podman/v4", "github.com/containers/storage", "github.com/coreos/go-systemd/v22", "go.yaml.in/yaml/v3", "golang.org/x/sys"}
+	want := []string{"github.com/containers/podman/v4", "github.com/containers/storage", "github.com/coreos/go-systemd/v22", "github.com/godbus/dbus/v5", "go.yaml.in/yaml/v3", "golang.org/x/sys"}
 	if !slices.Equal(need, want) {
 		t.Errorf("the programs are built of %q, want %q (of %d in the graph)", need, want, len(strings.Fields(string(out))))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,10 +23,25 @@ const (
 // Entry is an entry of the journal: fields by their names.
 type Entry map[string]any
 
-// Text is a field, "" if it is not there or not text.
+// Text is a field, "" if it is not there or has several values. What is not
+// plain text, as with colours in it, journalctl gives as a list of bytes
+// (journalctl(1), "json").
 func (e Entry) Text(field string) string {
-	s, _ := e[field].(string)
-	return s
+	switch v := e[field].(type) {
+	case string:
+		return v
+	case []any:
+		raw := make([]byte, 0, len(v))
+		for _, element := range v {
+			b, ok := element.(float64)
+			if !ok {
+				return ""
+			}
+			raw = append(raw, byte(b))
+		}
+		return strings.ToValidUTF8(string(raw), "\uFFFD")
+	}
+	return ""
 }
 
 // Number is a field, 0 if it is not a number.
@@ -48,21 +64,27 @@ func (e Entry) About() string {
 	return e.Text("UNIT")
 }
 
-// Query says which entries of the journal are wanted.
+// Query says which entries of the journal are wanted, and what of them.
 type Query struct {
-	Since time.Time // zero: all
-	Last  int       // so many of the newest; 0: all
+	Since  time.Time // zero: all
+	Newest bool      // first; else the oldest
+	Last   int       // so many of the newest; 0: all
+	Fields []string  // besides when it came, what it is and who has sent it
 	// Match are alternatives of FIELD=VALUE terms, as journalctl(1) has them:
 	// terms of one field are alternatives, too, of different ones they go
 	// together.
 	Match [][]string
 }
 
-// Journal are the entries in the order of time.
-func (m Manager) Journal(ctx context.Context, q Query) ([]Entry, error) {
-	args := []string{"journalctl", "--quiet", "--no-pager", "--output=json"}
+func (q Query) arguments() []string {
+	fields := append([]string{"MESSAGE_ID", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT"}, q.Fields...)
+	// --all: long messages, too.
+	args := []string{"--quiet", "--no-pager", "--all", "--output=json", "--output-fields=" + strings.Join(fields, ",")}
 	if !q.Since.IsZero() {
 		args = append(args, fmt.Sprintf("--since=@%d", q.Since.Unix()))
+	}
+	if q.Newest {
+		args = append(args, "--reverse")
 	}
 	if q.Last > 0 {
 		args = append(args, fmt.Sprintf("--lines=%d", q.Last))
@@ -73,20 +95,52 @@ func (m Manager) Journal(ctx context.Context, q Query) ([]Entry, error) {
 		}
 		args = append(args, terms...)
 	}
-	out, err := list(ctx, args...)
-	if err != nil {
-		return nil, err
+	return args
+}
+
+// Journal gives the entries to use, one after the other, until that is false:
+// then nobody reads the rest.
+func (m Manager) Journal(ctx context.Context, q Query, use func(Entry) bool) error {
+	enough, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := command(enough, append([]string{"journalctl"}, q.arguments()...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
 	}
-	var entries []Entry
-	decoder := json.NewDecoder(bytes.NewReader([]byte(out)))
-	for {
+	if err != nil {
+		return err
+	}
+	done, err := decode(out, use)
+	if done || err != nil {
+		stop()
+	}
+	ended := cmd.Wait()
+	switch text := strings.TrimSpace(stderr.String()); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case done || err != nil:
+		return err
+	case ended != nil && text != "": // it fails without a word where nothing matches
+		return fmt.Errorf("journalctl: %s", text)
+	}
+	return nil
+}
+
+// decode reports whether there was enough before the end.
+func decode(out io.Reader, use func(Entry) bool) (enough bool, err error) {
+	for decoder := json.NewDecoder(out); ; {
 		var e Entry
-		if err := decoder.Decode(&e); err == io.EOF {
-			return entries, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("journalctl: %w", err)
+		switch err := decoder.Decode(&e); {
+		case err == io.EOF:
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("journalctl: %w", err)
+		case !use(e):
+			return true, nil
 		}
-		entries = append(entries, e)
 	}
 }
 
@@ -104,6 +158,10 @@ func (m Manager) Told(units ...string) []string {
 	}
 	return terms
 }
+
+// FromManager reports whether the manager itself has written the entry, among
+// those that were [Manager.Told] or came [Manager.From] other units.
+func (m Manager) FromManager(e Entry) bool { return m.Sender(e) == "init.scope" }
 
 // Sender is the unit of the process that has written the entry, init.scope if
 // that is the manager.

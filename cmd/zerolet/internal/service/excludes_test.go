@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"net/netip"
@@ -20,23 +20,23 @@ func TestExcludes(t *testing.T) {
 	udp.Listen.Protocol = "udp"
 	file := generator.Forward{Listen: scale.Listener{HostFile: "/run/a.sock", Publish: scale.Publish{HostPath: "%t/a.sock"}}}
 	for _, test := range []struct {
-		has  listener
+		has  Listener
 		want generator.Forward
 		is   bool
 	}{
-		{listener{"[::]:80", "Stream"}, tcp("", 80), true},
-		{listener{"[::]:80", "Stream"}, tcp("127.0.0.1", 80), true},
-		{listener{"127.0.0.1:80", "Stream"}, tcp("", 80), true},
-		{listener{"127.0.0.1:80", "Stream"}, tcp("127.0.0.2", 80), false},
-		{listener{"[::]:80", "Stream"}, tcp("", 81), false},
-		{listener{"[::]:80", "Stream"}, udp, false},
-		{listener{"[::]:80", "Datagram"}, udp, true},
-		{listener{"/run/a.sock", "Stream"}, file, true},
-		{listener{"/run/b.sock", "Stream"}, file, false},
-		{listener{"/run/a.sock", "Stream"}, tcp("", 80), false},
-		{listener{"[::]:80", "Stream"}, file, false},
+		{Listener{"[::]:80", "Stream"}, tcp("", 80), true},
+		{Listener{"[::]:80", "Stream"}, tcp("127.0.0.1", 80), true},
+		{Listener{"127.0.0.1:80", "Stream"}, tcp("", 80), true},
+		{Listener{"127.0.0.1:80", "Stream"}, tcp("127.0.0.2", 80), false},
+		{Listener{"[::]:80", "Stream"}, tcp("", 81), false},
+		{Listener{"[::]:80", "Stream"}, udp, false},
+		{Listener{"[::]:80", "Datagram"}, udp, true},
+		{Listener{"/run/a.sock", "Stream"}, file, true},
+		{Listener{"/run/b.sock", "Stream"}, file, false},
+		{Listener{"/run/a.sock", "Stream"}, tcp("", 80), false},
+		{Listener{"[::]:80", "Stream"}, file, false},
 	} {
-		if is := test.has.excludes(test.want); is != test.is {
+		if is := test.has.Excludes(test.want); is != test.is {
 			t.Errorf("%s and %s: %v", test.has, test.want, is)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"net"
@@ -22,7 +22,7 @@ func TestUnixSockets(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			for _, s := range all {
-				if s.listener == (listener{path, "Stream"}) {
+				if s.Listener == (Listener{path, "Stream"}) {
 					return s.isThere() && (s.owner == int64(os.Getuid()) || s.owner == -1)
 				}
 			}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"encoding/binary"
@@ -27,7 +27,7 @@ const (
 // unixSocket is a listening socket with a path, and the inode of the file that
 // it was bound to, 0 if that is not told.
 type unixSocket struct {
-	listener
+	Listener
 	file  uint32
 	owner int64 // -1: not told (before Linux 5.3)
 }
@@ -47,13 +47,13 @@ func listedSockets() (all []unixSocket, err error) {
 		if len(fields) != 8 {
 			return
 		}
-		switch l := (listener{address: fields[7]}); {
+		switch l := (Listener{Address: fields[7]}); {
 		case fields[4] == "0001" && fields[3] == "00010000": // __SO_ACCEPTCON
-			l.kind = "Stream"
-			all = append(all, unixSocket{listener: l, owner: -1})
+			l.Kind = "Stream"
+			all = append(all, unixSocket{Listener: l, owner: -1})
 		case fields[4] == "0002":
-			l.kind = "Datagram"
-			all = append(all, unixSocket{listener: l, owner: -1})
+			l.Kind = "Datagram"
+			all = append(all, unixSocket{Listener: l, owner: -1})
 		}
 	})
 	return all, err
@@ -94,7 +94,7 @@ func diagnosedSockets() ([]unixSocket, error) {
 			case m.Header.Type == unix.NLMSG_ERROR || len(m.Data) < unixDiagMsg:
 				return nil, errors.New("sock_diag: the kernel does not tell of unix sockets") // CONFIG_UNIX_DIAG
 			}
-			if s := parseUnixSocket(m.Data); s.kind != "" && strings.HasPrefix(s.address, "/") {
+			if s := parseUnixSocket(m.Data); s.Kind != "" && strings.HasPrefix(s.Address, "/") {
 				all = append(all, s)
 			}
 		}
@@ -104,7 +104,7 @@ func diagnosedSockets() ([]unixSocket, error) {
 // parseUnixSocket reads a struct unix_diag_msg and its attributes.
 func parseUnixSocket(message []byte) unixSocket {
 	order := binary.NativeEndian
-	s := unixSocket{listener: listener{kind: map[byte]string{unix.SOCK_STREAM: "Stream", unix.SOCK_DGRAM: "Datagram"}[message[1]]}, owner: -1}
+	s := unixSocket{Listener: Listener{Kind: map[byte]string{unix.SOCK_STREAM: "Stream", unix.SOCK_DGRAM: "Datagram"}[message[1]]}, owner: -1}
 	for attrs := message[unixDiagMsg:]; len(attrs) >= unix.SizeofNlAttr; {
 		size := int(order.Uint16(attrs))
 		if size < unix.SizeofNlAttr || size > len(attrs) {
@@ -113,7 +113,7 @@ func parseUnixSocket(message []byte) unixSocket {
 		value := attrs[unix.SizeofNlAttr:size]
 		switch kind := order.Uint16(attrs[2:]); {
 		case kind == attrName:
-			s.address = strings.TrimRight(string(value), "\x00")
+			s.Address = strings.TrimRight(string(value), "\x00")
 		case kind == attrVFS && len(value) >= 4:
 			s.file = order.Uint32(value)
 		case kind == attrUID && len(value) == 4:
@@ -128,6 +128,6 @@ func parseUnixSocket(message []byte) unixSocket {
 // does not see that it has been removed, or put out of the way for another.
 func (s unixSocket) isThere() bool {
 	var file unix.Stat_t
-	err := unix.Stat(s.address, &file)
+	err := unix.Stat(s.Address, &file)
 	return err == nil && file.Mode&unix.S_IFMT == unix.S_IFSOCK && (s.file == 0 || s.file == uint32(file.Ino))
 }

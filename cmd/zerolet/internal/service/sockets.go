@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bufio"
@@ -12,40 +12,41 @@ import (
 	"strings"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/generator"
 )
 
-// listener is a listening socket: its address, or its path, and its kind as
+// Listener is a listening socket: its address, or its path, and its kind as
 // systemd names it.
-type listener struct {
-	address string
-	kind    string // Stream or Datagram
+type Listener struct {
+	Address string
+	Kind    string // Stream or Datagram
 }
 
 // parseListener reads a value of the property Listen=: "[::]:8080 (Stream)".
-func parseListener(value string) (listener, bool) {
+func parseListener(value string) (Listener, bool) {
 	address, kind, ok := strings.Cut(value, " (")
 	if a, err := netip.ParseAddrPort(address); err == nil {
 		address = netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
 	}
-	return listener{address, strings.TrimSuffix(kind, ")")}, ok
+	return Listener{address, strings.TrimSuffix(kind, ")")}, ok
 }
 
-func (l listener) String() string {
-	if l.kind == "Stream" {
-		return l.address
+func (l Listener) String() string {
+	if l.Kind == "Stream" {
+		return l.Address
 	}
-	return l.address + " (" + l.kind + ")"
+	return l.Address + " (" + l.Kind + ")"
 }
 
-// listeningSockets are those that the kernel has for the manager's user. systemd
+// Listening are the sockets that the kernel has for the manager's user. systemd
 // says that a socket is active also when it does not listen any more because
 // its file or its port has changed.
-func listeningSockets(m systemd.Manager) (map[listener]bool, error) {
+func Listening(m systemd.Manager) (map[Listener]bool, error) {
 	owner := 0
 	if m.User {
 		owner = m.UID
 	}
-	found := make(map[listener]bool)
+	found := make(map[Listener]bool)
 	for _, table := range []struct{ path, kind, state string }{
 		{"/proc/net/tcp", "Stream", "0A"}, // TCP_LISTEN
 		{"/proc/net/tcp6", "Stream", "0A"},
@@ -58,7 +59,7 @@ func listeningSockets(m systemd.Manager) (map[listener]bool, error) {
 				return
 			}
 			if a, ok := kernelAddress(fields[1]); ok {
-				found[listener{a.String(), table.kind}] = true
+				found[Listener{a.String(), table.kind}] = true
 			}
 		})
 		if err != nil {
@@ -68,10 +69,25 @@ func listeningSockets(m systemd.Manager) (map[listener]bool, error) {
 	sockets, err := unixSockets()
 	for _, s := range sockets {
 		if (s.owner == int64(owner) || s.owner == -1) && s.isThere() {
-			found[s.listener] = true
+			found[s.Listener] = true
 		}
 	}
 	return found, err
+}
+
+// Excludes reports whether only one of the two can have its address.
+func (l Listener) Excludes(f generator.Forward) bool {
+	kind := "Stream"
+	if f.Listen.Protocol == "udp" {
+		kind = "Datagram"
+	}
+	a, err := netip.ParseAddrPort(l.Address)
+	if err != nil || f.Listen.HostPath != "" {
+		return l.Address == f.Listen.HostFile
+	}
+	host := f.Listen.Host
+	return l.Kind == kind && a.Port() == f.Listen.HostPort &&
+		(!host.IsValid() || host.IsUnspecified() || a.Addr().IsUnspecified() || host == a.Addr())
 }
 
 func eachLine(path string, f func(fields []string)) error {

@@ -1,0 +1,279 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// Host is whom to ask.
+type Host struct {
+	systemd.Manager
+	Proxy string // path of zerolet-proxy, by which an abandoned one is known
+}
+
+// All is what there was at one time.
+type All struct {
+	Services []*Service // in the order of their names
+	// Lost are units with such names that run without a file, and may be
+	// anybody's.
+	Lost []string
+}
+
+// Named is the service of that very name, nil if there is none.
+func (a *All) Named(name string) *Service {
+	i := slices.IndexFunc(a.Services, func(s *Service) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return a.Services[i]
+}
+
+// Look sees every scaled container: those that the generator has made units of,
+// and those whose file is gone while they run. Whatever their number, the
+// manager, the kernel and the journal are asked once. A close look also sees of
+// what all units were made, and who needs them.
+func (h Host) Look(ctx context.Context, closely bool) (*All, error) {
+	bus, err := h.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer bus.Close()
+	l := look{Host: h, bus: bus, closely: closely}
+	if l.loaded, err = bus.Loaded(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.readDirs(ctx); err != nil {
+		return nil, err
+	}
+	all, err := l.services(ctx, l.names())
+	if err != nil {
+		return nil, err
+	}
+	if err := h.remember(ctx, all.Services); err != nil {
+		return nil, err
+	}
+	return all, l.starts(ctx, all.Services)
+}
+
+// starts sees when the containers started that have been woken.
+func (l *look) starts(ctx context.Context, all []*Service) error {
+	var wanted []systemd.Wanted
+	for _, s := range all {
+		if !s.Wake.Time.IsZero() && s.Container != nil {
+			wanted = append(wanted, systemd.Wanted{
+				Name: wire.Container.Of(s.Name), Properties: []string{"InactiveExitTimestamp", "ActiveEnterTimestamp"}, Into: s.Container,
+			})
+		}
+	}
+	return l.bus.Fill(ctx, wanted)
+}
+
+// look is one that is under way.
+type look struct {
+	Host
+	bus     *systemd.Bus
+	closely bool
+	loaded  map[string]systemd.Unit       // in the manager's memory; nil: nobody has looked
+	made    map[string]generator.Priority // files of generators
+}
+
+// readDirs finds what generators have made (systemd.unit(5), "Unit File Load
+// Path"). The manager need not have loaded it, and to list all unit files that
+// there are takes the manager seconds where 1,000 are scaled.
+func (l *look) readDirs(ctx context.Context) error {
+	dirs, err := l.bus.UnitPath(ctx)
+	if err != nil {
+		return err
+	}
+	l.made = make(map[string]generator.Priority)
+	for _, dir := range dirs {
+		priority, ok := generatorDir(dir)
+		if !ok {
+			continue
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, f := range files {
+			l.made[f.Name()] = max(l.made[f.Name()], priority)
+		}
+	}
+	return nil
+}
+
+// names are those that services may have. Where one of the other units is there,
+// so is one of these.
+func (l *look) names() []string {
+	var names []string
+	for unit := range l.loaded {
+		if name, k := split(unit); k == wire.Socket || k == wire.Proxy {
+			names = append(names, name)
+		}
+	}
+	for unit, priority := range l.made {
+		name, k := split(unit)
+		if k == wire.Socket || k == wire.Proxy || k == wire.Container && priority == generator.Early {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// services are those of the names that are zerolet's.
+func (l *look) services(ctx context.Context, names []string) (*All, error) {
+	found := make([]*Service, 0, len(names))
+	for _, name := range names {
+		found = append(found, &Service{Name: name})
+	}
+	if err := l.fill(ctx, found, l.closely); err != nil {
+		return nil, err
+	}
+	var odd []*Service // units stand in for the generator's, or something hinders
+	for _, s := range found {
+		if !l.closely && (!Generated(s.Socket) || !s.Proxy.Is("inactive", "") && !s.Container.Is("active")) {
+			odd = append(odd, s)
+		}
+	}
+	if err := l.fill(ctx, odd, true); err != nil {
+		return nil, err
+	}
+	all := &All{}
+	for _, s := range found {
+		s.Abandoned = l.abandoned(s)
+		all.Lost = append(all.Lost, s.lost()...)
+		if s.disown(); s.ours() {
+			all.Services = append(all.Services, s)
+		}
+	}
+	if err := l.others(ctx, all.Services); err != nil {
+		return nil, err
+	}
+	return all, l.listen(all.Services)
+}
+
+// fill asks for what is wanted of the services' units, in one go.
+func (l *look) fill(ctx context.Context, all []*Service, closely bool) error {
+	var wanted []systemd.Wanted
+	for _, s := range all {
+		for k, u := range s.parts() {
+			unit := wire.Units()[k].Of(s.Name)
+			_, made := l.made[unit]
+			switch known := l.loaded[unit]; {
+			case known != nil:
+				*u = known
+				wanted = append(wanted, systemd.Wanted{Name: unit, Properties: properties(wire.Units()[k], known, closely), Into: *u})
+			case made || l.loaded == nil: // to ask for it loads it
+				*u = make(systemd.Unit)
+				all := slices.Concat(asListed, properties(wire.Units()[k], nil, closely))
+				wanted = append(wanted, systemd.Wanted{Name: unit, Properties: all, Into: *u})
+			}
+		}
+	}
+	return l.bus.Fill(ctx, wanted)
+}
+
+// What is asked of a unit (org.freedesktop.systemd1(5)). One without a job is in
+// the state that is told after that.
+var (
+	asListed = []string{"Job", "Id", "Description", "LoadState", "ActiveState", "SubState"}
+	origin   = []string{"FragmentPath", "SourcePath", "Documentation"}
+	changes  = []string{"InactiveExitTimestamp", "ActiveEnterTimestamp", "ActiveExitTimestamp", "InactiveEnterTimestamp"}
+)
+
+// properties are those that matter of a unit as it is known so far.
+func properties(kind wire.Unit, known systemd.Unit, closely bool) []string {
+	var all []string
+	switch kind {
+	case wire.Socket:
+		all = append(all, "Listen", "ActiveEnterTimestamp")
+		if !known.Is("active") {
+			all = append(all, "InactiveEnterTimestamp")
+		}
+		if !closely {
+			return append(all, origin...)
+		}
+		all = append(all, "UnitFileState", "IPAddressAllow")
+	case wire.Proxy:
+		if !known.Is("inactive") {
+			all = append(all, "StatusText", "MainPID", "InactiveExitTimestamp", "InactiveEnterTimestamp")
+		}
+		if closely {
+			all = append(all, "ExecStart")
+		}
+	case wire.Container:
+		all = append(all, "InactiveEnterTimestamp")
+		if closely || !known.Is("inactive") {
+			all = append(all, "Result")
+			all = append(all, changes...)
+		}
+		if closely {
+			all = append(all, "Requires", "BindsTo")
+			all = append(all, systemd.Dependents...)
+		}
+	case wire.Open:
+		all = append(all, "NRestarts")
+	}
+	if closely {
+		all = append(all, origin...)
+	}
+	return all
+}
+
+// others sees how the units stand that the services have to do with.
+func (l *look) others(ctx context.Context, all []*Service) error {
+	units := l.loaded
+	if units == nil {
+		units = make(map[string]systemd.Unit)
+		var wanted []systemd.Wanted
+		for _, s := range all {
+			for _, name := range slices.Concat(s.Others(), s.needs()) {
+				units[name] = make(systemd.Unit)
+				wanted = append(wanted, systemd.Wanted{Name: name, Properties: []string{"ActiveState", "InactiveEnterTimestamp"}, Into: units[name]})
+			}
+		}
+		if err := l.bus.Fill(ctx, wanted); err != nil {
+			return err
+		}
+	}
+	for _, s := range all {
+		for _, name := range s.Others() {
+			if units[name].Is("active", "reloading", "activating") {
+				s.HeldBy = append(s.HeldBy, name)
+			}
+		}
+		for _, name := range s.needs() {
+			if units[name].Is("failed", "activating", "deactivating") {
+				s.missing = append(s.missing, name)
+				if at := units[name].Time("InactiveEnterTimestamp"); at.After(s.missed) {
+					s.missed = at
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// listen finds the sockets that do not.
+func (l *look) listen(all []*Service) error {
+	listening, err := Listening(l.Manager)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		for _, address := range s.Listens() {
+			if !s.Dependency() && !listening[address] {
+				s.Deaf = append(s.Deaf, address.Address)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+// Package service sees how all services stand: what systemd knows of their
+// units, what the kernel listens on, what zerolet-proxy and systemd have written
+// into the journal. Each is asked once, whatever their number. It changes
+// nothing, and reads no .container file.
+package service
+
+import (
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// Service is one scaled container as systemd has it.
+type Service struct {
+	Name      string // of its units, without a suffix
+	Socket    systemd.Unit
+	Proxy     systemd.Unit
+	Container systemd.Unit
+	Target    systemd.Unit // starts the container for who may come, in a user's manager with AllowFrom=
+	Opener    systemd.Unit // opens the sockets again with Mode=native
+	// the system's way into the container
+	EntrySocket, Entry systemd.Unit
+
+	Abandoned bool // the proxy runs, and its unit has no file any more
+	Relic     bool // so it is with the socket, which listens no more: to start it does nothing
+
+	Deaf   []string // addresses of the socket on which nothing listens
+	HeldBy []string // units besides the service's own that run and keep the container up
+	Wake   Record   // the last one
+	Failed Record   // the last client that was turned away
+
+	missing []string  // units that the container needs, and that do not run
+	missed  time.Time // when one of them failed, if that was asked for
+}
+
+// parts are the units in the order of [wire.Units].
+func (s *Service) parts() []*systemd.Unit {
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.EntrySocket, &s.Entry}
+}
+
+// Units are the names of the service's units, in an order in which they can
+// come up. That of a unit that there is not is one, too.
+func (s *Service) Units() []string {
+	var names []string
+	for _, u := range wire.Units() {
+		names = append(names, u.Of(s.Name))
+	}
+	return names
+}
+
+// Unit is the one of that name.
+func (s *Service) Unit(name string) systemd.Unit {
+	for k, u := range wire.Units() {
+		if u.Of(s.Name) == name {
+			return *s.parts()[k]
+		}
+	}
+	return nil
+}
+
+// split is the name of the service that a unit may belong to, and which of its
+// units that would be.
+func split(unit string) (name string, kind wire.Unit) {
+	for _, kind := range []wire.Unit{wire.Socket, wire.Proxy, wire.Container} {
+		if name, ok := kind.Name(unit); ok {
+			return name, kind
+		}
+	}
+	return "", ""
+}
+
+// Of is the name of the service that a unit may belong to.
+func Of(unit string) string {
+	name, _ := split(unit)
+	return name
+}
+
+// Called reports whether a person means this service.
+func (s *Service) Called(name string) bool {
+	if strings.Contains(name, "/") {
+		return s.Source() == name
+	}
+	name = strings.TrimSuffix(strings.TrimSuffix(name, ".container"), ".service")
+	return name == s.Name || s.Source() != "" && name == strings.TrimSuffix(filepath.Base(s.Source()), ".container")
+}
+
+// Dependency reports whether the container has no port: it runs while another
+// unit needs it.
+func (s *Service) Dependency() bool {
+	return !s.Socket.Found() && !s.Proxy.Found() && !s.Refused() && ofContainer(s.Container)
+}
+
+// Refused reports whether the file has an error and the service says so instead
+// of running.
+func (s *Service) Refused() bool {
+	return ofContainer(s.Container) && wire.IsRefused(s.Container["Documentation"])
+}
+
+// Orphan reports whether the file is gone, or scaled no more, and what it had
+// become still runs.
+func (s *Service) Orphan() bool {
+	return !s.Socket.Found() && !s.Proxy.Found() && !s.Refused() && !s.Dependency()
+}
+
+// Source is the .container file.
+func (s *Service) Source() string {
+	for _, u := range []systemd.Unit{s.Socket, s.Proxy, s.Container} {
+		if Generated(u) {
+			return u["SourcePath"]
+		}
+	}
+	return ""
+}
+
+// Listens are the sockets of the socket unit.
+func (s *Service) Listens() []Listener {
+	var all []Listener
+	for line := range strings.Lines(s.Socket["Listen"]) {
+		if l, ok := parseListener(strings.TrimSpace(line)); ok {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// Allowed are the addresses that may connect, if there are such (AllowFrom=):
+// the system's socket knows them, in a user's manager the proxy does.
+func (s *Service) Allowed() (prefixes []netip.Prefix, limited bool) {
+	for _, word := range strings.Fields(s.Socket["IPAddressAllow"]) {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	prefixes = append(prefixes, wire.AllowFrom(strings.Fields(s.Proxy["ExecStart"]))...)
+	return prefixes, len(prefixes) > 0
+}
+
+// Others are the units besides those of the service that may keep its container
+// up.
+func (s *Service) Others() []string {
+	names := slices.DeleteFunc(s.Container.Needs(), func(name string) bool {
+		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name)
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// needs are the units without which the container, which has not begun to start,
+// does not.
+func (s *Service) needs() []string {
+	if !s.Container.Is("inactive") {
+		return nil
+	}
+	return strings.Fields(s.Container["Requires"] + " " + s.Container["BindsTo"])
+}

@@ -1,0 +1,147 @@
+package service
+
+import (
+	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// State is how a service stands.
+type State string
+
+// The states, as "zerolet status" prints them.
+const (
+	Asleep   State = "asleep"        // the socket listens, nothing else runs
+	Waking   State = "waking"        // the container starts, or its app has not been reached yet
+	Awake    State = "awake"         // it serves, or is ready to
+	Stopping State = "stopping"      // on the way to sleep
+	Failing  State = "failing"       // the last attempt to wake it failed, or its file has an error
+	Deaf     State = "not listening" // nothing wakes it
+)
+
+// State judges what was seen.
+func (s *Service) State() State {
+	switch proxy, container := s.Proxy, s.Container; {
+	case s.Refused(), container.Is("failed"), proxy.Is("failed"), proxy["SubState"] == "auto-restart":
+		return Failing
+	case container.Is("deactivating") && container["Result"] != "success":
+		return Failing
+	case container.Is("deactivating"):
+		return Stopping
+	case container.Is("activating"), proxy.Is("activating"):
+		return s.trying()
+	case s.unwanted():
+		return Asleep
+	case proxy.Is("active") && (!container.Is("active", "reloading") || s.Connections() > 0 && !s.Reached()):
+		return s.trying()
+	case container.Is("active", "reloading"):
+		return Awake
+	case s.Dependency():
+		return Asleep
+	case !s.Socket.Is("active") || len(s.Deaf) > 0 || s.Shut():
+		return Deaf
+	case s.Failed.Time.After(s.Wake.Time):
+		return Failing
+	}
+	return Asleep
+}
+
+// trying is waking, or failing: the proxy runs once the container's first start
+// is over (After=), so if the container has not been active since, that failed.
+// Where the proxy is first, that start must have ended, too.
+func (s *Service) trying() State {
+	began := s.Proxy.Time("InactiveExitTimestamp")
+	if s.Proxy.Is("active", "activating") && !s.Container.Is("active", "reloading") &&
+		s.Container.Time("ActiveExitTimestamp").Before(began) &&
+		(!s.ProxyFirst() || s.Container.Time("InactiveEnterTimestamp").After(began)) {
+		return Failing
+	}
+	return Waking
+}
+
+// ProxyFirst reports whether the proxy starts before the container.
+func (s *Service) ProxyFirst() bool { return s.Target.Found() || s.Opener.Found() }
+
+// unwanted reports whether the proxy runs, but has had no client who may wake the
+// container (AllowFrom=).
+func (s *Service) unwanted() bool {
+	return s.Target.Found() && !s.Target.Is("active") && s.Connections() == 0 && s.Container.Is("inactive")
+}
+
+// Shut reports whether the sockets were left shut (Mode=native): to open them has
+// failed, and may be tried again.
+func (s *Service) Shut() bool {
+	again := s.Opener["SubState"] == "auto-restart" || s.Opener.Is("activating") && s.Opener["NRestarts"] != "0"
+	return !s.Proxy.Is("active") && (s.Opener.Is("failed") || again)
+}
+
+// FailedSince reports whether it is news that the service is failing.
+func (s *Service) FailedSince(began time.Time) bool {
+	isNews := func(at time.Time) bool { return !at.Before(began) }
+	if !s.Proxy.Is("active", "activating", "failed") && !s.Container.Is("failed", "activating", "deactivating") {
+		return isNews(s.Failed.Time) // an old one, and systemd has not begun yet
+	}
+	return s.Proxy["SubState"] == "auto-restart" || isNews(s.Failed.Time) || isNews(s.missed) ||
+		isNews(s.Proxy.Time("InactiveEnterTimestamp")) || isNews(s.Container.Time("InactiveEnterTimestamp")) ||
+		!s.ProxyFirst() && isNews(s.Proxy.Time("InactiveExitTimestamp"))
+}
+
+// Since is when the state began, if systemd knows.
+func (s *Service) Since() time.Time {
+	switch s.State() {
+	case Awake:
+		return s.Container.Time("ActiveEnterTimestamp")
+	case Waking:
+		return s.Container.Time("InactiveExitTimestamp")
+	case Stopping:
+		return s.Container.Time("ActiveExitTimestamp")
+	case Asleep:
+		if at := s.Container.Time("InactiveEnterTimestamp"); !at.IsZero() {
+			return at
+		}
+		return s.Socket.Time("ActiveEnterTimestamp")
+	case Failing:
+		return s.Container.Time("InactiveEnterTimestamp")
+	}
+	return s.Socket.Time("InactiveEnterTimestamp")
+}
+
+// status is how the proxy stands.
+func (s *Service) status() wire.Status { return wire.ParseStatus(s.Proxy["StatusText"]) }
+
+// Connections are those that are open now, held ones and UDP sessions included.
+func (s *Service) Connections() int {
+	if !s.Proxy.Is("active", "deactivating") {
+		return 0
+	}
+	return int(s.status().Open)
+}
+
+// Reached reports whether a client has got through to the app since it started.
+func (s *Service) Reached() bool { return s.Proxy.Is("active") && s.status().Reached }
+
+// SleepsAt is when the service goes to sleep if nobody comes; zero while
+// somebody is there, or if it never does.
+func (s *Service) SleepsAt() time.Time {
+	if !s.Proxy.Is("active") || s.unwanted() {
+		return time.Time{}
+	}
+	return s.status().Ends
+}
+
+// ColdStart is how long the last wake took, from the container's start on if
+// it was started for it.
+func (s *Service) ColdStart() time.Duration {
+	return coldStart(s.Wake, s.Container.Time("InactiveExitTimestamp"), s.Container.Time("ActiveEnterTimestamp"))
+}
+
+// coldStart is how long a wake took. The proxy starts once the container's
+// start is over, and counts from there; if the container was up long before,
+// nothing was started for this wake.
+func coldStart(wake Record, starting, started time.Time) time.Duration {
+	began := wake.Time.Add(-wake.Took) // of the proxy
+	if starting.IsZero() || starting.After(began) || started.Before(began.Add(-time.Second)) {
+		return wake.Took
+	}
+	return wake.Time.Sub(starting)
+}

@@ -1,0 +1,126 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// told is how many of the newest entries about a unit are looked at.
+const told = 100
+
+// Words are what the units' processes said last before they failed, or where
+// they said nothing, what systemd said first about that failure, since a time.
+func (h Host) Words(ctx context.Context, units []string, since time.Time) (map[string]string, error) {
+	words := make(map[string]string)
+	if len(units) == 0 {
+		return words, nil
+	}
+	heard := make(map[string][]systemd.Entry) // the newest first
+	for _, unit := range units {
+		heard[unit] = nil
+	}
+	open := len(heard)
+	err := h.Journal(ctx, systemd.Query{
+		Since: since, Newest: true, Last: max(memory, told*len(units)),
+		Fields: []string{"MESSAGE", "PRIORITY", "PODMAN_EVENT"},
+		Match:  [][]string{h.From(units...), h.Told(units...)},
+	}, func(e systemd.Entry) bool {
+		unit := h.about(e)
+		if entries, asked := heard[unit]; asked && len(entries) < told && !e.Time().Before(since) { // --since= is about seconds
+			heard[unit] = append(entries, e)
+			if len(entries)+1 == told {
+				open--
+			}
+		}
+		return open > 0
+	})
+	for unit, entries := range heard {
+		slices.Reverse(entries)
+		words[unit] = h.lastWords(entries)
+	}
+	return words, err
+}
+
+// about is the unit that an entry is about: the manager speaks of any, who else
+// says so speaks for its own.
+func (h Host) about(e systemd.Entry) string {
+	if h.FromManager(e) {
+		return e.About()
+	}
+	return h.Sender(e)
+}
+
+// lastWords are those in entries about one unit.
+func (h Host) lastWords(entries []systemd.Entry) string {
+	var last, words, cause string
+	for _, e := range entries {
+		switch text := strings.TrimSpace(e.Text("MESSAGE")); {
+		case !h.FromManager(e):
+			if e.Text("PODMAN_EVENT") == "" { // which is for machines
+				words = cmp.Or(text, words)
+			}
+		case e.Text("MESSAGE_ID") == systemd.Starting:
+			words, cause = "", ""
+		case e.Text("MESSAGE_ID") == systemd.Failed:
+			last = cmp.Or(words, cause, last)
+			words, cause = "", ""
+		case isCause(e):
+			cause = cmp.Or(cause, text)
+		}
+	}
+	return reasoned(cmp.Or(last, words, cause)) // systemd may not have told the failure yet
+}
+
+// reasoned adds the reason that systemd's words leave out: a child of the manager
+// opens a socket and tells why it could not, but journald takes that for nobody's
+// if the child has ended before it is looked at.
+func reasoned(words string) string {
+	if strings.Contains(words, "Failed to receive listening socket") && strings.HasSuffix(words, "Input/output error") {
+		return words + " (most likely the address is in use)"
+	}
+	return words
+}
+
+// isCause reports whether a message of systemd's may say why a unit failed, and
+// not only that it did, or that it is not tried again at once.
+func isCause(e systemd.Entry) bool {
+	text := e.Text("MESSAGE")
+	return e.Number("PRIORITY") <= 5 && e.Text("MESSAGE_ID") != systemd.NoStart &&
+		!strings.HasSuffix(text, "Start request repeated too quickly.") &&
+		!strings.Contains(text, "Unit needs to be started because")
+}
+
+// Trouble is what hinders a service: in words, or by the units whose last words
+// say it, of which the first that has any counts.
+type Trouble struct {
+	Text  string
+	Units []string
+}
+
+// Trouble is empty unless the service is failing or does not listen.
+func (s *Service) Trouble() Trouble {
+	switch s.State() {
+	case Failing:
+		switch {
+		case s.Proxy.Is("failed") || s.Proxy["SubState"] == "auto-restart":
+			return Trouble{Units: []string{wire.Proxy.Of(s.Name)}}
+		case s.Container.Is("failed", "activating") || !s.Failed.Time.After(s.Wake.Time):
+			return Trouble{Units: append(slices.Clone(s.missing), wire.Container.Of(s.Name))}
+		}
+		return Trouble{Text: s.Failed.Text}
+	case Deaf:
+		if s.Socket.Is("failed", "activating") {
+			return Trouble{Units: []string{wire.Socket.Of(s.Name)}}
+		}
+		if s.Shut() {
+			return Trouble{Units: []string{wire.Open.Of(s.Name)}}
+		}
+	}
+	return Trouble{}
+}
