@@ -112,9 +112,10 @@ fuzz: ## fuzz the readers, a minute each
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
 
-bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, traffic or cold for one case)
+bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, many, traffic or cold for one case)
 	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)
-	$(if $(filter generator,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/internals/benchmarks.md \
+	$(if $(filter-out many,$(BENCH)),,cd test && $(GO) run ./bench many $(MANY))
+	$(if $(filter generator many,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/internals/benchmarks.md \
 		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
 # The newest systemd and Podman take their turn with everything; "make test" does a little of it there.

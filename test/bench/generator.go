@@ -23,7 +23,7 @@ const (
 
 // generator measures what zerolet adds to a daemon-reload: its generator
 // against stock Quadlet's on the same files.
-func generator(ctx context.Context) (string, error) {
+func generator(ctx context.Context, _ ...string) (string, error) {
 	work, err := os.MkdirTemp("", "zerolet-bench-")
 	if err != nil {
 		return "", err

@@ -1,7 +1,7 @@
 // Command bench measures zerolet against what it stands beside, in the same
 // run, and writes the figures into docs/internals/benchmarks.md. It tests nothing.
 //
-//	go run ./bench CASE...
+//	go run ./bench [CASE [ARGUMENT...]]
 package main
 
 import (
@@ -17,11 +17,11 @@ import (
 // bench is one case: its text is a section of the document, with a table.
 type bench struct {
 	name string
-	run  func(ctx context.Context) (text string, err error)
+	run  func(ctx context.Context, args ...string) (text string, err error)
 }
 
 func benches() []bench {
-	return []bench{{"generator", generator}}
+	return []bench{{"generator", generator}, {"many", many}}
 }
 
 func main() {
@@ -38,10 +38,14 @@ func run(ctx context.Context, names []string) error {
 		return insideGenerator(ctx, names[1])
 	}
 	for _, b := range benches() {
-		if len(names) > 0 && names[0] != b.name {
-			continue
+		var args []string
+		if len(names) > 0 {
+			args = names[1:]
+			if names[0] != b.name {
+				continue
+			}
 		}
-		text, err := b.run(ctx)
+		text, err := b.run(ctx, args...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
