@@ -220,7 +220,7 @@ func (c *call) changeOfDependency(e *generator.Endpoint, s *service.Service, uni
 // changeOf compares a declared service with the one that runs.
 func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []generator.Unit) (change, bool) {
 	socket, proxy := wire.Socket.Of(s.Name), wire.Proxy.Of(s.Name)
-	on := strings.Join(listens(e), " ")
+	on := ranges(listens(e))
 	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.Relic], "--", socket}}
 	changed := s.Changed(units)
 	switch {

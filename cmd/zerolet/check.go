@@ -47,7 +47,7 @@ func wakesAndSleeps(e *generator.Endpoint) string {
 
 // listensWhile is where a service listens, and when, unless that is always.
 func listensWhile(e *generator.Endpoint) string {
-	on := strings.Join(listens(e), " ")
+	on := ranges(listens(e))
 	if len(e.PartOf) == 0 {
 		return on
 	}

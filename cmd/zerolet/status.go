@@ -173,7 +173,7 @@ func (r serviceReport) stateText(now time.Time) string {
 func (r serviceReport) wokenBy() string {
 	switch {
 	case !r.dependency:
-		return strings.Join(r.Listen, " ")
+		return ranges(r.Listen)
 	case len(r.NeededBy) == 0:
 		return "nothing needs it"
 	}
