@@ -50,7 +50,7 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	gauge("connections", "Connections that are open.", ofSockets((*service.Service).Connections))
 	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *service.Past) float64 { return p.Ran().Seconds() })
 	counter("turned_away", "Records of clients that got no answer.", func(p *service.Past) float64 { return float64(p.Failures) })
-	family("cold_start_seconds", "summary", "From the start of the container until the first client was let through.", func(i int, labels string) {
+	family("cold_start_seconds", "summary", "How long the clients that woke it have waited.", func(i int, labels string) {
 		sum := 0.0
 		for _, w := range all[i].Wakes {
 			sum += w.Seconds

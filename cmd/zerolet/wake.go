@@ -34,16 +34,18 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		return c.notAlone(ctx, s)
 	}
 	began := c.clock()
-	for _, args := range s.Starts() {
-		if err := c.control(ctx, began, args...); err != nil {
-			return failure{exitError, fmt.Sprintf("%s: %v", s.Name, err), fmt.Sprintf("zerolet doctor --%s", c.manager)}
-		}
+	if err := c.start(ctx, s); err != nil {
+		return err
 	}
+	again := false
 	client, leave := knock(ctx, ways(s, ownAddresses()))
 	defer leave()
 	err := c.follow(ctx, s.Name, client.news, func(s *service.Service) (bool, error) {
 		c.progressLine("%s: %s, %.1fs", s.Name, phase(s), c.clock().Sub(began).Seconds())
 		switch state := s.State(); {
+		case s.GivenUp() && !again: // an attempt that was under way has failed
+			again = true
+			return false, c.start(ctx, s)
 		case isClosed(client.turnedAway), state == service.Failing && s.FailedSince(began):
 			return false, c.cannot(ctx, s, "be woken")
 		case state == service.Awake:
@@ -59,6 +61,17 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		return c.printf("%s: its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %[1]s)\n", s.Name, took, c.manager)
 	}
 	return c.printf("%s: awake after %.2fs\n", s.Name, took)
+}
+
+// start has systemd start what a client does not, or may not.
+func (c *call) start(ctx context.Context, s *service.Service) error {
+	began := c.clock()
+	for _, args := range s.Starts() {
+		if err := c.control(ctx, began, args...); err != nil {
+			return failure{exitError, fmt.Sprintf("%s: %v", s.Name, err), fmt.Sprintf("zerolet doctor --%s", c.manager)}
+		}
+	}
+	return nil
 }
 
 // cannot is the failure that says why.

@@ -76,7 +76,12 @@ func main() {
 	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
 	flag.StringVar(ready, "ready", "", "answer /ready with 503 until this `file` is there, and say so; say if anything else is asked before")
 	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
+	fail := flag.String("fail", "", "do nothing else than say in red that this is `fatal`, and exit with 3")
 	flag.Parse()
+	if *fail != "" {
+		fmt.Fprintf(os.Stderr, "\x1b[1;31mFATAL:\x1b[0m %s\n", *fail)
+		os.Exit(3)
+	}
 	if *exists != "" {
 		if _, err := os.Stat(*exists); err != nil {
 			os.Exit(1)

@@ -49,8 +49,7 @@ func (s *Service) Starts() [][]string {
 	if !s.Socket.Is("active") {
 		all = append(all, []string{"start", "--", wire.Socket.Of(s.Name)})
 	}
-	if s.Proxy.Is("active") && s.Container.Is("inactive", "failed") && !s.unwanted() {
-		// systemd has given up: Upholds= tries again only when something changes.
+	if s.GivenUp() {
 		return append(all, []string{"start", "--no-block", "--", wire.Container.Of(s.Name)})
 	}
 	switch {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
@@ -59,20 +60,21 @@ func (h Host) Look(ctx context.Context, closely bool) (*All, error) {
 	if err := h.remember(ctx, all.Services); err != nil {
 		return nil, err
 	}
-	return all, l.starts(ctx, all.Services)
+	return all, l.lookCloser(ctx, all.Services)
 }
 
-// starts sees when the containers started that have been woken.
-func (l *look) starts(ctx context.Context, all []*Service) error {
-	var wanted []systemd.Wanted
+// lookCloser sees what hinders those that fail.
+func (l *look) lookCloser(ctx context.Context, all []*Service) error {
+	var failing []*Service
 	for _, s := range all {
-		if !s.Wake.Time.IsZero() && s.Container != nil {
-			wanted = append(wanted, systemd.Wanted{
-				Name: wire.Container.Of(s.Name), Properties: []string{"InactiveExitTimestamp", "ActiveEnterTimestamp"}, Into: s.Container,
-			})
+		if s.State() == Failing && !l.closely {
+			failing = append(failing, s)
 		}
 	}
-	return l.bus.Fill(ctx, wanted)
+	if err := l.fill(ctx, failing, true); err != nil {
+		return err
+	}
+	return l.others(ctx, failing)
 }
 
 // look is one that is under way.
@@ -137,9 +139,9 @@ func (l *look) services(ctx context.Context, names []string) (*All, error) {
 	if err := l.fill(ctx, found, l.closely); err != nil {
 		return nil, err
 	}
-	var odd []*Service // units stand in for the generator's, or something hinders
+	var odd []*Service // where other units may stand in for the generator's
 	for _, s := range found {
-		if !l.closely && (!Generated(s.Socket) || !s.Proxy.Is("inactive", "") && !s.Container.Is("active")) {
+		if !l.closely && !Generated(s.Socket) {
 			odd = append(odd, s)
 		}
 	}
@@ -216,7 +218,7 @@ func properties(kind wire.Unit, known systemd.Unit, closely bool) []string {
 			all = append(all, changes...)
 		}
 		if closely {
-			all = append(all, "Requires", "BindsTo")
+			all = append(all, "Requires", "BindsTo", "Conditions", "Asserts")
 			all = append(all, systemd.Dependents...)
 		}
 	case wire.Open:
@@ -237,7 +239,7 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 		for _, s := range all {
 			for _, name := range slices.Concat(s.Others(), s.needs()) {
 				units[name] = make(systemd.Unit)
-				wanted = append(wanted, systemd.Wanted{Name: name, Properties: []string{"ActiveState", "InactiveEnterTimestamp"}, Into: units[name]})
+				wanted = append(wanted, systemd.Wanted{Name: name, Properties: []string{"ActiveState", "InactiveExitTimestamp"}, Into: units[name]})
 			}
 		}
 		if err := l.bus.Fill(ctx, wanted); err != nil {
@@ -245,15 +247,18 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 		}
 	}
 	for _, s := range all {
+		s.HeldBy, s.missing = nil, nil
 		for _, name := range s.Others() {
 			if units[name].Is("active", "reloading", "activating") {
 				s.HeldBy = append(s.HeldBy, name)
 			}
 		}
 		for _, name := range s.needs() {
-			if units[name].Is("failed", "activating", "deactivating") {
+			u := units[name]
+			// One that is asleep, too, may just not be needed now; not so a mount.
+			if u.Is("failed", "activating", "deactivating") || strings.HasSuffix(name, ".mount") && !u.Is("active") {
 				s.missing = append(s.missing, name)
-				if at := units[name].Time("InactiveEnterTimestamp"); at.After(s.missed) {
+				if at := u.Time("InactiveExitTimestamp"); at.After(s.missed) {
 					s.missed = at
 				}
 			}

@@ -16,8 +16,10 @@ import (
 type Record struct {
 	Time time.Time
 	Peer string
-	Took time.Duration // counted from the start of the proxy
+	Took time.Duration // how long the client waited, as far as the proxy knows
 	Text string
+
+	proxy string // which run of it
 }
 
 // Wake is one that succeeded, as it is told in JSON.
@@ -38,12 +40,13 @@ func (r Record) Client() string {
 func newRecord(e systemd.Entry) Record {
 	return Record{
 		Time: e.Time(), Peer: e.Text(wire.FieldPeer), Text: e.Text("MESSAGE"),
-		Took: time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
+		Took:  time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
+		proxy: e.Text("_SYSTEMD_INVOCATION_ID"),
 	}
 }
 
 // ofRecords are the fields of records.
-var ofRecords = []string{"MESSAGE", wire.FieldPeer, wire.FieldReady}
+var ofRecords = []string{"MESSAGE", wire.FieldPeer, wire.FieldReady, "_SYSTEMD_INVOCATION_ID"}
 
 const (
 	// few units are named to journalctl. With many, it takes longer to look for
@@ -54,44 +57,137 @@ const (
 	memory = 10_000
 )
 
-// remember finds each service's last wake, and the last failure since. What was
-// told before a wake does not matter any more.
+// remember finds each service's last wake, and what has failed since.
 func (h Host) remember(ctx context.Context, all []*Service) error {
-	open := make(map[string]*Service) // by the unit that tells
+	accounts := make([]*account, 0, len(all))
+	open := make(map[string]*account) // by the units of which there is more to hear
 	for _, s := range all {
-		if s.Dependency() {
-			s.Wake = s.lastStart()
-		} else {
-			open[wire.Proxy.Of(s.Name)] = s
+		a := &account{Service: s}
+		accounts = append(accounts, a)
+		open[wire.Container.Of(s.Name)] = a
+		if !s.Dependency() {
+			open[wire.Proxy.Of(s.Name)] = a
 		}
-	}
-	if len(open) == 0 {
-		return nil
 	}
 	read := 0
 	find := func(e systemd.Entry) bool {
 		read++
-		unit := h.Sender(e)
-		switch s := open[unit]; {
-		case s == nil:
-		case e.Text("MESSAGE_ID") == wire.WakeMessage:
-			s.Wake = newRecord(e)
-			delete(open, unit)
-		case s.Failed.Time.IsZero():
-			s.Failed = newRecord(e)
+		unit := h.about(e)
+		a, speaks := open[unit], h.FromManager(e)
+		if a == nil || !speaks && unit != wire.Proxy.Of(a.Name) { // a container may say what it likes
+			return true
+		}
+		if a.add(e, speaks) {
+			delete(open, wire.Container.Of(a.Name))
+			delete(open, wire.Proxy.Of(a.Name))
 		}
 		return len(open) > 0
 	}
-	ask := func(units []string) error {
-		terms := append(h.From(units...), "MESSAGE_ID="+wire.WakeMessage, "MESSAGE_ID="+wire.FailMessage)
-		return h.Journal(ctx, systemd.Query{Newest: true, Last: memory, Fields: ofRecords, Match: [][]string{terms}}, find)
+	if len(open) == 0 {
+		return nil
 	}
+	var err error
 	if len(open) > few {
-		if err := ask(nil); err != nil || len(open) == 0 || read < memory {
-			return err
-		}
+		err = h.Journal(ctx, h.records(nil), find)
 	}
-	return ask(slices.Collect(maps.Keys(open)))
+	if err == nil && len(open) > 0 && (len(open) <= few && read == 0 || read >= memory) {
+		err = h.Journal(ctx, h.records(slices.Collect(maps.Keys(open))), find)
+	}
+	for _, a := range accounts {
+		a.close()
+	}
+	return err
+}
+
+// records are those of the units, or of all, the newest first.
+func (h Host) records(units []string) systemd.Query {
+	manager, proxies := h.Told(units...), h.From(units...)
+	for _, id := range []string{systemd.Starting, systemd.Started, systemd.Stopping, systemd.Failed, systemd.NoStart} {
+		manager = append(manager, "MESSAGE_ID="+id)
+	}
+	for _, id := range []string{wire.WakeMessage, wire.FailMessage, wire.SleepMessage} {
+		proxies = append(proxies, "MESSAGE_ID="+id)
+	}
+	return systemd.Query{Newest: true, Last: memory, Fields: ofRecords, Match: [][]string{manager, proxies}}
+}
+
+// account takes what the journal has of one service, the newest first.
+type account struct {
+	*Service
+	slept   Record    // the last sleep
+	failure time.Time // of the container's, as long as it may have been to stop
+	begun   bool      // a start of the container was met
+	ended   bool      // the end of one was
+}
+
+// add reports whether it was enough.
+func (a *account) add(e systemd.Entry, fromManager bool) bool {
+	r := newRecord(e)
+	switch id := e.Text("MESSAGE_ID"); {
+	case fromManager:
+		return a.addOfContainer(id, r.Time)
+	case id == wire.WakeMessage && !a.Wake.Time.IsZero():
+		return true // of the run before
+	case id == wire.WakeMessage:
+		a.Wake = r
+	case id == wire.SleepMessage && a.slept.Time.IsZero():
+		a.slept = r
+	case id == wire.FailMessage && a.Failed.Time.IsZero() && a.Wake.Time.IsZero():
+		a.Failed = r
+	}
+	return false
+}
+
+// addOfContainer is add for what systemd says. An end that was asked for begins
+// with a stop.
+func (a *account) addOfContainer(id string, at time.Time) bool {
+	woken := !a.Wake.Time.IsZero()
+	switch id {
+	case systemd.NoStart: // of what it needs, too
+		a.ended = true
+		a.broke(at)
+	case systemd.Failed:
+		a.ended = true
+		a.failure = at
+	case systemd.Stopping:
+		a.Asked = a.Asked || !a.begun
+		a.ended = true
+		a.failure = time.Time{}
+	case systemd.Started:
+		if woken && a.started.IsZero() {
+			a.started = at
+		}
+	case systemd.Starting:
+		a.begun = true
+		if a.broke(a.failure); !a.failure.IsZero() && a.tried.IsZero() {
+			a.tried = at
+		}
+		a.failure = time.Time{}
+		if woken {
+			a.starting = at
+		}
+		return woken || a.Dependency() && a.ended
+	}
+	return false
+}
+
+// broke keeps the newest.
+func (a *account) broke(at time.Time) {
+	if a.Broke.IsZero() && at.After(a.Wake.Time) {
+		a.Broke = at
+	}
+}
+
+// close ends the account. What has failed and has come back by itself is no
+// failure any more once the proxy that it was woken by has found it of no use.
+func (a *account) close() {
+	a.broke(a.failure)
+	if a.Wake.proxy == a.slept.proxy && a.slept.Time.After(a.Broke) {
+		a.Broke = time.Time{}
+	}
+	if a.Dependency() {
+		a.Wake = a.lastStart()
+	}
 }
 
 // lastStart is the last wake of a dependency: no client has to be let through.

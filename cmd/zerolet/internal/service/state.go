@@ -22,9 +22,11 @@ const (
 // State judges what was seen.
 func (s *Service) State() State {
 	switch proxy, container := s.Proxy, s.Container; {
-	case s.Refused(), container.Is("failed"), proxy.Is("failed"), proxy["SubState"] == "auto-restart":
+	case s.Refused(), proxy.Is("failed"), proxy["SubState"] == "auto-restart":
 		return Failing
-	case container.Is("deactivating") && container["Result"] != "success":
+	case container.Is("failed") && !s.Asked:
+		return Failing
+	case container.Is("deactivating") && (s.broken() || container["Result"] != "success" && !s.Asked):
 		return Failing
 	case container.Is("deactivating"):
 		return Stopping
@@ -34,22 +36,36 @@ func (s *Service) State() State {
 		return Asleep
 	case proxy.Is("active") && (!container.Is("active", "reloading") || s.Connections() > 0 && !s.Reached()):
 		return s.trying()
+	case proxy.Is("active") && !s.Reached() && s.failed():
+		return Failing
 	case container.Is("active", "reloading"):
 		return Awake
+	case proxy.Waits(), container.Waits(): // for what the container needs
+		return s.trying()
 	case s.Dependency():
 		return Asleep
 	case !s.Socket.Is("active") || len(s.Deaf) > 0 || s.Shut():
 		return Deaf
-	case s.Failed.Time.After(s.Wake.Time):
+	case s.failed():
 		return Failing
 	}
 	return Asleep
 }
 
+// failed reports whether the last attempt to wake it has.
+func (s *Service) failed() bool { return s.Failed.Time.After(s.Wake.Time) || s.broken() }
+
+// broken reports whether the container has failed, and the app was not reached
+// since.
+func (s *Service) broken() bool { return s.Broke.After(s.Wake.Time) }
+
 // trying is waking, or failing: the proxy runs once the container's first start
 // is over (After=), so if the container has not been active since, that failed.
 // Where the proxy is first, that start must have ended, too.
 func (s *Service) trying() State {
+	if s.failed() { // between two tries, too
+		return Failing
+	}
 	began := s.Proxy.Time("InactiveExitTimestamp")
 	if s.Proxy.Is("active", "activating") && !s.Container.Is("active", "reloading") &&
 		s.Container.Time("ActiveExitTimestamp").Before(began) &&
@@ -65,7 +81,7 @@ func (s *Service) ProxyFirst() bool { return s.Target.Found() || s.Opener.Found(
 // unwanted reports whether the proxy runs, but has had no client who may wake the
 // container (AllowFrom=).
 func (s *Service) unwanted() bool {
-	return s.Target.Found() && !s.Target.Is("active") && s.Connections() == 0 && s.Container.Is("inactive")
+	return s.Target.Found() && !s.Target.Is("active") && s.Connections() == 0 && s.Container.Is("inactive", "failed")
 }
 
 // Shut reports whether the sockets were left shut (Mode=native): to open them has
@@ -75,15 +91,28 @@ func (s *Service) Shut() bool {
 	return !s.Proxy.Is("active") && (s.Opener.Is("failed") || again)
 }
 
-// FailedSince reports whether it is news that the service is failing.
+// GivenUp reports whether the proxy waits for a container that systemd does not
+// start any more: Upholds= tries again when something changes.
+func (s *Service) GivenUp() bool {
+	return s.Proxy.Is("active") && s.Container.Is("inactive", "failed") && !s.Container.Waits() && !s.unwanted()
+}
+
+// FailedSince reports whether an attempt has failed that began since then.
 func (s *Service) FailedSince(began time.Time) bool {
 	isNews := func(at time.Time) bool { return !at.Before(began) }
-	if !s.Proxy.Is("active", "activating", "failed") && !s.Container.Is("failed", "activating", "deactivating") {
-		return isNews(s.Failed.Time) // an old one, and systemd has not begun yet
+	switch {
+	case isNews(s.Failed.Time), isNews(s.tried), isNews(s.missed):
+		return true
+	case s.tried.IsZero() && s.missed.IsZero() && isNews(s.Broke):
+		return true // nobody knows when that began
+	case !s.Proxy.Is("active", "activating", "failed") && !s.Container.Is("failed", "activating", "deactivating"):
+		return false // an old one, and systemd has not begun yet
+	case s.Proxy["SubState"] == "auto-restart", isNews(s.Proxy.Time("InactiveEnterTimestamp")):
+		return true
+	case s.failed():
+		return false // before this attempt
 	}
-	return s.Proxy["SubState"] == "auto-restart" || isNews(s.Failed.Time) || isNews(s.missed) ||
-		isNews(s.Proxy.Time("InactiveEnterTimestamp")) || isNews(s.Container.Time("InactiveEnterTimestamp")) ||
-		!s.ProxyFirst() && isNews(s.Proxy.Time("InactiveExitTimestamp"))
+	return isNews(s.Container.Time("InactiveEnterTimestamp")) || !s.ProxyFirst() && isNews(s.Proxy.Time("InactiveExitTimestamp"))
 }
 
 // Since is when the state began, if systemd knows.
@@ -92,6 +121,9 @@ func (s *Service) Since() time.Time {
 	case Awake:
 		return s.Container.Time("ActiveEnterTimestamp")
 	case Waking:
+		if !s.Container.Is("activating", "active") {
+			return time.Time{}
+		}
 		return s.Container.Time("InactiveExitTimestamp")
 	case Stopping:
 		return s.Container.Time("ActiveExitTimestamp")
@@ -132,7 +164,7 @@ func (s *Service) SleepsAt() time.Time {
 // ColdStart is how long the last wake took, from the container's start on if
 // it was started for it.
 func (s *Service) ColdStart() time.Duration {
-	return coldStart(s.Wake, s.Container.Time("InactiveExitTimestamp"), s.Container.Time("ActiveEnterTimestamp"))
+	return coldStart(s.Wake, s.starting, s.started)
 }
 
 // coldStart is how long a wake took. The proxy starts once the container's

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func (h Host) Words(ctx context.Context, units []string, since time.Time) (map[s
 	open := len(heard)
 	err := h.Journal(ctx, systemd.Query{
 		Since: since, Newest: true, Last: max(memory, told*len(units)),
-		Fields: []string{"MESSAGE", "PRIORITY", "PODMAN_EVENT"},
+		Fields: []string{"MESSAGE", "PRIORITY", "PODMAN_EVENT", "CONTAINER_ID_FULL", "_COMM", "_PID"},
 		Match:  [][]string{h.From(units...), h.Told(units...)},
 	}, func(e systemd.Entry) bool {
 		unit := h.about(e)
@@ -58,23 +59,56 @@ func (h Host) about(e systemd.Entry) string {
 
 // lastWords are those in entries about one unit.
 func (h Host) lastWords(entries []systemd.Entry) string {
-	var last, words, cause string
+	var last, cause string
+	var said speech
 	for _, e := range entries {
-		switch text := strings.TrimSpace(e.Text("MESSAGE")); {
+		switch {
 		case !h.FromManager(e):
-			if e.Text("PODMAN_EVENT") == "" { // which is for machines
-				words = cmp.Or(text, words)
-			}
+			said.add(e)
 		case e.Text("MESSAGE_ID") == systemd.Starting:
-			words, cause = "", ""
+			said, cause = speech{}, ""
 		case e.Text("MESSAGE_ID") == systemd.Failed:
-			last = cmp.Or(words, cause, last)
-			words, cause = "", ""
+			last = cmp.Or(said.last(), cause, last)
+			said, cause = speech{}, ""
 		case isCause(e):
-			cause = cmp.Or(cause, text)
+			cause = cmp.Or(cause, strings.TrimSpace(e.Text("MESSAGE")))
 		}
 	}
-	return reasoned(cmp.Or(last, words, cause)) // systemd may not have told the failure yet
+	return reasoned(cmp.Or(last, said.last(), cause)) // systemd may not have told the failure yet
+}
+
+// speech is what the processes of a unit have said in one of its lives.
+type speech struct {
+	app    string // conmon has it from the container
+	podman string // or another that has no container
+	pid    string // of the one that said so
+}
+
+// last are the app's own words, if it had any.
+func (s speech) last() string { return cmp.Or(s.app, s.podman) }
+
+func (s *speech) add(e systemd.Entry) {
+	text := plain(e.Text("MESSAGE"))
+	switch {
+	case text == "", e.Text("PODMAN_EVENT") != "": // which is for machines
+	case e.Text("CONTAINER_ID_FULL") != "":
+		s.app = text
+	case e.Text("_COMM") == "conmon", isID.MatchString(text): // what podman run prints
+	case s.pid == e.Text("_PID") && strings.HasPrefix(s.podman, "Error: "): // an error may take several lines
+		s.podman += " " + text
+	default:
+		s.podman, s.pid = text, e.Text("_PID")
+	}
+}
+
+var (
+	isID   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	escape = regexp.MustCompile(`\x1b(\[[0-9:;<=>?]*[ -/]*[@-~]|[@-Z\\-_])`) // ECMA-48, 5.4
+)
+
+// plain is a text in one line and without colours.
+func plain(text string) string {
+	return strings.Join(strings.Fields(escape.ReplaceAllString(text, "")), " ")
 }
 
 // reasoned adds the reason that systemd's words leave out: a child of the manager
@@ -107,13 +141,7 @@ type Trouble struct {
 func (s *Service) Trouble() Trouble {
 	switch s.State() {
 	case Failing:
-		switch {
-		case s.Proxy.Is("failed") || s.Proxy["SubState"] == "auto-restart":
-			return Trouble{Units: []string{wire.Proxy.Of(s.Name)}}
-		case s.Container.Is("failed", "activating") || !s.Failed.Time.After(s.Wake.Time):
-			return Trouble{Units: append(slices.Clone(s.missing), wire.Container.Of(s.Name))}
-		}
-		return Trouble{Text: s.Failed.Text}
+		return s.failure()
 	case Deaf:
 		if s.Socket.Is("failed", "activating") {
 			return Trouble{Units: []string{wire.Socket.Of(s.Name)}}
@@ -123,4 +151,22 @@ func (s *Service) Trouble() Trouble {
 		}
 	}
 	return Trouble{}
+}
+
+func (s *Service) failure() Trouble {
+	rests := s.Container.Is("inactive", "failed")
+	unmet := strings.Join(strings.Fields(s.Container["Conditions"]+" "+s.Container["Asserts"]), " ")
+	switch {
+	case s.Proxy.Is("failed") || s.Proxy["SubState"] == "auto-restart":
+		return Trouble{Units: []string{wire.Proxy.Of(s.Name)}}
+	case rests && unmet != "":
+		return Trouble{Text: "not met: " + unmet}
+	case s.Container["Result"] == "exec-condition":
+		return Trouble{Text: "not met: ExecCondition=", Units: []string{wire.Container.Of(s.Name)}}
+	case len(s.missing) > 0:
+		return Trouble{Text: s.missing[0] + ", which it needs, failed", Units: append(slices.Clone(s.missing), wire.Container.Of(s.Name))}
+	case s.Container.Is("failed", "activating"), s.broken(), !s.Failed.Time.After(s.Wake.Time):
+		return Trouble{Text: s.Failed.Text, Units: []string{wire.Container.Of(s.Name)}}
+	}
+	return Trouble{Text: s.Failed.Text}
 }

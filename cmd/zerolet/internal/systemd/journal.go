@@ -15,6 +15,7 @@ import (
 const (
 	Starting = "7d4958e842da4a758f6c1cdc7b36dcc5"
 	Started  = "39f53479d3a045ac8e11786248231fbf"
+	Stopping = "de5b426a63be47a7b6ac3eaac82e2f6f"
 	Stopped  = "9d1aaa27d60140bd96365438aad20286"
 	Failed   = "d9b373ed55a64feb8242e02dbe79a49c" // with which result
 	NoStart  = "be02cf6855d2428ba40df7e9d022f03d" // the job failed
