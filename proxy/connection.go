@@ -53,6 +53,7 @@ func (s *server) admit(l *listener, fd int, peer wire.Address) {
 	if s.cfg.StartTimeout != wire.Infinity {
 		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
 	}
+	s.activity.came(c.client.Waited())
 	s.connections.Add(1)
 	if backend := c.promptly(); backend != nil {
 		c.carry(backend)
@@ -72,7 +73,7 @@ func (c *connection) promptly() *sock.Socket {
 // reached is called when the app has taken a client.
 func (s *shared) reached(peer func() string) {
 	s.wake.Do(func() {
-		s.record.Wake(peer(), time.Since(s.activity.start))
+		s.record.Wake(peer(), s.activity.since())
 		close(s.activity.reached)
 	})
 }

@@ -11,6 +11,7 @@ import (
 // any goroutine.
 type activity struct {
 	start    time.Time
+	early    atomic.Int64 // nanoseconds before start that the first client has waited
 	open     atomic.Int64 // connections, held ones included
 	silent   atomic.Int64 // those of them that do not keep the container up
 	held     atomic.Int64 // UDP sockets whose next datagram the app has not taken yet
@@ -39,6 +40,20 @@ func (a *activity) begin() {
 func (a *activity) end() {
 	a.touch(time.Now())
 	a.open.Add(-1)
+}
+
+// came takes how long a client has waited until it was accepted. systemd starts
+// the container, and what that needs, before the proxy.
+func (a *activity) came(waited time.Duration) {
+	early := int64(waited - time.Since(a.start))
+	for known := a.early.Load(); early > known && !a.early.CompareAndSwap(known, early); {
+		known = a.early.Load()
+	}
+}
+
+// since is how long the first client has waited.
+func (a *activity) since() time.Duration {
+	return time.Since(a.start) + time.Duration(a.early.Load())
 }
 
 // touch is for what has no end: a datagram, in either direction.

@@ -13,7 +13,7 @@ const (
 	FieldEvent       = "ZEROLET_EVENT"       // wake, sleep or fail
 	FieldContainer   = "ZEROLET_CONTAINER"   // the container's service unit
 	FieldPeer        = "ZEROLET_PEER"        // who woke it, or got no answer
-	FieldReady       = "ZEROLET_READY_USEC"  // how long the app took, from the start of the proxy
+	FieldReady       = "ZEROLET_READY_USEC"  // how long the client waited, as far as the proxy knows
 	FieldConnections = "ZEROLET_CONNECTIONS" // that were accepted
 	FieldBytesIn     = "ZEROLET_BYTES_IN"    // from the clients
 	FieldBytesOut    = "ZEROLET_BYTES_OUT"   // to them

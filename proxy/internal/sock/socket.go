@@ -78,6 +78,17 @@ func (s *Socket) Failed(err error) {
 	}
 }
 
+// Waited is how long a client of TCP has waited since it said something, or came
+// if it says nothing: the kernel counts from the handshake on (tcp(7), TCP_INFO;
+// tcp_create_openreq_child in tcp_minisocks.c). Of others nothing is known.
+func (s *Socket) Waited() time.Duration {
+	info, err := unix.GetsockoptTCPInfo(s.FD, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(info.Last_data_recv) * time.Millisecond
+}
+
 // EndOfInput tells the peer's FIN, io.EOF, from a reset whose error the writer
 // got. The kernel reports a reset once, to whoever asks first (sock_error() in
 // net/core/sock.c); if that was the writer, a read just ends. The writer then
