@@ -258,7 +258,7 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 			// One that is asleep, too, may just not be needed now; not so a mount.
 			if u.Is("failed", "activating", "deactivating") || strings.HasSuffix(name, ".mount") && !u.Is("active") {
 				s.missing = append(s.missing, name)
-				if at := u.Time("InactiveExitTimestamp"); at.After(s.missed) {
+				if at := u.Time("InactiveExitTimestamp"); u.Is("failed") && at.After(s.missed) {
 					s.missed = at
 				}
 			}
