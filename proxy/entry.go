@@ -163,11 +163,17 @@ func (c *container) enter() (int, error) {
 }
 
 // keepNetworkAdmin has all threads give up what was needed to enter. What is
-// left is for the rules and sockets of inside, in this network alone.
+// left is for the rules and sockets of inside, in this network alone. Who has not
+// been given it does without: clients have not their own addresses then.
 func keepNetworkAdmin() error {
 	const admin = 1 << unix.CAP_NET_ADMIN
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	sets := [2]unix.CapUserData{{Effective: admin, Permitted: admin}}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	left := sets[0].Permitted & admin
+	sets = [2]unix.CapUserData{{Effective: left, Permitted: left}}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET,
 		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets)), 0) //nolint:gosec // the kernel takes addresses
 	if errno != 0 {

@@ -206,6 +206,51 @@ func TestClientAddressImpossible(t *testing.T) {
 	})
 }
 
+// An administrator may take the entry's capability away. Then the app sees its
+// own address, which is told once.
+func TestClientAddressForbidden(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		if h.UserManager {
+			t.Skip("a user's helper has no unit")
+		}
+		h.PutFile(h.UnitDir+"/app-entry.service.d/less.conf", "[Service]\nCapabilityBoundingSet=~CAP_NET_ADMIN\n")
+		h.App("app", "-peer :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		for _, client := range lab.Outside()[:4] {
+			if seen, is := h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port); seen.Addr() == is.Addr() || seen.Addr().IsLoopback() {
+				t.Errorf("the app sees %s as %s", is, seen)
+			}
+		}
+		h.Asleep()
+		journal, err := h.Journal(t.Context(), "")
+		if n := strings.Count(journal, "as its client: operation not permitted"); err != nil || n != 1 {
+			t.Errorf("said %d times, %v:\n%s", n, err, journal)
+		}
+	})
+}
+
+// A VPN in the container leads all that it sends elsewhere. Clients are answered
+// all the same, and are who they are.
+func TestClientAddressBesideVPN(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		h.App("app", peers(":80")+" -echo :81", h.Publish(), h.Publish()+"/udp", fmt.Sprintf("PublishPort=%d:81", h.Port+10),
+			"Network=bridge", "AddCapability=CAP_NET_ADMIN", "[ScaleToZero]", "IdleTimeout=1s")
+		c := h.ConnectTo(h.Port + 10)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		sees(h, h.Port)
+		pid := strings.TrimSpace(h.Must(t, "podman", "inspect", "--format={{.State.Pid}}", "systemd-app"))
+		const vpn = "for f in -4 -6; do ip $f route add default dev eth0 table 7; ip $f rule add not fwmark 7 lookup 7; done" // wg-quick(8)
+		h.M.Root().Must(t, "nsenter", "--net=/proc/"+pid+"/ns/net", "sh", "-ec", vpn)
+		sees(h, h.Port)
+		c.Close()
+		h.Asleep()
+	})
+}
+
 // In the host's network the app sees the host's own address for who comes from
 // somewhere else. By UDP it is loopback, and so it is for local clients.
 func TestClientAddressOnHost(t *testing.T) {
