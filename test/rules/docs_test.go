@@ -41,6 +41,8 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
+var fences = regexp.MustCompile("(?ms)^```.*?^```")
+
 // Documents are read in a terminal, too, and their changes in a mail. What is
 // generated is no exception.
 func TestColumns(t *testing.T) {
@@ -58,11 +60,22 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// What stands between backticks is on one line: who copies it, and the test that
+// types it, get the whole command.
+func TestCommandsAreWhole(t *testing.T) {
+	for name, text := range pages(t) {
+		for i, span := range strings.Split(fences.ReplaceAllString(text, ""), "`") {
+			if i%2 == 1 && strings.Contains(span, "\n") {
+				t.Errorf("%s breaks a line in %q", name, span)
+			}
+		}
+	}
+}
+
 // A link of a document leads to a file of the repository, and to a heading of it.
 func TestLinks(t *testing.T) {
 	texts := pages(t)
 	links := regexp.MustCompile(`\]\(([^)\s]*)\)`)
-	fences := regexp.MustCompile("(?ms)^```.*?^```")
 	for name, text := range texts {
 		for _, match := range links.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
 			path, anchor, _ := strings.Cut(match[1], "#")

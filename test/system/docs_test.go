@@ -83,6 +83,8 @@ func untyped() map[string]string {
 		"open /proc/PID/ns/net":                     "a system call",
 		"podman image prune -a":                     "asks before it takes the image away: questions types it",
 		"podman image prune -a --filter until=720h": "as the one before",
+		"podman network prune":                      "asks first: TestPruned types it with --force",
+		"podman system prune":                       "as the one before",
 		"podman run":                                "names what was measured, and is no whole command",
 		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
 		"systemd-analyze security":                                "heads a table: TestExposure types it for each unit",
