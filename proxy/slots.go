@@ -2,7 +2,7 @@ package proxy
 
 const (
 	// maxHeld bounds the clients that wait for the app. One takes 8 kB, until it
-	// is carried, so that all together have no more than 66 MB (docs/security.md).
+	// is carried, so that all together have no more than 66 MB (docs/internals/security.md).
 	maxHeld = 8192
 	// fewestHeld may wait for each target, however many there are.
 	fewestHeld = 4
