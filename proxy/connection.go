@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -17,7 +18,7 @@ type shared struct {
 	cfg      wire.Config
 	activity *activity
 	record   *report.Recorder
-	loops    *loops
+	loops    *carry.Loops
 	starter  *starter
 	slots    slots // for all that are open
 	// resetGrace is defaultResetGrace, but for tests on a busy machine.
@@ -145,30 +146,30 @@ func (c *connection) reach() (*sock.Socket, error) {
 func (c *connection) carry(backend *sock.Socket) {
 	c.release()
 	c.introduce(backend)
-	p := newPair(c.client, backend, c.loops.next(), &c.activity.account, func() { c.target.proven.Store(true) })
-	p.start(func() { c.carried(p) })
+	p := carry.NewPair(c.client, backend, c.loops.Next(), &c.activity.Account, func() { c.target.proven.Store(true) })
+	p.Start(func() { c.carried(p) })
 }
 
 // carried is called by the loop when both directions have ended.
-func (c *connection) carried(p *pair) {
-	p.use()
-	if p.err() != nil {
+func (c *connection) carried(p *carry.Pair) {
+	p.Use()
+	if p.Err() != nil {
 		go c.finish(p)
 		return
 	}
-	p.close()
+	p.Close()
 	c.end()
 }
 
 // finish ends a connection that did not end in order, or lets the client, if
 // its backend reset it unheard, wait for another one.
-func (c *connection) finish(p *pair) {
-	if p.unheard() && !c.target.proven.Load() && c.tryAgain() {
-		p.backend.Close()
+func (c *connection) finish(p *carry.Pair) {
+	if p.Unheard() && !c.target.proven.Load() && c.tryAgain() {
+		p.Backend.Close()
 		c.hold()
 		return
 	}
-	p.finish(c.hard)
+	p.Finish(c.hard)
 	c.end()
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -42,7 +43,7 @@ func passAddress(fd int) error {
 // inbox is what one datagram after the other is received into.
 type inbox struct {
 	from    sock.Sockaddr
-	data    buffer
+	data    carry.Buffer
 	control [64]byte
 }
 

@@ -170,7 +170,7 @@ func TestAnswerBeforeRequestIsRead(t *testing.T) {
 	c := proxytest.ConnectSmall(t, r.addr)
 	a := proxytest.Next(t, apps)
 	go c.Write(make([]byte, 8<<20))
-	proxytest.Eventually(t, "the request is under way", func() bool { return r.activity.in.Load() > 0 })
+	proxytest.Eventually(t, "the request is under way", func() bool { return r.activity.In.Load() > 0 })
 	a.Write(answer)
 	a.CloseWrite()
 	proxytest.WaitSent(t, a)

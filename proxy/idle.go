@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -19,14 +20,14 @@ type activity struct {
 	accepted atomic.Int64 // connections and sessions
 	lastEnd  atomic.Int64 // of a connection, or a datagram: nanoseconds since start
 
-	account // bytes, and silent connections
+	carry.Account // bytes, and silent connections
 
 	reached chan struct{} // closed when the first client has got through
 }
 
 func newActivity() *activity {
 	a := &activity{start: time.Now(), reached: make(chan struct{})}
-	a.account = account{silenced: a.silence, used: a.unsilence}
+	a.Account = carry.Account{Silenced: a.silence, Used: a.unsilence}
 	return a
 }
 

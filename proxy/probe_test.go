@@ -57,7 +57,7 @@ func TestReadyCheck(t *testing.T) {
 		a, b := proxytest.Connect(t, front.Addr().String()), proxytest.Connect(t, second.Addr().String())
 		fmt.Fprint(b, "ping\n")
 		proxytest.Eventually(t, "the app is asked again and again", func() bool { return asked.Load() > before+3 })
-		if open := r.activity.out.Load(); round == 0 && open != 0 {
+		if open := r.activity.Out.Load(); round == 0 && open != 0 {
 			t.Errorf("%d bytes got through", open)
 		}
 		status.Store(200)

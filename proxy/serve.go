@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -57,7 +58,7 @@ func (s *server) serve(stop <-chan os.Signal) {
 	}
 	s.record.Notify("STOPPING=1")
 	s.drain()
-	s.record.Sleep(why, s.activity.accepted.Load(), s.activity.in.Load(), s.activity.out.Load())
+	s.record.Sleep(why, s.activity.accepted.Load(), s.activity.In.Load(), s.activity.Out.Load())
 }
 
 // server is the proxy at work.
@@ -92,7 +93,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 	if err != nil {
 		return nil, err
 	}
-	loops, err := newLoops()
+	loops, err := carry.NewLoops()
 	if err != nil {
 		closeAll(listeners)
 		return nil, err
@@ -110,7 +111,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 	hard, cancel := context.WithCancel(context.Background())
 	s.hard, s.cutOff = hard, func() {
 		cancel()
-		loops.cut()
+		loops.Cut()
 	}
 	s.starter = &starter{unit: cfg.Start, failing: s.record.Retrying, background: s.background, hard: s.hard}
 	s.cgroup = newUnitCgroup(cfg.Container)
@@ -240,7 +241,7 @@ func (s *server) close() {
 		s.relay.close()
 	}
 	s.source.close()
-	s.loops.close()
+	s.loops.Close()
 	closeAll(s.listeners)
 }
 
@@ -339,7 +340,7 @@ func (s *server) acceptAll(l *listener) {
 		case err == nil:
 			s.activity.begin()
 			s.admit(l, fd, peer)
-		case isWoken(err), errors.Is(err, unix.EAGAIN):
+		case carry.IsWoken(err), errors.Is(err, unix.EAGAIN):
 			return
 		case errors.As(err, &full):
 			why := s.full

@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -15,7 +16,7 @@ func (s *server) watchSilence() {
 	for {
 		select {
 		case now := <-tick.C:
-			s.loops.pairs(func(p *pair) { p.look(now, s.cfg.ConnectionIdleTimeout) })
+			s.loops.Pairs(func(p *carry.Pair) { p.Look(now, s.cfg.ConnectionIdleTimeout) })
 		case <-s.ending:
 			return
 		}
@@ -29,11 +30,11 @@ func (s *server) lookAgain() {
 		return
 	}
 	now := time.Now()
-	s.loops.pairs(func(p *pair) { p.lookAgain(now, s.cfg.ConnectionIdleTimeout) })
+	s.loops.Pairs(func(p *carry.Pair) { p.LookAgain(now, s.cfg.ConnectionIdleTimeout) })
 }
 
 // endSilent ends the silent connections.
 func (s *server) endSilent() {
 	s.lookAgain()
-	s.loops.pairs((*pair).endSilent)
+	s.loops.Pairs((*carry.Pair).EndSilent)
 }

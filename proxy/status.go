@@ -29,7 +29,7 @@ func (s *server) status() string {
 	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
-	return now.Line(fmt.Sprintf("%s, %s", open, report.Totals(a.accepted.Load(), a.in.Load(), a.out.Load())))
+	return now.Line(fmt.Sprintf("%s, %s", open, report.Totals(a.accepted.Load(), a.In.Load(), a.Out.Load())))
 }
 
 // keepStatus sends STATUS= when it has changed, at most once a second but for

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -36,7 +37,7 @@ const (
 // kernel keeps the order and the bound (SO_RCVBUF), drops what is too much as
 // it always does, and keeps it all even if the proxy dies.
 type relay struct {
-	*loop
+	*carry.Loop
 	activity *activity
 	record   *report.Recorder
 	patience time.Duration // that a datagram is held
@@ -82,12 +83,12 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		closeAll(listeners)
 		return nil, err
 	}
-	loop, err := s.loops.another()
+	loop, err := s.loops.Another()
 	if err != nil {
 		return fail(err)
 	}
 	r := &relay{
-		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
+		Loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
 		allowed: func(client netip.AddrPort) bool {
 			return allowed(s.cfg.AllowFrom, wire.Address{Network: wire.UDP, IP: client})
 		}, isReady: s.isReady,
@@ -96,11 +97,11 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	for _, l := range listeners {
 		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen], ways: make(map[netip.Addr]wire.Address)})
 	}
-	r.timer = time.AfterFunc(time.Hour, func() { r.post(r.tick) })
+	r.timer = time.AfterFunc(time.Hour, func() { r.Post(r.tick) })
 	for _, f := range r.fronts {
 		f.Interest = silent
-		if err := r.add(f, f.Socket); err != nil {
-			r.loop.close()
+		if err := r.Add(f, f.Socket); err != nil {
+			r.Loop.Close()
 			return fail(err)
 		}
 	}
@@ -109,7 +110,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 
 // close ends everything. What is held and not in the kernel's queue is lost.
 func (r *relay) close() {
-	r.loop.close()
+	r.Loop.Close()
 	for f := range r.holding {
 		if h := f.held; h.trial != nil {
 			h.trial.backend.Close()
@@ -154,7 +155,7 @@ func (r *relay) resume() {
 // wait has f called in the loop and returns when it was.
 func (r *relay) wait(f func()) {
 	done := make(chan struct{})
-	r.post(func() { f(); close(done) })
+	r.Post(func() { f(); close(done) })
 	<-done
 }
 
@@ -169,7 +170,7 @@ func (r *relay) listenTo(f *front) {
 	if f.reads() {
 		events = unix.EPOLLIN
 	}
-	_ = r.watch(f.Socket, events)
+	_ = r.Watch(f.Socket, events)
 }
 
 func (f *front) reads() bool { return !f.relay.paused && f.held == nil }
@@ -207,8 +208,8 @@ func (r *relay) wakeBy(at time.Time) {
 	r.timer.Reset(time.Until(at))
 }
 
-// ready is of carrier, for the listening socket.
-func (f *front) ready(*loop, int, uint32) {
+// Ready is of carrier, for the listening socket.
+func (f *front) Ready(*carry.Loop, int, uint32) {
 	if !f.reads() {
 		_ = f.PendingError() // nothing that is sent from here is worth one, but it would be reported for ever
 		return
@@ -245,9 +246,9 @@ func (f *front) ready(*loop, int, uint32) {
 	}
 }
 
-// cut is of carrier. Datagrams end with the relay.
-func (*front) cut()   {}
-func (*session) cut() {}
+// Cut is of carrier. Datagrams end with the relay.
+func (*front) Cut()   {}
+func (*session) Cut() {}
 
 // forward gives a datagram to an app that took the last one.
 func (r *relay) forward(f *front, d datagram, now time.Time) {
@@ -272,7 +273,7 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 	switch {
 	case err == nil:
 		s.spoken(now)
-		r.activity.in.Add(int64(len(d.data)))
+		r.activity.In.Add(int64(len(d.data)))
 	case isLost(err):
 		r.record.Retrying(fmt.Errorf("a datagram for %s is lost: %w", f.forward.Target, err))
 	default:
@@ -321,7 +322,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
 		backend.Interest = unix.EPOLLIN
-		err = r.add(s, backend)
+		err = r.Add(s, backend)
 	}
 	if err != nil {
 		backend.Close()
@@ -348,7 +349,7 @@ func (r *relay) keep(s *session) {
 // end ends a session. The client's next datagram begins a new one.
 func (r *relay) end(s *session) {
 	r.sessions.forget(s)
-	r.remove(s.backend)
+	r.Remove(s.backend)
 	s.backend.Close()
 }
 
@@ -452,7 +453,7 @@ func (r *relay) accept(f *front, now time.Time) {
 	f.seen(s)
 	s.spoken(now)
 	r.keep(s)
-	r.activity.in.Add(int64(len(f.held.data)))
+	r.activity.In.Add(int64(len(f.held.data)))
 	f.open = true
 	r.reached(f.held.from.String)
 	r.release(f, now)
@@ -485,8 +486,8 @@ func (r *relay) turnAway(f *front, now time.Time) {
 	r.release(f, now)
 }
 
-// ready is of carrier, for the app's side of a session.
-func (s *session) ready(*loop, int, uint32) {
+// Ready is of carrier, for the app's side of a session.
+func (s *session) Ready(*carry.Loop, int, uint32) {
 	r, now := s.front.relay, time.Now()
 	n, err := sock.Read(s.backend.FD, r.inbox.data[:])
 	if err == unix.EAGAIN {
@@ -508,7 +509,7 @@ func (s *session) ready(*loop, int, uint32) {
 		r.record.Retrying(fmt.Errorf("an answer to %s is lost: %w", &s.from, err))
 		return
 	}
-	r.activity.out.Add(int64(n))
+	r.activity.Out.Add(int64(n))
 }
 
 // fail ends a session whose app has gone, or was not there in the first place.
@@ -516,7 +517,7 @@ func (r *relay) fail(s *session, err error, now time.Time) {
 	f := s.front
 	if h := f.held; h != nil && h.trial == s {
 		h.trial = nil
-		r.remove(s.backend)
+		r.Remove(s.backend)
 		s.backend.Close()
 		r.refused(f, err, now)
 		return

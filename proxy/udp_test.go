@@ -130,7 +130,7 @@ func TestDatagrams(t *testing.T) {
 	say(t, b, "b")
 	hear(t, b, "b")
 	const bytes = 1 + 1400 + 9000 + 65507 + 1
-	proxytest.Eventually(t, "all is counted", func() bool { return r.activity.out.Load() == bytes })
+	proxytest.Eventually(t, "all is counted", func() bool { return r.activity.Out.Load() == bytes })
 	want := "0 connections and 2 sessions open, 2 accepted, 75.9 kB in, 75.9 kB out [open=2 reached=yes]"
 	if got := r.status(); got != want {
 		t.Errorf("%q, want %q", got, want)

@@ -94,6 +94,10 @@ func rules() map[string]rule {
 			"tells systemd and the journal what it is given, and looks at nothing",
 			[]string{wire, systemd + "daemon", systemd + "journal"},
 		},
+		"proxy/internal/carry": {
+			"is the hot path: what it calls is known, and none of it waits",
+			[]string{internal + "sock", sys},
+		},
 		"proxy/internal/watch": {
 			"never has a client: it needs neither the way to the app nor what carries",
 			[]string{wire, internal + "sock", internal + "report", sys},
@@ -104,7 +108,7 @@ func rules() map[string]rule {
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "sock", internal + "report", internal + "watch", sys},
+			[]string{wire, internal + "carry", internal + "report", internal + "sock", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",

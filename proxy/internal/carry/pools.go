@@ -1,4 +1,4 @@
-package proxy
+package carry
 
 import (
 	"os"
@@ -19,19 +19,20 @@ type pools struct {
 // bufferSize is what one direction of one connection holds in a buffer at most.
 const bufferSize = 64 << 10
 
-type buffer [bufferSize]byte
+// Buffer is one of them.
+type Buffer [bufferSize]byte
 
 // buffers lends buffers.
 type buffers struct{ pool sync.Pool }
 
-func (b *buffers) get() *buffer {
-	if buf, ok := b.pool.Get().(*buffer); ok {
+func (b *buffers) get() *Buffer {
+	if buf, ok := b.pool.Get().(*Buffer); ok {
 		return buf
 	}
-	return new(buffer)
+	return new(Buffer)
 }
 
-func (b *buffers) put(buf *buffer) { b.pool.Put(buf) }
+func (b *buffers) put(buf *Buffer) { b.pool.Put(buf) }
 
 const (
 	// pipeSize is what a pipe holds at most, in bytes: what an unprivileged

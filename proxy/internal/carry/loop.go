@@ -1,4 +1,7 @@
-package proxy
+// Package carry takes bytes from one socket to another, for any number of pairs in
+// a few loops, and ends one direction as the other side has ended it. It does not
+// know where the sockets come from, nor who counts what it carries.
+package carry
 
 import (
 	"encoding/binary"
@@ -14,26 +17,26 @@ import (
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
-// loops carry the bytes of all pairs. Go's own poller would do with a
+// Loops carry the bytes of all pairs. Go's own poller would do with a
 // goroutine for each direction, and cost twice the processor time for a small
 // message (a wake-up by the scheduler, and a read that finds nothing) and twice
 // the memory for an idle connection.
-type loops struct {
+type Loops struct {
 	pools
-	all  []*loop
+	all  []*Loop
 	last atomic.Uint32
 }
 
 // maxLoops suffices for what one service can take on any machine.
 const maxLoops = 4
 
-// newLoops starts one loop for each processor, but no more than maxLoops.
-func newLoops() (*loops, error) {
-	ls := new(loops)
+// NewLoops starts one loop for each processor, but no more than maxLoops.
+func NewLoops() (*Loops, error) {
+	ls := new(Loops)
 	for range min(maxLoops, runtime.GOMAXPROCS(0)) {
 		l, err := newLoop(&ls.pools)
 		if err != nil {
-			ls.close()
+			ls.Close()
 			return nil, err
 		}
 		ls.all = append(ls.all, l)
@@ -41,27 +44,27 @@ func newLoops() (*loops, error) {
 	return ls, nil
 }
 
-// another is one more loop, for something else than pairs. It is to be closed
+// Another is one more loop, for something else than pairs. It is to be closed
 // before the others.
-func (ls *loops) another() (*loop, error) { return newLoop(&ls.pools) }
+func (ls *Loops) Another() (*Loop, error) { return newLoop(&ls.pools) }
 
-// next is the loop for the next pair.
-func (ls *loops) next() *loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
+// Next is the loop for the next pair.
+func (ls *Loops) Next() *Loop { return ls.all[int(ls.last.Add(1))%len(ls.all)] }
 
-// cut ends all that is carried at once, and nothing is carried any more.
-func (ls *loops) cut() {
+// Cut ends all that is carried at once, and nothing is carried any more.
+func (ls *Loops) Cut() {
 	for _, l := range ls.all {
-		l.post(l.cut)
+		l.Post(l.cut)
 	}
 }
 
 // each calls f in the loops for what they carry, and again for each of its
 // sockets, and waits for it. The loops must not have been closed.
-func (ls *loops) each(f func(carrier)) {
+func (ls *Loops) each(f func(carrier)) {
 	var all sync.WaitGroup
 	for _, l := range ls.all {
 		all.Add(1)
-		l.post(func() {
+		l.Post(func() {
 			defer all.Done()
 			l.each(f)
 		})
@@ -69,27 +72,27 @@ func (ls *loops) each(f func(carrier)) {
 	all.Wait()
 }
 
-// pairs calls f in the loops for the pairs, see each.
-func (ls *loops) pairs(f func(*pair)) {
+// Pairs calls f in the loops for the pairs, see each.
+func (ls *Loops) Pairs(f func(*Pair)) {
 	ls.each(func(c carrier) {
-		if p, ok := c.(*pair); ok {
+		if p, ok := c.(*Pair); ok {
 			f(p)
 		}
 	})
 }
 
-// close ends the loops, which must carry nothing any more.
-func (ls *loops) close() {
+// Close ends the loops, which must carry nothing any more.
+func (ls *Loops) Close() {
 	for _, l := range ls.all {
-		l.close()
+		l.Close()
 	}
 	ls.pipes.close()
 }
 
-// loop carries the bytes of many pairs in one goroutine, which waits in an
+// Loop carries the bytes of many pairs in one goroutine, which waits in an
 // epoll(7) instance. It is level-triggered: what one turn leaves is reported
 // again, so nothing is read only to find that there is no more.
-type loop struct {
+type Loop struct {
 	epoll *sock.Socket // in Go's poller
 	ended chan struct{}
 
@@ -105,15 +108,15 @@ type loop struct {
 
 // carrier is what has sockets in a loop.
 type carrier interface {
-	// ready is called in the loop's goroutine when something has happened to
+	// Ready is called in the loop's goroutine when something has happened to
 	// a socket.
-	ready(l *loop, fd int, events uint32)
-	// cut is called there when it is to end at once; again for each of its
+	Ready(l *Loop, fd int, events uint32)
+	// Cut is called there when it is to end at once; again for each of its
 	// sockets.
-	cut()
+	Cut()
 }
 
-func newLoop(shared *pools) (*loop, error) {
+func newLoop(shared *pools) (*Loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -123,7 +126,7 @@ func newLoop(shared *pools) (*loop, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &loop{epoll: sock.New(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), pools: shared}
+	l := &Loop{epoll: sock.New(epoll), bell: bell, ended: make(chan struct{}), carried: make(map[int32]carrier), pools: shared}
 	err = os.NewSyscallError("fcntl", unix.SetNonblock(epoll, true)) // a Socket has to be
 	if err == nil {
 		err = l.control(unix.EPOLL_CTL_ADD, bell, unix.EPOLLIN)
@@ -137,14 +140,14 @@ func newLoop(shared *pools) (*loop, error) {
 	return l, nil
 }
 
-func (l *loop) control(op, fd int, events uint32) error {
+func (l *Loop) control(op, fd int, events uint32) error {
 	err := unix.EpollCtl(l.epoll.FD, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
-// close ends the goroutine and waits for it.
-func (l *loop) close() {
-	l.post(func() { l.closed = true })
+// Close ends the goroutine and waits for it.
+func (l *Loop) Close() {
+	l.Post(func() { l.closed = true })
 	<-l.ended
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,8 +156,8 @@ func (l *loop) close() {
 	l.epoll.Close()
 }
 
-// post has f called in the loop's goroutine, unless the loop has ended.
-func (l *loop) post(f func()) {
+// Post has f called in the loop's goroutine, unless the loop has ended.
+func (l *Loop) Post(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.bell < 0 {
@@ -166,15 +169,15 @@ func (l *loop) post(f func()) {
 }
 
 // cut is for the loop to call.
-func (l *loop) cut() {
+func (l *Loop) cut() {
 	l.mu.Lock()
 	l.isCut = true
 	l.mu.Unlock()
-	l.each(carrier.cut)
+	l.each(carrier.Cut)
 }
 
 // each is for the loop to call, too. f may end what is carried.
-func (l *loop) each(f func(carrier)) {
+func (l *Loop) each(f func(carrier)) {
 	l.mu.Lock()
 	all := slices.Collect(maps.Values(l.carried))
 	l.mu.Unlock()
@@ -183,9 +186,9 @@ func (l *loop) each(f func(carrier)) {
 	}
 }
 
-// add begins to carry sockets, with their interest as the events that are
+// Add begins to carry sockets, with their interest as the events that are
 // wanted. Until remove they belong to the goroutine.
-func (l *loop) add(c carrier, sockets ...*sock.Socket) error {
+func (l *Loop) Add(c carrier, sockets ...*sock.Socket) error {
 	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
 	if l.isCut {
@@ -201,8 +204,8 @@ func (l *loop) add(c carrier, sockets ...*sock.Socket) error {
 	return nil
 }
 
-// remove ends the carrying of sockets.
-func (l *loop) remove(sockets ...*sock.Socket) {
+// Remove ends the carrying of sockets.
+func (l *Loop) Remove(sockets ...*sock.Socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget(sockets)
@@ -210,7 +213,7 @@ func (l *loop) remove(sockets ...*sock.Socket) {
 
 // release is remove for sockets that are closed next: that takes them out of the
 // epoll instance (epoll(7)).
-func (l *loop) release(sockets ...*sock.Socket) {
+func (l *Loop) release(sockets ...*sock.Socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range sockets {
@@ -218,17 +221,17 @@ func (l *loop) release(sockets ...*sock.Socket) {
 	}
 }
 
-func (l *loop) forget(sockets []*sock.Socket) {
+func (l *Loop) forget(sockets []*sock.Socket) {
 	for _, s := range sockets {
 		delete(l.carried, int32(s.FD))
-		_ = l.watch(s, 0) // nothing but what is not there fails to go
+		_ = l.Watch(s, 0) // nothing but what is not there fails to go
 	}
 }
 
-// watch changes the events that are wanted of a socket. With none it leaves
+// Watch changes the events that are wanted of a socket. With none it leaves
 // the epoll instance, which would report EPOLLHUP without being asked, over
 // and over.
-func (l *loop) watch(s *sock.Socket, events uint32) error {
+func (l *Loop) Watch(s *sock.Socket, events uint32) error {
 	op := unix.EPOLL_CTL_MOD
 	switch {
 	case events == s.Interest:
@@ -248,7 +251,7 @@ func (l *loop) watch(s *sock.Socket, events uint32) error {
 // run waits in Go's poller for the epoll instance, which is a file like any
 // other (epoll(7)). A thread that waits in epoll_wait(2) itself would have the
 // runtime look for its processor every 20 µs (sysmon in runtime/proc.go).
-func (l *loop) run() {
+func (l *Loop) run() {
 	defer close(l.ended)
 	_, raw := l.epoll.Poller()
 	_ = raw.Read(func(fd uintptr) bool { // fails only when it is closed, after the end
@@ -266,7 +269,7 @@ func (l *loop) run() {
 	})
 }
 
-func (l *loop) dispatch(e unix.EpollEvent) {
+func (l *Loop) dispatch(e unix.EpollEvent) {
 	if int(e.Fd) == l.bell {
 		l.answer()
 		return
@@ -275,12 +278,12 @@ func (l *loop) dispatch(e unix.EpollEvent) {
 	c := l.carried[e.Fd]
 	l.mu.Unlock()
 	if c != nil { // else it ended a moment ago
-		c.ready(l, int(e.Fd), e.Events)
+		c.Ready(l, int(e.Fd), e.Events)
 	}
 }
 
 // answer calls what was posted.
-func (l *loop) answer() {
+func (l *Loop) answer() {
 	var count [8]byte
 	_, _ = unix.Read(l.bell, count[:])
 	l.mu.Lock()

@@ -1,4 +1,4 @@
-package proxy
+package carry
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
-// pair is a client and its connection to the app.
-type pair struct {
-	client, backend *sock.Socket
-	loop            *loop
+// Pair is a client and its connection to the app.
+type Pair struct {
+	client, Backend *sock.Socket
+	loop            *Loop
 	up, down        flow
-	account         *account
+	account         *Account
 	silence
 	ended func() // called when both flows are over
 }
@@ -41,25 +41,25 @@ type flow struct {
 	bulk bool // the last chunk would have filled a buffer: there may be much more
 }
 
-// newPair joins a client and a backend. answered is called once, when the
+// NewPair joins a client and a backend. answered is called once, when the
 // backend's first byte or its FIN has come.
-func newPair(client, backend *sock.Socket, l *loop, a *account, answered func()) *pair {
-	p := &pair{client: client, backend: backend, loop: l, account: a}
+func NewPair(client, backend *sock.Socket, l *Loop, a *Account, answered func()) *Pair {
+	p := &Pair{client: client, Backend: backend, loop: l, account: a}
 	// The client's first bytes stay in the kernel until the backend's kernel
 	// has them, so that another backend can still get them.
-	p.up = flow{src: client, dst: backend, total: &a.in, peek: true}
-	p.down = flow{src: backend, dst: client, total: &a.out, onFirst: answered}
+	p.up = flow{src: client, dst: backend, total: &a.In, peek: true}
+	p.down = flow{src: backend, dst: client, total: &a.Out, onFirst: answered}
 	return p
 }
 
-// start begins to forward. Once both directions have ended, ended is called,
+// Start begins to forward. Once both directions have ended, ended is called,
 // by the loop unless that cannot begin. It leaves both sockets open.
-func (p *pair) start(ended func()) {
+func (p *Pair) Start(ended func()) {
 	p.ended = ended
-	err := errors.Join(p.client.LeavePoller(), p.backend.LeavePoller())
+	err := errors.Join(p.client.LeavePoller(), p.Backend.LeavePoller())
 	if err == nil {
-		p.client.Interest, p.backend.Interest = p.interest(p.client), p.interest(p.backend)
-		err = p.loop.add(p, p.client, p.backend)
+		p.client.Interest, p.Backend.Interest = p.interest(p.client), p.interest(p.Backend)
+		err = p.loop.Add(p, p.client, p.Backend)
 	}
 	if err != nil {
 		p.up.srcErr, p.down.srcErr = err, err
@@ -67,42 +67,43 @@ func (p *pair) start(ended func()) {
 	}
 }
 
-// unheard tells whether the backend reset the connection before it took or
+// Unheard tells whether the backend reset the connection before it took or
 // said anything, while the client is still there and has lost nothing.
-func (p *pair) unheard() bool {
+func (p *Pair) Unheard() bool {
 	backend := errors.Join(p.down.srcErr, p.up.dstErr)
 	client := errors.Join(p.up.srcErr, p.down.dstErr)
-	return p.up.sent == 0 && p.down.sent == 0 && isReset(backend) && (client == nil || isWoken(client))
+	return p.up.sent == 0 && p.down.sent == 0 && isReset(backend) && (client == nil || IsWoken(client))
 }
 
-// err is nil if both directions ended with a FIN.
-func (p *pair) err() error {
+// Err is nil if both directions ended with a FIN.
+func (p *Pair) Err() error {
 	return errors.Join(p.up.srcErr, p.up.dstErr, p.down.srcErr, p.down.dstErr)
 }
 
-// close closes both sockets, with a FIN.
-func (p *pair) close() {
+// Close closes both sockets, with a FIN.
+func (p *Pair) Close() {
 	p.client.Close()
-	p.backend.Close()
+	p.Backend.Close()
 }
 
-// finish resets both connections, but only after each peer has what was sent
+// Finish resets both connections, but only after each peer has what was sent
 // to it.
-func (p *pair) finish(ctx context.Context) {
+func (p *Pair) Finish(ctx context.Context) {
 	p.client.Drain(ctx)
-	p.backend.Drain(ctx)
+	p.Backend.Drain(ctx)
 	p.client.Reset()
-	p.backend.Reset()
+	p.Backend.Reset()
 }
 
-func isWoken(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+// IsWoken reports whether an error is that of a socket that was woken, or cut.
+func IsWoken(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func isReset(err error) bool {
 	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
-// cut ends both directions at once. It is for the loop to call.
-func (p *pair) cut() {
+// Cut ends both directions at once. It is for the loop to call.
+func (p *Pair) Cut() {
 	if p.up.over && p.down.over {
 		return
 	}
@@ -112,10 +113,10 @@ func (p *pair) cut() {
 	p.update()
 }
 
-// ready is of carrier.
-func (p *pair) ready(l *loop, fd int, events uint32) {
+// Ready is of carrier.
+func (p *Pair) Ready(l *Loop, fd int, events uint32) {
 	from, to := &p.up, &p.down // the flows from and to the socket
-	if fd == p.backend.FD {
+	if fd == p.Backend.FD {
 		from, to = to, from
 	}
 	if to.pending() && events&^unix.EPOLLIN != 0 {
@@ -138,7 +139,7 @@ func (p *pair) ready(l *loop, fd int, events uint32) {
 //   - The source's FIN is handed on: the other direction goes on for as long
 //     as it likes, unless the source turns out to be gone altogether. That
 //     comes as a reset, or as the answer to a keepalive probe.
-func (p *pair) update() {
+func (p *Pair) update() {
 	if p.up.over && p.up.srcErr != nil {
 		p.down.stop(p.loop)
 	}
@@ -146,25 +147,25 @@ func (p *pair) update() {
 		p.up.stop(p.loop)
 	}
 	if p.up.over && p.down.over {
-		if p.err() == nil {
-			p.loop.release(p.client, p.backend)
+		if p.Err() == nil {
+			p.loop.release(p.client, p.Backend)
 		} else {
-			p.loop.remove(p.client, p.backend)
+			p.loop.Remove(p.client, p.Backend)
 		}
 		p.ended()
 		return
 	}
-	err := errors.Join(p.loop.watch(p.client, p.interest(p.client)), p.loop.watch(p.backend, p.interest(p.backend)))
+	err := errors.Join(p.loop.Watch(p.client, p.interest(p.client)), p.loop.Watch(p.Backend, p.interest(p.Backend)))
 	if err != nil { // no memory for it (epoll_ctl(2)); unwatched, it would hang for good
-		p.cut()
+		p.Cut()
 	}
 }
 
 // interest is what has to be known of a socket: that it can be read, that it
 // takes more, or only that it is gone. EPOLLHUP and EPOLLERR always report.
-func (p *pair) interest(s *sock.Socket) (events uint32) {
+func (p *Pair) interest(s *sock.Socket) (events uint32) {
 	from, to := &p.up, &p.down
-	if s == p.backend {
+	if s == p.Backend {
 		from, to = to, from
 	}
 	if !from.over && !from.pending() {
@@ -185,27 +186,27 @@ func (f *flow) watches() bool {
 }
 
 // stop ends the flow, if it goes on, for a reason that is not its own.
-func (f *flow) stop(l *loop) {
+func (f *flow) stop(l *Loop) {
 	if !f.over {
 		f.end(l, os.ErrDeadlineExceeded, nil)
 	}
 }
 
-func (f *flow) end(l *loop, srcErr, dstErr error) {
+func (f *flow) end(l *Loop, srcErr, dstErr error) {
 	f.over, f.srcErr, f.dstErr = true, srcErr, dstErr
 	f.drop(l)
 }
 
 // move moves a chunk on, a new one if the last is gone. What is left is
 // reported again, and others get their turn before.
-func (f *flow) move(l *loop) {
+func (f *flow) move(l *Loop) {
 	if f.pending() || f.fill(l) {
 		f.flush(l)
 	}
 }
 
 // fill takes the next chunk and returns whether there was one.
-func (f *flow) fill(l *loop) bool {
+func (f *flow) fill(l *Loop) bool {
 	err := f.read(l)
 	if err == unix.EAGAIN {
 		return false
@@ -237,7 +238,7 @@ func (f *flow) handOn() error {
 }
 
 // read fills a pipe if much is to be expected and there is one, else a buffer.
-func (f *flow) read(l *loop) (err error) {
+func (f *flow) read(l *Loop) (err error) {
 	var n int
 	if f.bulk && f.borrowPipe(l) {
 		n, err = f.pipe.fill(f.src.FD)
@@ -256,7 +257,7 @@ func (f *flow) read(l *loop) (err error) {
 	return nil
 }
 
-func (f *flow) fillBuffer(l *loop) (n int, err error) {
+func (f *flow) fillBuffer(l *Loop) (n int, err error) {
 	f.buf = l.buffers.get()
 	if f.peek {
 		return sock.Peek(f.src.FD, f.buf[:])
@@ -265,7 +266,7 @@ func (f *flow) fillBuffer(l *loop) (n int, err error) {
 }
 
 // flush sends what the destination takes of the chunk.
-func (f *flow) flush(l *loop) {
+func (f *flow) flush(l *Loop) {
 	for f.left > 0 {
 		n, err := f.write()
 		if err == unix.EAGAIN {
@@ -304,7 +305,7 @@ func (f *flow) consume() error {
 // chunk is what a flow has read and not sent yet. It is in a buffer or in a
 // pipe.
 type chunk struct {
-	buf      *buffer
+	buf      *Buffer
 	pipe     *pipe
 	at, left int
 }
@@ -319,14 +320,14 @@ func (f *flow) write() (int, error) {
 	return sock.Write(f.dst.FD, f.buf[f.at:f.at+f.left])
 }
 
-func (c *chunk) borrowPipe(l *loop) bool {
+func (c *chunk) borrowPipe(l *Loop) bool {
 	c.pipe = l.pipes.get()
 	return c.pipe != nil
 }
 
 // drop gives back what holds the chunk. A pipe that still has some of it in it
 // can serve nobody else.
-func (c *chunk) drop(l *loop) {
+func (c *chunk) drop(l *Loop) {
 	if c.buf != nil {
 		l.buffers.put(c.buf)
 	}

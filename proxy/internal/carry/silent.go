@@ -1,4 +1,4 @@
-package proxy
+package carry
 
 import (
 	"sync/atomic"
@@ -9,11 +9,11 @@ import (
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
-// account is where what is carried is counted.
-type account struct {
-	in, out  atomic.Int64 // bytes from and to clients
-	silenced func()       // a pair has become silent
-	used     func()       // it is not silent any more, or has ended
+// Account is where what is carried is counted.
+type Account struct {
+	In, Out  atomic.Int64 // bytes from and to clients
+	Silenced func()       // a pair has become silent
+	Used     func()       // it is not silent any more, or has ended
 }
 
 // silence is a pair's, for its loop alone. A connection on which no byte has
@@ -24,29 +24,29 @@ type silence struct {
 	silent bool      // counted as such
 }
 
-// look finds out whether the connection has become silent, or is used again.
-func (p *pair) look(now time.Time, timeout time.Duration) {
+// Look finds out whether the connection has become silent, or is used again.
+func (p *Pair) Look(now time.Time, timeout time.Duration) {
 	moved := p.up.sent + p.down.sent
 	switch {
 	case moved != p.moved || p.since.IsZero():
 		p.moved, p.since = moved, now
-		p.use()
+		p.Use()
 	case !p.silent && now.Sub(p.since) >= timeout:
 		p.silent = true
-		p.account.silenced()
+		p.account.Silenced()
 	}
 }
 
-// use counts the connection as one that is used.
-func (p *pair) use() {
+// Use counts the connection as one that is used.
+func (p *Pair) Use() {
 	if p.silent {
 		p.silent = false
-		p.account.used()
+		p.account.Used()
 	}
 }
 
 // hasWord reports whether either side has said something that was not read yet.
-func (p *pair) hasWord() bool {
+func (p *Pair) hasWord() bool {
 	for _, f := range []*flow{&p.up, &p.down} {
 		if !f.over && !f.pending() && sock.Ready(f.src.FD, unix.POLLIN) {
 			return true
@@ -55,24 +55,24 @@ func (p *pair) hasWord() bool {
 	return false
 }
 
-// lookAgain is look for a silent one, and sees also what was not read yet.
-func (p *pair) lookAgain(now time.Time, timeout time.Duration) {
+// LookAgain is look for a silent one, and sees also what was not read yet.
+func (p *Pair) LookAgain(now time.Time, timeout time.Duration) {
 	if !p.silent {
 		return
 	}
-	p.look(now, timeout)
+	p.Look(now, timeout)
 	if p.hasWord() {
-		p.use()
+		p.Use()
 	}
 }
 
-// endSilent ends it if it is silent. The peers see an end in order, unless one of
+// EndSilent ends it if it is silent. The peers see an end in order, unless one of
 // them did not take what the other had said.
-func (p *pair) endSilent() {
+func (p *Pair) EndSilent() {
 	switch {
 	case !p.silent || p.up.over && p.down.over:
 	case p.up.pending() || p.down.pending():
-		p.cut()
+		p.Cut()
 	default:
 		for _, f := range []*flow{&p.up, &p.down} {
 			if !f.over {

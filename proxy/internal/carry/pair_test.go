@@ -1,4 +1,4 @@
-package proxy
+package carry
 
 import (
 	"io"
@@ -12,14 +12,14 @@ import (
 )
 
 // carrying is loops, and where what they carry is counted.
-func carrying(t *testing.T) (*loops, *account) {
+func carrying(t *testing.T) (*Loops, *Account) {
 	t.Helper()
-	ls := proxytest.Must(newLoops())(t)
+	ls := proxytest.Must(NewLoops())(t)
 	t.Cleanup(func() {
-		ls.cut()
-		ls.close()
+		ls.Cut()
+		ls.Close()
 	})
-	return ls, &account{silenced: func() {}, used: func() {}}
+	return ls, &Account{Silenced: func() {}, Used: func() {}}
 }
 
 // dialTo connects without Go's poller.
@@ -57,15 +57,15 @@ func TestBothShutDownIsNoReset(t *testing.T) {
 	apps := proxytest.Accepted(t, l)
 	for range 300 {
 		c := proxytest.Connect(t, clients.Addr().String())
-		p := newPair(acceptOn(t, clients), dialTo(t, l), ls.next(), a, func() {})
+		p := NewPair(acceptOn(t, clients), dialTo(t, l), ls.Next(), a, func() {})
 		done := make(chan struct{})
-		p.start(func() { close(done) })
+		p.Start(func() { close(done) })
 		app := proxytest.Next(t, apps)
 		go app.CloseWrite()
 		c.CloseWrite()
 		<-done
-		p.close()
-		if err := p.err(); err != nil {
+		p.Close()
+		if err := p.Err(); err != nil {
 			t.Fatalf("taken for %v", err)
 		}
 	}
@@ -85,17 +85,17 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	io.WriteString(c, "request")
 	proxytest.WaitSent(t, c)
 	client := acceptOn(t, clients)
-	p := newPair(client, backend, ls.next(), account, func() {})
+	p := NewPair(client, backend, ls.Next(), account, func() {})
 	done := make(chan struct{})
-	p.start(func() { close(done) })
+	p.Start(func() { close(done) })
 	<-done
-	if !p.unheard() {
+	if !p.Unheard() {
 		t.Fatalf("not unheard: %v", p.up.dstErr)
 	}
 	client.Unwake()
-	p = newPair(client, dialTo(t, l), ls.next(), account, func() {})
+	p = NewPair(client, dialTo(t, l), ls.Next(), account, func() {})
 	done = make(chan struct{})
-	p.start(func() { close(done) })
+	p.Start(func() { close(done) })
 	a := proxytest.Next(t, apps)
 	proxytest.Expect(t, a, "request")
 	io.WriteString(a, "answer")
@@ -103,8 +103,8 @@ func TestResetUnheardKeepsRequest(t *testing.T) {
 	proxytest.Expect(t, c, "answer")
 	c.Close()
 	<-done
-	p.close()
-	if p.unheard() || p.up.sent != 7 || p.down.sent != 6 {
+	p.Close()
+	if p.Unheard() || p.up.sent != 7 || p.down.sent != 6 {
 		t.Errorf("%d and %d bytes", p.up.sent, p.down.sent)
 	}
 }
@@ -115,15 +115,15 @@ func TestPipesAreGivenBack(t *testing.T) {
 	clients, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	c := proxytest.Connect(t, clients.Addr().String())
-	p := newPair(acceptOn(t, clients), dialTo(t, l), ls.next(), a, func() {})
+	p := NewPair(acceptOn(t, clients), dialTo(t, l), ls.Next(), a, func() {})
 	done := make(chan struct{})
-	p.start(func() { close(done) })
+	p.Start(func() { close(done) })
 	much, got := make([]byte, 4<<20), make([]byte, 4<<20)
 	go c.Write(much)
 	proxytest.Must(io.ReadFull(c, got))(t)
 	c.Close()
 	<-done
-	p.close()
+	p.Close()
 	if ls.pipes.count == 0 || len(ls.pipes.idle) != ls.pipes.count {
 		t.Errorf("%d of %d pipes were given back", len(ls.pipes.idle), ls.pipes.count)
 	}
