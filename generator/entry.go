@@ -14,7 +14,7 @@ import (
 // A rootful container's proxy runs as a dynamic user and cannot enter the
 // container's network. A second service, the entry, does that for it: it starts
 // beside the container, enters, drops what it needed for that, and makes the
-// proxy's sockets inside (proxy/entry.go). Nothing is published.
+// proxy's sockets inside (proxy/internal/reach/entry.go). Nothing is published.
 
 // entered reports whether the proxy needs an entry.
 func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.Inside() }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -255,7 +256,7 @@ func TestSocketOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	backend := proxytest.Must(dialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}))(t)
+	backend := proxytest.Must(reach.DialOne(r.source, proxytest.AddrOf(l), netip.AddrPort{}))(t)
 	defer backend.Close()
 	noDelay := [3]int{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
 	check := func(fd int, options ...[3]int) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -47,7 +48,7 @@ func TestHeldUntilAppListens(t *testing.T) {
 // not one for each attempt.
 func TestOneAsks(t *testing.T) {
 	front, addr := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)
-	source := &countingSource{}
+	source := &countingSource{Source: reach.New(wire.Config{}, nil, nil)}
 	r := serve(t, proxytest.Config(front, addr), front, func(s *server) {
 		for _, target := range s.targets {
 			target.source = source
@@ -69,13 +70,13 @@ func TestOneAsks(t *testing.T) {
 }
 
 type countingSource struct {
-	ownNamespace
+	reach.Source
 	n atomic.Int64
 }
 
-func (s *countingSource) socket(family, kind int) (int, error) {
+func (s *countingSource) Socket(family, kind int) (int, error) {
 	s.n.Add(1)
-	return s.ownNamespace.socket(family, kind)
+	return s.Source.Socket(family, kind)
 }
 
 // A client that was held and has shut down its side still gets its answer.
@@ -220,20 +221,9 @@ func TestCleanRefusalIsPassedOn(t *testing.T) {
 	}
 }
 
-// An app with a full backlog answers no SYN; it is asked again before the
-// kernel's own second is over.
+// An app with a full backlog is asked again before the kernel's own second is over.
 func TestFullBacklog(t *testing.T) {
-	l, full := fullBacklog(t)
-	if _, err := dialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, syscall.ETIMEDOUT) {
-		t.Fatalf("a full backlog gives %v", err)
-	}
-	began := time.Now()
-	if _, err := dialOne(ownNamespace{}.prompt(), proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
-		t.Fatalf("a full backlog in a hurry gives %v", err)
-	}
-	if took := time.Since(began); took > dialAttempt {
-		t.Errorf("it took %s", took)
-	}
+	l, full := proxytest.FullBacklog(t)
 	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, nil)
 	c := proxytest.Connect(t, r.addr)
@@ -243,20 +233,6 @@ func TestFullBacklog(t *testing.T) {
 		c.Close()
 	}
 	proxytest.Ask(t, c, "ping")
-}
-
-// fullBacklog is a listener that takes no more connections until it accepts.
-func fullBacklog(t *testing.T) (l *net.TCPListener, full []net.Conn) {
-	l = proxytest.ListenTCP(t, "127.0.0.1:0")
-	raw := proxytest.Must(l.SyscallConn())(t)
-	raw.Control(func(fd uintptr) { syscall.Listen(int(fd), 0) }) // may be called again to change it
-	for {
-		c, err := net.DialTimeout("tcp", l.Addr().String(), dialAttempt)
-		if err != nil {
-			return l, full
-		}
-		full = append(full, c)
-	}
 }
 
 func TestPause(t *testing.T) {
@@ -272,18 +248,18 @@ func TestPause(t *testing.T) {
 // stuckSource is a way to the app on which some dials hang, as behind a helper
 // that does not answer.
 type stuckSource struct {
-	ownNamespace
+	reach.Source
 	hangs atomic.Int64 // how many of the next
 	end   chan struct{}
 }
 
-func (s *stuckSource) prompt() socketSource { return nil }
+func (s *stuckSource) Prompt() reach.Source { return nil }
 
-func (s *stuckSource) sources(wire.Address, netip.AddrPort) ([]netip.AddrPort, error) {
+func (s *stuckSource) Sources(wire.Address, netip.AddrPort) ([]netip.AddrPort, error) {
 	if s.hangs.Add(-1) >= 0 {
 		<-s.end
 	}
-	return anySource, nil
+	return []netip.AddrPort{{}}, nil
 }
 
 func serveStuck(t *testing.T, startTimeout time.Duration) (*running, *stuckSource) {
@@ -292,7 +268,7 @@ func serveStuck(t *testing.T, startTimeout time.Duration) (*running, *stuckSourc
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
 	cfg.StartTimeout = startTimeout
-	source := &stuckSource{end: make(chan struct{})}
+	source := &stuckSource{Source: reach.New(cfg, nil, nil), end: make(chan struct{})}
 	r := serve(t, cfg, front, func(s *server) {
 		for _, target := range s.targets {
 			target.source = source

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
@@ -24,8 +25,8 @@ type probe struct {
 	header  []byte // of the PROXY protocol, if it is spoken
 	target  *target
 
-	asking chan struct{}          // holds an element while somebody asks
-	ready  atomic.Pointer[fileID] // the container that was found ready
+	asking chan struct{}                // holds an element while somebody asks
+	ready  atomic.Pointer[reach.FileID] // the container that was found ready
 }
 
 func newProbe(path, started string) *probe {
@@ -34,12 +35,12 @@ func newProbe(path, started string) *probe {
 
 // container tells one container from the next: Podman writes the file anew,
 // and its unit removes it.
-func (p *probe) container() (fileID, error) {
-	var s unix.Stat_t
-	if err := unix.Stat(p.started, &s); err != nil {
-		return fileID{}, errNoContainer
+func (p *probe) container() (reach.FileID, error) {
+	id, err := reach.Identify(p.started)
+	if err != nil {
+		err = reach.ErrNoContainer
 	}
-	return fileID{s.Dev, s.Ino, s.Ctim}, nil
+	return id, err
 }
 
 // isReady tells whether the container that runs now was found ready. It does
@@ -49,7 +50,7 @@ func (p *probe) isReady() bool {
 	return err == nil && p.found(now)
 }
 
-func (p *probe) found(now fileID) bool {
+func (p *probe) found(now reach.FileID) bool {
 	ready := p.ready.Load()
 	return ready != nil && *ready == now
 }
@@ -76,7 +77,7 @@ func (p *probe) ask(ctx context.Context) error {
 
 // get makes the request and is content with a status of 2xx or 3xx.
 func (p *probe) get(ctx context.Context) error {
-	backend, err := dial(p.target.source, p.target.addrs, netip.AddrPort{})
+	backend, err := reach.Dial(p.target.source, p.target.addrs, netip.AddrPort{})
 	if err != nil {
 		return err
 	}
@@ -89,11 +90,11 @@ func (p *probe) get(ctx context.Context) error {
 	defer context.AfterFunc(ctx, backend.Wake)()
 	request := "GET " + p.path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: zerolet\r\nConnection: close\r\n\r\n"
 	if _, err := file.WriteString(request); err != nil {
-		return fmt.Errorf("%w: %w", errNotReady, err)
+		return fmt.Errorf("%w: %w", reach.ErrNotReady, err)
 	}
 	line, err := readLine(backend)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotReady, err)
+		return fmt.Errorf("%w: %w", reach.ErrNotReady, err)
 	}
 	return p.judge(line)
 }
@@ -107,7 +108,7 @@ func (p *probe) judge(line string) error {
 	case line[status] == '2' || line[status] == '3':
 		return nil
 	case line[status] == '5':
-		return fmt.Errorf("%w: GET %s: %.40q", errNotReady, p.path, line)
+		return fmt.Errorf("%w: GET %s: %.40q", reach.ErrNotReady, p.path, line)
 	}
 	return fmt.Errorf("GET %s: %.40q", p.path, line)
 }

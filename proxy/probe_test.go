@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -79,11 +80,11 @@ func TestReadyCheck(t *testing.T) {
 // replacing is the way to a container that is another one by the time that it
 // has been dialled.
 type replacing struct {
-	ownNamespace
+	reach.Source
 	replace func()
 }
 
-func (r replacing) verify(int, wire.Address) error {
+func (r replacing) Verify(int, wire.Address) error {
 	r.replace()
 	return nil
 }
@@ -98,10 +99,10 @@ func TestReplacedWhileDialled(t *testing.T) {
 	}
 	replace()
 	p := foundReady(t, started)
-	target := newTarget(proxytest.AddrOf(l), false, replacing{replace: replace}, func(error) {})
+	target := newTarget(proxytest.AddrOf(l), false, replacing{reach.New(wire.Config{}, nil, nil), replace}, func(error) {})
 	target.probe = p
-	if _, err := target.dial(netip.AddrPort{}); !errors.Is(err, errNotReady) {
-		t.Errorf("got %v, want: %v", err, errNotReady)
+	if _, err := target.dial(netip.AddrPort{}); !errors.Is(err, reach.ErrNotReady) {
+		t.Errorf("got %v, want: %v", err, reach.ErrNotReady)
 	}
 }
 
@@ -120,7 +121,7 @@ func TestReadyForAllAtOnce(t *testing.T) {
 	proxytest.App(t, back, func(c *net.TCPConn) { c.Close() })
 	started := filepath.Join(t.TempDir(), "app.pid")
 	proxytest.Must(0, os.WriteFile(started, nil, 0o600))(t)
-	target := newTarget(proxytest.AddrOf(back), false, ownNamespace{}, func(error) {})
+	target := newTarget(proxytest.AddrOf(back), false, reach.New(wire.Config{}, nil, nil), func(error) {})
 	target.probe = foundReady(t, started)
 	var refused atomic.Int64
 	var all sync.WaitGroup
@@ -129,7 +130,7 @@ func TestReadyForAllAtOnce(t *testing.T) {
 			for range 1000 {
 				if backend, err := target.dial(netip.AddrPort{}); err == nil {
 					backend.Reset()
-				} else if errors.Is(err, errNotReady) { // a full backlog is none of it
+				} else if errors.Is(err, reach.ErrNotReady) { // a full backlog is none of it
 					refused.Add(1)
 				}
 			}

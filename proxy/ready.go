@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -31,7 +32,7 @@ var (
 type target struct {
 	addr    wire.Address
 	addrs   []wire.Address
-	source  socketSource
+	source  reach.Source
 	failing func(error) // told why a dial failed, if not by the app's starting
 
 	// open lets each connection dial for itself. Without it they go through
@@ -49,9 +50,9 @@ type target struct {
 	lastErr atomic.Pointer[error]
 }
 
-func newTarget(addr wire.Address, inside bool, source socketSource, failing func(error)) *target {
+func newTarget(addr wire.Address, inside bool, source reach.Source, failing func(error)) *target {
 	return &target{
-		addr: addr, addrs: targetAddrs(addr, inside), source: source, failing: failing,
+		addr: addr, addrs: reach.Targets(addr, inside), source: source, failing: failing,
 		asking: make(chan struct{}, 1), background: func(f func()) { go f() },
 	}
 }
@@ -59,7 +60,7 @@ func newTarget(addr wire.Address, inside bool, source socketSource, failing func
 // promptly returns a connection for a client if that can be had without any
 // waiting, and the app has answered others before.
 func (t *target) promptly(client netip.AddrPort) *sock.Socket {
-	source := t.source.prompt()
+	source := t.source.Prompt()
 	if source == nil || !t.open.Load() || !t.proven.Load() {
 		return nil
 	}
@@ -78,14 +79,14 @@ func (t *target) dial(client netip.AddrPort) (*sock.Socket, error) {
 	return backend, nil
 }
 
-func (t *target) connect(source socketSource, client netip.AddrPort) (*sock.Socket, error) {
+func (t *target) connect(source reach.Source, client netip.AddrPort) (*sock.Socket, error) {
 	if !t.isKnownReady() {
-		return nil, errNotReady
+		return nil, reach.ErrNotReady
 	}
-	backend, err := dial(source, t.addrs, client)
+	backend, err := reach.Dial(source, t.addrs, client)
 	if err == nil && !t.isKnownReady() { // another container by now
 		backend.Close()
-		return nil, errNotReady
+		return nil, reach.ErrNotReady
 	}
 	return backend, err
 }
@@ -103,7 +104,7 @@ func (t *target) failed(err error) {
 // missed takes note of a failed dial.
 func (t *target) missed(err error) {
 	t.lastErr.Store(&err)
-	if !isStarting(err) {
+	if !reach.IsStarting(err) {
 		t.failing(err)
 	}
 }

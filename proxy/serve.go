@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/carry"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -66,9 +67,9 @@ type server struct {
 	shared
 	listeners []*listener
 	targets   map[wire.Address]*target
-	cgroup    *unitCgroup
-	source    socketSource
-	files     *socketFiles // where targets are unix sockets
+	cgroup    *reach.Cgroup
+	source    reach.Source
+	files     *reach.Files // where targets are unix sockets
 	relay     *relay       // nil without UDP sockets
 	asking    atomic.Bool  // for isReady
 	full      error        // why there is no more room
@@ -114,9 +115,9 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		loops.Cut()
 	}
 	s.starter = &starter{unit: cfg.Start, failing: s.record.Retrying, background: s.background, hard: s.hard}
-	s.cgroup = newUnitCgroup(cfg.Container)
-	s.source = s.newSource()
-	s.files = newSocketFiles(s.cgroup, cfg.Volumes)
+	s.cgroup = reach.NewCgroup(cfg.Container)
+	s.source = reach.New(cfg, s.cgroup, s.record.Note)
+	s.files = reach.NewFiles(s.cgroup, cfg.Volumes)
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
@@ -206,19 +207,6 @@ func (s *server) limitOpen(n int64) {
 	s.slots = make(slots, n)
 }
 
-// newSource is the way to the container.
-func (s *server) newSource() socketSource {
-	switch {
-	case s.cfg.PIDFile != "":
-		return newContainerNamespace(newNsenter(s.cfg.PIDFile, s.cfg.Container), s.cfg, s.record.Note)
-	case s.cfg.Entry != "":
-		return newContainerNamespace(&entry{path: s.cfg.Entry}, s.cfg, s.record.Note)
-	case s.cfg.HostNetwork:
-		return newHostNetwork(s.cgroup)
-	}
-	return ownNamespace{}
-}
-
 // freeFiles is how many descriptors are left for clients.
 func freeFiles() int64 {
 	var limit unix.Rlimit
@@ -240,7 +228,7 @@ func (s *server) close() {
 	if s.relay != nil {
 		s.relay.close()
 	}
-	s.source.close()
+	s.source.Close()
 	s.loops.Close()
 	closeAll(s.listeners)
 }

@@ -3,40 +3,15 @@ package proxy
 import (
 	"net"
 	"os"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// The environment of a test binary that is started as something else.
-const (
-	envApp    = "ZEROLET_TEST_APP"    // be an app inside a namespace, listening here
-	envListen = "ZEROLET_TEST_LISTEN" // have this descriptor listen, and exit
-)
-
-// TestMain builds the real program, and lets the test binary be the helper and
-// the app inside a namespace.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == HelperArg {
-		os.Exit(RunHelper())
-	}
-	if addr := os.Getenv(envApp); addr != "" {
-		os.Exit(namespaceApp(addr))
-	}
-	if fd, err := strconv.Atoi(os.Getenv(envListen)); err == nil {
-		if err := unix.Listen(fd, 1); err != nil {
-			panic(err)
-		}
-		os.Exit(0)
-	}
-	os.Exit(proxytest.Main(m))
-}
+func TestMain(m *testing.M) { os.Exit(proxytest.Main(m)) }
 
 // running is a server inside the test process.
 type running struct {
@@ -71,8 +46,7 @@ func prepareServer(t testing.TB, cfg wire.Config, files []*os.File) *running {
 	t.Helper()
 	r := &running{stop: make(chan os.Signal, 2), done: make(chan struct{}), log: new(proxytest.Log)}
 	r.server = proxytest.Must(newServer(cfg, files, r.log))(t)
-	own := ownCgroup(t)
-	r.cgroup.dir, r.cgroup.err = own.dir, own.err
+	r.cgroup.Assume(proxytest.OwnCgroup(t))
 	r.addr = cfg.Forwards[0].Listen.String()
 	return r
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/carry"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/internal/report"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -284,18 +285,18 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 
 // verify looks from time to time whether a session still reaches the container.
 func (f *front) verify(s *session, now time.Time) error {
-	if now.Sub(f.verified) < verifyInterval(f.target.source) {
+	if now.Sub(f.verified) < reach.VerifyInterval(f.target.source) {
 		return nil
 	}
 	f.verified = now
-	return f.target.source.verify(s.backend.FD, s.way)
+	return f.target.source.Verify(s.backend.FD, s.way)
 }
 
 // wayKey is who finds the app at the same address: each of the container's own
 // addresses, and all others of a family.
 func (f *front) wayKey(client netip.AddrPort) netip.Addr {
 	switch ip := client.Addr(); {
-	case isOwn(f.target.source, wire.UDP, ip):
+	case reach.IsOwn(f.target.source, wire.UDP, ip):
 		return ip
 	case ip.Is6() && len(f.target.addrs) > 1:
 		return netip.IPv6Unspecified()
@@ -309,7 +310,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	if old := r.sessions.all[d.from]; old != nil {
 		r.end(old)
 	}
-	backend, err := dialOne(f.target.source, way, d.from.client)
+	backend, err := reach.DialOne(f.target.source, way, d.from.client)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +318,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	if err == nil {
 		// Before it was sent this had shown that it would reach nobody else,
 		// now it shows that it has not been left lying.
-		err = f.target.source.verify(backend.FD, way)
+		err = f.target.source.Verify(backend.FD, way)
 	}
 	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
@@ -334,7 +335,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 // seen tells as whom the app sees the client of a new session.
 func (f *front) seen(s *session) {
 	if local, err := unix.Getsockname(s.backend.FD); err == nil {
-		f.target.source.seen(f.ways[f.wayKey(s.from.client)], s.from.client, sock.Address(wire.UDP, local).IP, nil)
+		f.target.source.Seen(f.ways[f.wayKey(s.from.client)], s.from.client, sock.Address(wire.UDP, local).IP, nil)
 	}
 }
 
@@ -363,13 +364,13 @@ func (r *relay) missed(f *front, err error) {
 	}
 	f.open = false
 	clear(f.ways)
-	if isStarting(err) {
+	if reach.IsStarting(err) {
 		for s := range maps.Values(r.sessions.all) {
 			if s.front == f {
 				r.end(s)
 			}
 		}
-		f.target.source.refused()
+		f.target.source.Refused()
 	}
 }
 
@@ -405,11 +406,11 @@ func (r *relay) attempt(f *front, now time.Time) {
 		return
 	}
 	if !r.isReady() {
-		r.refused(f, errNotReady, now)
+		r.refused(f, reach.ErrNotReady, now)
 		return
 	}
 	var first error
-	for way := range ways(f.target.source, f.target.addrs, h.from.client) {
+	for way := range reach.Ways(f.target.source, f.target.addrs, h.from.client) {
 		s, err := r.begin(f, h.datagram, way, now)
 		if err == nil {
 			f.ways[f.wayKey(h.from.client)], h.trial, h.due = way, s, now.Add(verdict)
@@ -424,7 +425,7 @@ func (r *relay) attempt(f *front, now time.Time) {
 		r.release(f, now)
 		return
 	}
-	f.target.source.refused()
+	f.target.source.Refused()
 	r.refused(f, first, now)
 }
 

@@ -17,20 +17,13 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-func listenUnix(t testing.TB) *net.UnixListener {
-	t.Helper()
-	l := proxytest.Must(net.Listen("unix", filepath.Join(t.TempDir(), "s")))(t).(*net.UnixListener)
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 // A unix socket may be on either side or both. The client is held until the
 // app has made its socket, and its half-close is handed on.
 func TestUnixSockets(t *testing.T) {
 	for name, front := range map[string]interface {
 		net.Listener
 		File() (*os.File, error)
-	}{"unix to unix": listenUnix(t), "tcp to unix": proxytest.ListenTCP(t, "127.0.0.1:0")} {
+	}{"unix to unix": proxytest.ListenUnix(t), "tcp to unix": proxytest.ListenTCP(t, "127.0.0.1:0")} {
 		t.Run(name, func(t *testing.T) {
 			back := filepath.Join(t.TempDir(), "app")
 			r := serveFiles(t, proxytest.Config(front, wire.Address{Network: wire.Unix, Path: back}), proxytest.FilesOf(t, front))
@@ -61,7 +54,7 @@ func TestUnixSockets(t *testing.T) {
 // A socket that an app has left behind refuses, and is one that is not there yet.
 func TestStaleAppSocket(t *testing.T) {
 	front := proxytest.ListenTCP(t, "127.0.0.1:0")
-	stale := listenUnix(t)
+	stale := proxytest.ListenUnix(t)
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
 	r := serve(t, proxytest.Config(front, proxytest.AddrOf(stale)), front, nil)
@@ -83,8 +76,8 @@ func TestStaleAppSocket(t *testing.T) {
 // to reset the client's side: it just ends, or is reset if the app had gone
 // before "ping" could be sent on, which then is unread at the proxy, too.
 func TestUnixBackendEnds(t *testing.T) {
-	front := listenUnix(t)
-	back := listenUnix(t)
+	front := proxytest.ListenUnix(t)
+	back := proxytest.ListenUnix(t)
 	serveFiles(t, proxytest.Config(front, proxytest.AddrOf(back)), proxytest.FilesOf(t, front))
 	c := proxytest.Must(net.Dial("unix", front.Addr().String()))(t)
 	defer c.Close()

@@ -98,6 +98,10 @@ func rules() map[string]rule {
 			"is the hot path: what it calls is known, and none of it waits",
 			[]string{internal + "sock", sys},
 		},
+		"proxy/internal/reach": {
+			"runs with the rights to enter a container, partly in processes of its own: nothing of clients is there",
+			[]string{wire, internal + "report", internal + "sock", sys},
+		},
 		"proxy/internal/watch": {
 			"never has a client: it needs neither the way to the app nor what carries",
 			[]string{wire, internal + "sock", internal + "report", sys},
@@ -108,7 +112,7 @@ func rules() map[string]rule {
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "carry", internal + "report", internal + "sock", internal + "watch", sys},
+			[]string{wire, internal + "carry", internal + "reach", internal + "report", internal + "sock", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",

@@ -245,7 +245,7 @@ func (f *flow) read(l *Loop) (err error) {
 	} else {
 		n, err = f.fillBuffer(l)
 	}
-	if err == nil && n == 0 || err == unix.ENOTCONN { // see dialOne for the latter
+	if err == nil && n == 0 || err == unix.ENOTCONN { // the latter after a reset within connect(2)
 		err = f.src.EndOfInput()
 	}
 	if err != nil {

@@ -387,3 +387,17 @@ func ParseAddress(t testing.TB, s string) wire.Address {
 	t.Helper()
 	return Must(wire.ParseAddress(s))(t)
 }
+
+// FullBacklog is a listener that takes no more connections until it accepts.
+func FullBacklog(t *testing.T) (l *net.TCPListener, full []net.Conn) {
+	l = ListenTCP(t, "127.0.0.1:0")
+	raw := Must(l.SyscallConn())(t)
+	raw.Control(func(fd uintptr) { syscall.Listen(int(fd), 0) }) // may be called again to change it
+	for {
+		c, err := net.DialTimeout("tcp", l.Addr().String(), 250*time.Millisecond)
+		if err != nil {
+			return l, full
+		}
+		full = append(full, c)
+	}
+}

@@ -3,7 +3,9 @@ package proxytest
 import (
 	"io"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,4 +66,30 @@ func OneRequest(t *testing.T, addr, line string) {
 	if got, err := io.ReadAll(c); err != nil || string(got) != line {
 		t.Errorf("%q was answered with %q, %v", line, got, err)
 	}
+}
+
+// OwnCgroup is the directory of the control group that the test itself is in.
+func OwnCgroup(t testing.TB) string {
+	t.Helper()
+	own := ""
+	for line := range strings.Lines(string(Must(os.ReadFile("/proc/self/cgroup"))(t))) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			own = strings.TrimSpace(path)
+		}
+	}
+	for line := range strings.Lines(string(Must(os.ReadFile("/proc/self/mounts"))(t))) {
+		if f := strings.Fields(line); f[2] == "cgroup2" && own != "" {
+			return filepath.Join(f[1], own)
+		}
+	}
+	t.Skip("no cgroup of version 2")
+	return ""
+}
+
+// ListenUnix listens at a path.
+func ListenUnix(t testing.TB) *net.UnixListener {
+	t.Helper()
+	l := Must(net.Listen("unix", filepath.Join(t.TempDir(), "s")))(t).(*net.UnixListener)
+	t.Cleanup(func() { l.Close() })
+	return l
 }

@@ -1,4 +1,8 @@
-package proxy
+// Package reach makes connections to the app in the container, from a client's own
+// address where that can be, and to nobody else: through the entry or the helper,
+// by a path or in the host's network, it looks who is there. It does not know
+// what is sent, and holds no client.
+package reach
 
 import (
 	"errors"
@@ -24,66 +28,80 @@ const dialAttempt = 250 * time.Millisecond
 // errSlow says to who is in a hurry that this would take a while.
 var errSlow = errors.New("it would take a while")
 
-// errNotReady says that the app accepts but is not ready.
-var errNotReady = errors.New("the app is not ready")
+// ErrNotReady says that the app accepts but is not ready.
+var ErrNotReady = errors.New("the app is not ready")
 
-// socketSource makes unconnected, non-blocking sockets.
-type socketSource interface {
-	// socket returns a descriptor of an address family and a kind, AF_INET and
+// Source makes unconnected, non-blocking sockets.
+type Source interface {
+	// Socket returns a descriptor of an address family and a kind, AF_INET and
 	// SOCK_STREAM for instance.
-	socket(family, kind int) (int, error)
+	Socket(family, kind int) (int, error)
 	// own are the container's addresses but for loopback, where only the
 	// container can be reached.
 	own() []netip.Addr
-	// sources are the addresses from which to connect for a client, in the order
+	// Sources are the addresses from which to connect for a client, in the order
 	// to try them. Without an address the kernel chooses. The proxy's own
 	// connections have no client.
-	sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error)
+	Sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error)
 	// claim is called before a connection is made from a source, and what it
 	// returns, if not nil, when the socket has been closed.
 	claim(to wire.Address, from netip.AddrPort) (release func(), err error)
-	// seen is told as whom the app sees a client that it has taken, and why a
+	// Seen is told as whom the app sees a client that it has taken, and why a
 	// better source failed.
-	seen(to wire.Address, client, as netip.AddrPort, failed error)
-	// verify looks whether a socket that was connected to an address reaches the
+	Seen(to wire.Address, client, as netip.AddrPort, failed error)
+	// Verify looks whether a socket that was connected to an address reaches the
 	// container.
-	verify(fd int, to wire.Address) error
+	Verify(fd int, to wire.Address) error
 	// patience bounds one connect that does not succeed at once.
 	patience() time.Duration
-	// prompt is the same source for who cannot wait at all, or nil: where this one
+	// Prompt is the same source for who cannot wait at all, or nil: where this one
 	// would be waiting it fails with errSlow.
-	prompt() socketSource
-	// refused is told that a dial failed, and may look for a newer container.
-	refused()
-	// close ends what the source runs, and waits for it.
-	close()
+	Prompt() Source
+	// Refused is told that a dial failed, and may look for a newer container.
+	Refused()
+	// Close ends what the source runs, and waits for it.
+	Close()
+}
+
+// New is the way to the container. note is told what is not as one may
+// expect it.
+func New(cfg wire.Config, cgroup *Cgroup, note func(string)) Source {
+	switch {
+	case cfg.PIDFile != "":
+		return newContainerNamespace(newNsenter(cfg.PIDFile, cfg.Container), cfg, note)
+	case cfg.Entry != "":
+		return newContainerNamespace(&entry{path: cfg.Entry}, cfg, note)
+	case cfg.HostNetwork:
+		return newHostNetwork(cgroup)
+	}
+	return ownNamespace{}
 }
 
 // ownNamespace makes sockets where the proxy itself is.
 type ownNamespace struct{ hurry bool }
 
-func (ownNamespace) socket(family, kind int) (int, error) {
+func (ownNamespace) Socket(family, kind int) (int, error) {
 	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	return fd, os.NewSyscallError("socket", err)
 }
 
 func (ownNamespace) own() []netip.Addr              { return nil }
-func (ownNamespace) verify(int, wire.Address) error { return nil }
-func (ownNamespace) refused()                       {}
-func (ownNamespace) close()                         {}
+func (ownNamespace) Verify(int, wire.Address) error { return nil }
+func (ownNamespace) Refused()                       {}
+func (ownNamespace) Close()                         {}
 
-func (ownNamespace) prompt() socketSource      { return ownNamespace{hurry: true} }
+func (ownNamespace) Prompt() Source            { return ownNamespace{hurry: true} }
 func (n ownNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
 func (ownNamespace) claim(wire.Address, netip.AddrPort) (func(), error)       { return nil, nil }
-func (ownNamespace) seen(wire.Address, netip.AddrPort, netip.AddrPort, error) {}
+func (ownNamespace) Seen(wire.Address, netip.AddrPort, netip.AddrPort, error) {}
 
 // anySource leaves it to the kernel.
 var anySource = []netip.AddrPort{{}} // a constant
 
-// targetAddrs are the addresses to try, in order. Inside a container nobody
+// Targets are the addresses to try, in order. Inside a container nobody
 // says on which loopback address the app listens.
-func targetAddrs(target wire.Address, inside bool) []wire.Address {
+func Targets(target wire.Address, inside bool) []wire.Address {
 	addrs := []wire.Address{target}
 	if inside && target.IP.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
 		target.IP = netip.AddrPortFrom(netip.IPv6Loopback(), target.IP.Port())
@@ -100,13 +118,13 @@ func dialPatience(hurry bool) time.Duration {
 	return dialAttempt
 }
 
-// dial tries each way once, for a client. The error is the first one: the others
+// Dial tries each way once, for a client. The error is the first one: the others
 // may be of a family that is not there. But where somebody listens and does not
 // answer now, the backlog being full or the answers led elsewhere, no other way is
 // right: another listener would take the client for somebody else.
-func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
-	for addr := range ways(source, addrs, client) {
-		s, err := dialOne(source, addr, client)
+func Dial(source Source, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
+	for addr := range Ways(source, addrs, client) {
+		s, err := DialOne(source, addr, client)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
 			return s, err
 		}
@@ -118,19 +136,19 @@ func dial(source socketSource, addrs []wire.Address, client netip.AddrPort) (_ *
 			break
 		}
 	}
-	source.refused()
+	source.Refused()
 	return nil, first
 }
 
-// ways are the addresses, those of IPv6 first for its clients, and then the
+// Ways are the addresses, those of IPv6 first for its clients, and then the
 // container's own: an app may listen on one of those alone. They are asked for
 // only when the others have failed. For datagrams that of the client goes first,
 // if it is one of these, as it is with pasta(1) for who is on the host: an app
 // that listens everywhere answers it from there.
-func ways(source socketSource, addrs []wire.Address, client netip.AddrPort) iter.Seq[wire.Address] {
+func Ways(source Source, addrs []wire.Address, client netip.AddrPort) iter.Seq[wire.Address] {
 	own := addrs[0]
 	return func(yield func(wire.Address) bool) {
-		if isOwn(source, own.Network, client.Addr()) {
+		if IsOwn(source, own.Network, client.Addr()) {
 			own.IP = netip.AddrPortFrom(client.Addr(), own.IP.Port())
 			if !yield(own) {
 				return
@@ -153,18 +171,18 @@ func ways(source socketSource, addrs []wire.Address, client netip.AddrPort) iter
 	}
 }
 
-// isOwn reports whether a client of datagrams has one of the container's own
+// IsOwn reports whether a client of datagrams has one of the container's own
 // addresses.
-func isOwn(source socketSource, network wire.Network, client netip.Addr) bool {
+func IsOwn(source Source, network wire.Network, client netip.Addr) bool {
 	return network == wire.UDP && client.IsValid() && slices.Contains(source.own(), client)
 }
 
-// dialOne connects from the first source from which that can be done.
-func dialOne(source socketSource, addr wire.Address, client netip.AddrPort) (*sock.Socket, error) {
-	if files, ok := source.(*socketFiles); ok {
+// DialOne connects from the first source from which that can be done.
+func DialOne(source Source, addr wire.Address, client netip.AddrPort) (*sock.Socket, error) {
+	if files, ok := source.(*Files); ok {
 		return files.dial(addr)
 	}
-	sources, err := source.sources(addr, client)
+	sources, err := source.Sources(addr, client)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
@@ -172,7 +190,7 @@ func dialOne(source socketSource, addr wire.Address, client netip.AddrPort) (*so
 	for _, from := range sources {
 		s, err := dialFrom(source, addr, from)
 		if err == nil && addr.Network == wire.TCP {
-			source.seen(addr, client, from, failed)
+			source.Seen(addr, client, from, failed)
 		}
 		if err == nil {
 			return s, nil
@@ -191,15 +209,15 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
 }
 
-func dialFrom(source socketSource, addr wire.Address, from netip.AddrPort) (*sock.Socket, error) {
+func dialFrom(source Source, addr wire.Address, from netip.AddrPort) (*sock.Socket, error) {
 	_, _, sa := sock.Arguments(addr)
 	return connectAs(source, addr, sa, from)
 }
 
 // connectAs is dialFrom where sa is what the address is called.
-func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from netip.AddrPort) (*sock.Socket, error) {
+func connectAs(source Source, addr wire.Address, sa unix.Sockaddr, from netip.AddrPort) (*sock.Socket, error) {
 	family, kind, _ := sock.Arguments(addr)
-	fd, err := source.socket(family, kind)
+	fd, err := source.Socket(family, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +250,7 @@ func connectAs(source socketSource, addr wire.Address, sa unix.Sockaddr, from ne
 		err = nil
 	}
 	if err == nil {
-		err = source.verify(s.FD, addr)
+		err = source.Verify(s.FD, addr)
 	}
 	if err != nil {
 		s.Reset() // whoever was reached learns that it is over
@@ -295,14 +313,14 @@ func finishConnect(s *sock.Socket, sa unix.Sockaddr, patience time.Duration) err
 	}
 }
 
-// isStarting tells whether an error is what one meets on the way to a running
+// IsStarting tells whether an error is what one meets on the way to a running
 // app: not listening yet, backlog full (EAGAIN for a unix socket), no container, no network in it yet.
 // Anything else is tried again too, since a failed start may be mended at any
 // time, but somebody should know.
-func isStarting(err error) bool {
+func IsStarting(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN,
-		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, errNoContainer, errNotReady, errUnproven,
+		unix.EAGAIN, unix.ECONNRESET, unix.ENOTCONN, fs.ErrNotExist, ErrNoContainer, ErrNotReady, errUnproven,
 	} {
 		if errors.Is(err, e) {
 			return true

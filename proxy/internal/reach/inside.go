@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"encoding/binary"
@@ -107,7 +107,7 @@ func (i *inside) answer(request []byte) error {
 func (i *inside) goIn() error {
 	pidfd, err := i.enter()
 	switch {
-	case errors.Is(err, errNoContainer) || errors.Is(err, fs.ErrNotExist): // no pidfile yet
+	case errors.Is(err, ErrNoContainer) || errors.Is(err, fs.ErrNotExist): // no pidfile yet
 		return reply(unix.ESRCH, nil, nil)
 	case err != nil:
 		return reply(unix.EPERM, []byte(err.Error()), nil)
@@ -198,7 +198,7 @@ func (i *inside) sockets(family, kind int) (fds []int, err error) {
 }
 
 func (i *inside) socket(family, kind int) (int, error) {
-	fd, err := ownNamespace{}.socket(family, kind)
+	fd, err := ownNamespace{}.Socket(family, kind)
 	if err != nil {
 		return -1, err
 	}

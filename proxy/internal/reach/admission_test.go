@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"bufio"
@@ -108,7 +108,7 @@ func inNetwork(t *testing.T, script, listen string) *network {
 	n := &network{contained: c, t: t, said: new([]string)}
 	way := &nsenter{b.pidfile(), "web.service", cgroupFile(t, "0::/web.service\n")}
 	n.containerNamespace = newContainerNamespace(way, cfg, func(s string) { *n.said = append(*n.said, s) })
-	t.Cleanup(n.close)
+	t.Cleanup(n.Close)
 	return n
 }
 
@@ -118,9 +118,9 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 	from, _ := netip.ParseAddrPort(client)
 	addr := proxytest.ParseAddress(n.t, to)
 	var err error
-	for way := range ways(n.containerNamespace, targetAddrs(addr, true), from) {
+	for way := range Ways(n.containerNamespace, Targets(addr, true), from) {
 		var s *sock.Socket
-		if s, err = dialOne(n.containerNamespace, way, from); err != nil {
+		if s, err = DialOne(n.containerNamespace, way, from); err != nil {
 			continue
 		}
 		end = sync.OnceFunc(s.Close)
@@ -136,7 +136,7 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 
 // tcp are the addresses of the app's port 80.
 func (n *network) tcp() []wire.Address {
-	return targetAddrs(proxytest.ParseAddress(n.t, "127.0.0.1:80"), true)
+	return Targets(proxytest.ParseAddress(n.t, "127.0.0.1:80"), true)
 }
 
 func (n *network) peer(s *sock.Socket, to string) (string, error) {
@@ -237,7 +237,7 @@ func TestClientRoutes(t *testing.T) {
 	if got := routes(); len(got) != 2 {
 		t.Errorf("routes %q, want two", got)
 	}
-	if s, err := dial(n.prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.3:1")); err == nil {
+	if s, err := Dial(n.Prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.3:1")); err == nil {
 		s.Close() // who was in a hurry leaves nobody else in one
 	}
 	endA()
@@ -286,7 +286,7 @@ func (n *network) eventually(to, client string) (seen string) {
 	n.t.Helper()
 	from, addr := netip.MustParseAddrPort(client), proxytest.ParseAddress(n.t, to)
 	proxytest.Eventually(n.t, client+" is back", func() bool {
-		s, err := dial(n.containerNamespace, targetAddrs(addr, true), from)
+		s, err := Dial(n.containerNamespace, Targets(addr, true), from)
 		if err != nil {
 			return false
 		}
@@ -306,7 +306,7 @@ func TestBacklogIsFull(t *testing.T) {
 	defer n.Process.Signal(unix.SIGCONT)
 	client := netip.MustParseAddr("192.0.2.1")
 	for port := uint16(1024); ; port++ {
-		s, err := dial(n.containerNamespace, n.tcp(), netip.AddrPortFrom(client, port))
+		s, err := Dial(n.containerNamespace, n.tcp(), netip.AddrPortFrom(client, port))
 		if errors.Is(err, unix.ETIMEDOUT) {
 			return
 		}
@@ -344,7 +344,7 @@ func TestHiddenClientsAreSaid(t *testing.T) {
 func TestHurry(t *testing.T) {
 	n := inNetwork(t, dual, everywhere)
 	hurry := func() error {
-		s, err := dial(n.prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.1:0"))
+		s, err := Dial(n.Prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.1:0"))
 		if err == nil {
 			s.Close()
 		}

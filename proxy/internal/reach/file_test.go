@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -21,20 +21,14 @@ import (
 
 // ownCgroup is the control group that the test itself is in, as if it were the
 // container's.
-func ownCgroup(t testing.TB) *unitCgroup {
+func ownCgroup(t testing.TB) *Cgroup {
 	t.Helper()
-	for line := range strings.Lines(string(proxytest.Must(os.ReadFile("/proc/self/mounts"))(t))) {
-		if f := strings.Fields(line); f[2] == "cgroup2" {
-			return &unitCgroup{unit: "web.service", dir: filepath.Join(f[1], proxytest.Must(cgroupPath("/proc/self/cgroup"))(t))}
-		}
-	}
-	t.Skip("no cgroup of version 2")
-	return nil
+	return &Cgroup{unit: "web.service", dir: proxytest.OwnCgroup(t)}
 }
 
 // files reaches sockets of the test itself.
-func files(t testing.TB, volumes ...string) *socketFiles {
-	return newSocketFiles(ownCgroup(t), volumes)
+func files(t testing.TB, volumes ...string) *Files {
+	return NewFiles(ownCgroup(t), volumes)
 }
 
 // No link is followed below the directory that is mounted, and none at all where
@@ -77,7 +71,7 @@ func TestLinksBelowVolume(t *testing.T) {
 		if c.volume == "" {
 			volumes = nil
 		}
-		backend, err := dialOne(files(t, volumes...), wire.Address{Network: wire.Unix, Path: c.path}, netip.AddrPort{})
+		backend, err := DialOne(files(t, volumes...), wire.Address{Network: wire.Unix, Path: c.path}, netip.AddrPort{})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%q, %s: %v, want %v", c.volume, c.path, err, c.want)
 		}
@@ -97,7 +91,7 @@ func TestStrangerOnSocketFile(t *testing.T) {
 	s.cgroup.dir = t.TempDir() // where the test is not
 	addr := wire.Address{Network: wire.Unix, Path: path}
 	for range 3 {
-		_, err := dialOne(s, addr, netip.AddrPort{})
+		_, err := DialOne(s, addr, netip.AddrPort{})
 		if want := fmt.Sprintf("pid %d of uid %d listens there", os.Getpid(), os.Getuid()); !errors.Is(err, errStranger) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -109,7 +103,7 @@ func TestStrangerOnSocketFile(t *testing.T) {
 	l = proxytest.Must(net.Listen("unix", path))(t).(*net.UnixListener)
 	defer l.Close()
 	s.cgroup = ownCgroup(t)
-	backend := proxytest.Must(dialOne(s, addr, netip.AddrPort{}))(t)
+	backend := proxytest.Must(DialOne(s, addr, netip.AddrPort{}))(t)
 	backend.Close()
 }
 
@@ -140,7 +134,7 @@ func TestOrphanedSocketFile(t *testing.T) {
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if _, err := dialOne(files(t), wire.Address{Network: wire.Unix, Path: path}, netip.AddrPort{}); !errors.Is(err, errOrphan) {
+	if _, err := DialOne(files(t), wire.Address{Network: wire.Unix, Path: path}, netip.AddrPort{}); !errors.Is(err, errOrphan) {
 		t.Errorf("%v, want %v", err, errOrphan)
 	}
 }

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// errNoContainer says that the pidfile does not lead to a live container now.
-var errNoContainer = errors.New("no container")
+// ErrNoContainer says that the pidfile does not lead to a live container now.
+var ErrNoContainer = errors.New("no container")
 
 // containerNamespace makes sockets in a container's network namespace, by a
 // helper that is inside.
@@ -58,11 +58,11 @@ func newContainerNamespace(way entrance, cfg wire.Config, note func(string)) con
 	return containerNamespace{namespace: n}
 }
 
-func (n containerNamespace) prompt() socketSource { return containerNamespace{n.namespace, true} }
+func (n containerNamespace) Prompt() Source { return containerNamespace{n.namespace, true} }
 
 func (n containerNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
-func (n containerNamespace) socket(family, kind int) (fd int, err error) {
+func (n containerNamespace) Socket(family, kind int) (fd int, err error) {
 	err = n.ask(func(h *helper) (err error) {
 		fd, err = h.socket(socketKind{byte(family), byte(kind)})
 		return err
@@ -118,9 +118,9 @@ func (n containerNamespace) own() []netip.Addr {
 	return a.own
 }
 
-// sources leaves who is dialled at an address of the container's own to come
+// Sources leaves who is dialled at an address of the container's own to come
 // from the same one, as everybody does inside.
-func (n containerNamespace) sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+func (n containerNamespace) Sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
 	if n.hide {
 		client = netip.AddrPort{}
 	}
@@ -163,8 +163,8 @@ func (n *namespace) release(h *helper, e ends) {
 	}
 }
 
-// seen says once for each reason that the app does not see who a client is.
-func (n containerNamespace) seen(to wire.Address, client, as netip.AddrPort, failed error) {
+// Seen says once for each reason that the app does not see who a client is.
+func (n containerNamespace) Seen(to wire.Address, client, as netip.AddrPort, failed error) {
 	if n.hide || client.Addr() == as.Addr() || !client.IsValid() || client.Addr().IsLoopback() {
 		return
 	}
@@ -187,12 +187,12 @@ func (n containerNamespace) seen(to wire.Address, client, as netip.AddrPort, fai
 	}
 }
 
-// verify looks at both ends. A client must not be on loopback, whatever the
+// Verify looks at both ends. A client must not be on loopback, whatever the
 // kernel made of its address: it takes that of a broadcast for none
 // (__inet_bind() in net/ipv4/af_inet.c). And an address that a container had
 // and the next one has not may be a neighbour's by now; who talks to an address
 // of its own does so from the same.
-func (n containerNamespace) verify(fd int, to wire.Address) error {
+func (n containerNamespace) Verify(fd int, to wire.Address) error {
 	from, err := sock.LocalAddress(fd)
 	switch {
 	case err != nil:
@@ -202,16 +202,16 @@ func (n containerNamespace) verify(fd int, to wire.Address) error {
 	case to.IP.Addr().IsLoopback() && from.IsLoopback():
 		return errLocal
 	case !to.IP.Addr().IsLoopback() && from != to.IP.Addr():
-		return errNoContainer
+		return ErrNoContainer
 	}
 	return nil
 }
 
-// refused gives the helper up if its container has died: its namespace lives
+// Refused gives the helper up if its container has died: its namespace lives
 // on as long as the helper does, and refuses every connection. If not, the
 // container may not have had its network yet. In a hurry that is left to who
 // tries again.
-func (n containerNamespace) refused() {
+func (n containerNamespace) Refused() {
 	if n.hurry {
 		return
 	}
@@ -226,7 +226,7 @@ func (n containerNamespace) refused() {
 	}
 }
 
-func (n *namespace) close() {
+func (n *namespace) Close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.helper != nil {
@@ -264,7 +264,7 @@ func (n *namespace) broken(err error) error {
 	alive := n.helper.container.isAlive()
 	said := n.drop()
 	if !alive {
-		return errNoContainer
+		return ErrNoContainer
 	}
 	if said != "" {
 		err = fmt.Errorf("%w: %s", err, said)

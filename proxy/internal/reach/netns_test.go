@@ -1,7 +1,8 @@
-package proxy
+package reach
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -297,17 +299,31 @@ func TestInsideNamespaceOfRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	c := b.launch(exec.Command("unshare", "-n", b.self), "127.0.0.1:80")
 	b.writePID(c.Process.Pid)
-	serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service/x\n") })
-	expectPID(t, proxytest.Connect(t, front.Addr().String()), c)
+	n := b.inside("0::/web.service/x\n")
+	var s *sock.Socket
+	proxytest.Eventually(t, "the app listens", func() (ok bool) {
+		var err error
+		s, err = Dial(n, Targets(b.target(), true), netip.MustParseAddrPort("127.0.0.1:40000"))
+		return err == nil
+	})
+	defer s.Close()
+	file, _ := s.Poller()
+	expectPID(t, proxytest.Must(net.FileConn(file))(t), c)
 }
 
-// pretendCgroup lets a server find every process in a cgroup.
-func pretendCgroup(t *testing.T, s *server, line string) {
-	t.Helper()
-	s.source.(containerNamespace).way.(*nsenter).cgroup = cgroupFile(t, line)
+// target is where the app listens.
+func (b *box) target() wire.Address { return proxytest.ParseAddress(b.t, "127.0.0.1:80") }
+
+// inside is the way into the container, which finds every process in a cgroup.
+func (b *box) inside(cgroup string) containerNamespace {
+	b.t.Helper()
+	way := newNsenter(b.pidfile(), "web.service")
+	way.cgroup = cgroupFile(b.t, cgroup)
+	n := newContainerNamespace(way, wire.Config{}, func(string) {})
+	b.t.Cleanup(n.Close)
+	return n
 }
 
 func cgroupFile(t *testing.T, line string) func(int) string {
@@ -428,12 +444,12 @@ func TestHelperDies(t *testing.T) {
 // A container that is in the host's network is not dialled: who listens on the
 // host's loopback is somebody else.
 func TestHostNetworkRefused(t *testing.T) {
-	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	b := &box{t: t, dir: t.TempDir()}
 	b.writePID(os.Getpid())
-	r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
-	proxytest.Connect(t, r.addr)
-	proxytest.Eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), errHostNetwork.Error()) })
+	_, err := Dial(b.inside("0::/web.service\n"), Targets(b.target(), true), netip.AddrPort{})
+	if !errors.Is(err, errHostNetwork) || IsStarting(err) {
+		t.Errorf("%v, want %v", err, errHostNetwork)
+	}
 }
 
 // A namespace that cannot be entered is said to be so, and tried again no more
@@ -441,7 +457,6 @@ func TestHostNetworkRefused(t *testing.T) {
 func TestNamespaceRefused(t *testing.T) {
 	for name, says := range map[string]string{"no nsenter": "executable file not found", "nsenter fails": "not permitted"} {
 		t.Run(name, func(t *testing.T) {
-			front := proxytest.ListenTCP(t, "127.0.0.1:0")
 			b := &box{t: t, dir: t.TempDir()}
 			stranger := exec.Command("unshare", "-Urn", "cat")
 			stdin := proxytest.Must(stranger.StdinPipe())(t)
@@ -463,12 +478,16 @@ func TestNamespaceRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r := serve(t, b.config(front), front, func(s *server) { pretendCgroup(t, s, "0::/web.service\n") })
-			c := proxytest.Connect(t, r.addr)
+			n := b.inside("0::/web.service\n")
 			began := time.Now()
-			proxytest.Eventually(t, "it is said", func() bool { return strings.Contains(r.log.String(), says) })
+			try := func() error {
+				_, err := Dial(n, Targets(b.target(), true), netip.AddrPort{})
+				return err
+			}
+			if err := try(); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%v, want %s", err, says)
+			}
 			if name == "no nsenter" {
-				n := r.source.(containerNamespace)
 				proxytest.Eventually(t, "it pauses", func() bool {
 					n.mu.Lock()
 					defer n.mu.Unlock()
@@ -476,6 +495,7 @@ func TestNamespaceRefused(t *testing.T) {
 				})
 			} else {
 				proxytest.Eventually(t, "it is tried again", func() bool {
+					_ = try()
 					text, _ := os.ReadFile(calls)
 					return len(text) >= 4
 				})
@@ -483,10 +503,6 @@ func TestNamespaceRefused(t *testing.T) {
 					t.Errorf("4 tries in %s", took)
 				}
 			}
-			if proxytest.Lines(r.log.String()) != 1 {
-				t.Errorf("journal:\n%s", r.log)
-			}
-			proxytest.ResetConn(c)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -30,7 +30,7 @@ var (
 // net/ipv4/inet_diag.c).
 type hostNetwork struct {
 	ownNamespace
-	cgroup *unitCgroup
+	cgroup *Cgroup
 	diag   *sock.Diag
 	err    error // why there is none
 
@@ -38,26 +38,26 @@ type hostNetwork struct {
 	proven map[netip.AddrPort]uint64 // listeners that were in the unit, by cookie
 }
 
-func newHostNetwork(cgroup *unitCgroup) *hostNetwork {
+func newHostNetwork(cgroup *Cgroup) *hostNetwork {
 	d, err := sock.NewDiag()
 	return &hostNetwork{cgroup: cgroup, diag: d, err: err, proven: make(map[netip.AddrPort]uint64)}
 }
 
-// prompt has nothing: to look who answers takes its time.
-func (h *hostNetwork) prompt() socketSource { return nil }
+// Prompt has nothing: to look who answers takes its time.
+func (h *hostNetwork) Prompt() Source { return nil }
 
-func (h *hostNetwork) close() {
+func (h *hostNetwork) Close() {
 	if h.diag != nil {
 		h.diag.Close()
 	}
 }
 
-// verify looks who would get what is sent through a socket. A connection may be
+// Verify looks who would get what is sent through a socket. A connection may be
 // none of a process any more, or not yet: reset, or closed after a few words, or
 // with the last segment of the handshake still on its way. Then its listener
 // stands for it, if that was known before the connection was made, and is there
 // yet: as long as it is, nobody else can listen there.
-func (h *hostNetwork) verify(fd int, to wire.Address) error {
+func (h *hostNetwork) Verify(fd int, to wire.Address) error {
 	s, known, err := h.find(fd, to)
 	const accepted = sock.InUse &^ (1 << unix.BPF_TCP_SYN_RECV)
 	switch {
@@ -130,10 +130,10 @@ func (h *hostNetwork) within(s sock.Info) error {
 // be lost.
 const verifyEvery = 10 * time.Millisecond
 
-// verifyInterval is how long a look at where datagrams go is good for. In the
+// VerifyInterval is how long a look at where datagrams go is good for. In the
 // host's network they are looked at whenever some have come: who takes the app's
 // port is sent no more than what came with the last that were the app's.
-func verifyInterval(source socketSource) time.Duration {
+func VerifyInterval(source Source) time.Duration {
 	if _, ok := source.(*hostNetwork); ok {
 		return time.Nanosecond
 	}

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ import (
 func onHost(t testing.TB, app bool) *hostNetwork {
 	t.Helper()
 	h := newHostNetwork(ownCgroup(t))
-	t.Cleanup(h.close)
+	t.Cleanup(h.Close)
 	if !app {
 		h.cgroup.dir = t.TempDir()
 	}
@@ -34,13 +34,13 @@ func TestStrangerOnHostNetwork(t *testing.T) {
 		"udp":  udpApp(t, "127.0.0.1:0"),
 		"udp6": udpApp(t, "[::1]:0"),
 	} {
-		backend, err := dialOne(onHost(t, true), addr, netip.AddrPort{})
+		backend, err := DialOne(onHost(t, true), addr, netip.AddrPort{})
 		if err != nil {
 			t.Errorf("%s: the app: %v", name, err)
 		} else {
 			backend.Close()
 		}
-		if _, err := dialOne(onHost(t, false), addr, netip.AddrPort{}); !errors.Is(err, errStranger) {
+		if _, err := DialOne(onHost(t, false), addr, netip.AddrPort{}); !errors.Is(err, errStranger) {
 			t.Errorf("%s: %v, want %v", name, err, errStranger)
 		}
 	}
@@ -58,7 +58,7 @@ func TestNobodyOnHostNetwork(t *testing.T) {
 	c := proxytest.Must(net.ListenPacket("udp", "127.0.0.1:0"))(t)
 	addr := wire.Address{Network: wire.UDP, IP: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	c.Close()
-	if _, err := dialOne(onHost(t, true), addr, netip.AddrPort{}); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := DialOne(onHost(t, true), addr, netip.AddrPort{}); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("%v, want %v", err, unix.ECONNREFUSED)
 	}
 }
@@ -89,7 +89,7 @@ func dialAndEnd(t *testing.T, h *hostNetwork, l *net.TCPListener, end func(*net.
 	file := proxytest.Must(c.File())(t)
 	defer file.Close()
 	proxytest.Eventually(t, "the end has come", func() bool { return sock.Ready(int(file.Fd()), unix.POLLIN) })
-	return h.verify(int(file.Fd()), proxytest.AddrOf(l))
+	return h.Verify(int(file.Fd()), proxytest.AddrOf(l))
 }
 
 // Without sock_diag nobody is taken for the app.
@@ -107,14 +107,14 @@ func TestUntoldOnHostNetwork(t *testing.T) {
 		t.Errorf("%v, want %v", err, errUntold)
 	}
 	h.err = unix.EPROTONOSUPPORT
-	if _, err := dialOne(h, proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, h.err) {
+	if _, err := DialOne(h, proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, h.err) {
 		t.Errorf("%v, want %v", err, h.err)
 	}
 }
 
 // What it costs to know who answers, once for a connection.
 func BenchmarkDial(b *testing.B) {
-	tcp, file := proxytest.ListenTCP(b, "127.0.0.1:0"), listenUnix(b)
+	tcp, file := proxytest.ListenTCP(b, "127.0.0.1:0"), proxytest.ListenUnix(b)
 	for _, l := range []net.Listener{tcp, file} {
 		go func() {
 			for {
@@ -128,7 +128,7 @@ func BenchmarkDial(b *testing.B) {
 	}
 	for _, c := range []struct {
 		name   string
-		source socketSource
+		source Source
 		addr   wire.Address
 	}{
 		{"tcp/any", ownNamespace{}, proxytest.AddrOf(tcp)},
@@ -138,11 +138,11 @@ func BenchmarkDial(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				s, err := dialOne(c.source, c.addr, netip.AddrPort{})
+				s, err := DialOne(c.source, c.addr, netip.AddrPort{})
 				switch {
 				case err == nil:
 					s.Reset()
-				case !isStarting(err): // else the backlog is full
+				case !IsStarting(err): // else the backlog is full
 					b.Fatal(err)
 				}
 			}

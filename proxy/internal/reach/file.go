@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -21,13 +21,13 @@ var (
 	errOrphan   = errors.New("the process that began to listen has exited, so that nobody knows whose the socket is")
 )
 
-// socketFiles reaches apps that listen on unix sockets. The container makes the
+// Files reaches apps that listen on unix sockets. The container makes the
 // file, in a directory of the host that is mounted into it, and can put anything
 // there. So no link of its is followed, and whoever answers must be in the
 // container's unit.
-type socketFiles struct {
+type Files struct {
 	ownNamespace
-	cgroup  *unitCgroup
+	cgroup  *Cgroup
 	volumes []string // the directories that are mounted into the container
 
 	mu       sync.Mutex
@@ -37,26 +37,37 @@ type socketFiles struct {
 // refusal is a file that led to somebody else. It is not connected to again: it
 // might wake whoever that is, or be our own public socket, moved there.
 type refusal struct {
-	file fileID
+	file FileID
 	why  error
 }
 
-// fileID is one file as long as nobody has changed it. A number is used again, but
+// FileID is one file as long as nobody has changed it. A number is used again, but
 // the time of the last change is not.
-type fileID struct {
+type FileID struct {
 	dev, ino uint64
 	changed  unix.Timespec
 }
 
-func newSocketFiles(cgroup *unitCgroup, volumes []string) *socketFiles {
-	return &socketFiles{cgroup: cgroup, volumes: volumes, refusals: make(map[string]refusal)}
+// Identify is the file that has a name now.
+func Identify(path string) (FileID, error) {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return FileID{}, os.NewSyscallError("stat", err)
+	}
+	return FileID{s.Dev, s.Ino, s.Ctim}, nil
 }
 
-// prompt has nothing: to follow a path may take a while.
-func (s *socketFiles) prompt() socketSource { return nil }
+// NewFiles finds sockets of a unit, some of them in volumes, the directories that
+// the container may write to.
+func NewFiles(cgroup *Cgroup, volumes []string) *Files {
+	return &Files{cgroup: cgroup, volumes: volumes, refusals: make(map[string]refusal)}
+}
 
-// dial is dialOne for a path.
-func (s *socketFiles) dial(addr wire.Address) (*sock.Socket, error) {
+// Prompt has nothing: to follow a path may take a while.
+func (s *Files) Prompt() Source { return nil }
+
+// dial is DialOne for a path.
+func (s *Files) dial(addr wire.Address) (*sock.Socket, error) {
 	fd, id, err := s.open(addr.Path)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", addr, hinted(addr, err))
@@ -73,7 +84,7 @@ func (s *socketFiles) dial(addr wire.Address) (*sock.Socket, error) {
 	return backend, err
 }
 
-func (s *socketFiles) known(path string, id fileID) error {
+func (s *Files) known(path string, id FileID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.refusals[path]; r.file == id {
@@ -82,7 +93,7 @@ func (s *socketFiles) known(path string, id fileID) error {
 	return nil
 }
 
-func (s *socketFiles) remember(path string, r refusal) {
+func (s *Files) remember(path string, r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusals[path] = r
@@ -91,11 +102,11 @@ func (s *socketFiles) remember(path string, r refusal) {
 // open finds the socket and does not connect to it. As far as the directory that
 // is mounted a path is the administrator's and may have links; where it is not
 // known how far that is, it may have none.
-func (s *socketFiles) open(path string) (int, fileID, error) {
+func (s *Files) open(path string) (int, FileID, error) {
 	volume, below := s.split(path)
 	fd, err := unix.Open(volume, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fileID{}, err
+		return -1, FileID{}, err
 	}
 	// openat2(2) would do this at once, but for RestrictSUIDSGID= it is not
 	// there (seccomp_restrict_suid_sgid() in systemd's seccomp-util.c).
@@ -105,14 +116,14 @@ func (s *socketFiles) open(path string) (int, fileID, error) {
 		fd, err = openEntry(dir, name, &stat)
 		unix.Close(dir)
 		if err != nil {
-			return -1, fileID{}, err
+			return -1, FileID{}, err
 		}
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		unix.Close(fd)
-		return -1, fileID{}, errNoSocket
+		return -1, FileID{}, errNoSocket
 	}
-	return fd, fileID{stat.Dev, stat.Ino, stat.Ctim}, nil
+	return fd, FileID{stat.Dev, stat.Ino, stat.Ctim}, nil
 }
 
 // openEntry opens what a directory has under a name, unless that is a link.
@@ -133,7 +144,7 @@ func openEntry(dir int, name string, stat *unix.Stat_t) (int, error) {
 
 // split is the outermost volume on the way to a path, and the way from there. The
 // path has no "..", which could lead out of it.
-func (s *socketFiles) split(path string) (volume, below string) {
+func (s *Files) split(path string) (volume, below string) {
 	path = filepath.Clean(path)
 	volume, below = "/", path[1:]
 	for _, dir := range s.volumes {
@@ -145,9 +156,9 @@ func (s *socketFiles) split(path string) (volume, below string) {
 	return volume, below
 }
 
-// verify looks who listens: the process that has called listen(2), as SO_PEERCRED
+// Verify looks who listens: the process that has called listen(2), as SO_PEERCRED
 // tells (unix(7)). If that has exited, its pid may be another's by now.
-func (s *socketFiles) verify(fd int, _ wire.Address) error {
+func (s *Files) Verify(fd int, _ wire.Address) error {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"encoding/binary"

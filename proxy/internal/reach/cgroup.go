@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"bufio"
@@ -22,12 +22,12 @@ const cgroups = "/sys/fs/cgroup"
 // container's unit.
 var errStranger = errors.New("not in the container's unit")
 
-// unitCgroup is the control group of the container's unit. systemd keeps all
+// Cgroup is the control group of the container's unit. systemd keeps all
 // processes of a unit in it, Podman those of the container below it, and nobody
 // but root or the owner of the manager can put one there (cgroups(7),
 // "Delegating a hierarchy"). Nothing of it is looked up by a pid in /proc, which
 // the sandbox hides.
-type unitCgroup struct {
+type Cgroup struct {
 	manager string // the directory of the manager that runs the proxy
 	unit    string
 	err     error // why nothing is known
@@ -37,10 +37,17 @@ type unitCgroup struct {
 	last string // the directory below it that held what was asked for
 }
 
-// newUnitCgroup is that of a unit of the manager that runs this process.
-func newUnitCgroup(unit string) *unitCgroup {
+// NewCgroup is that of a unit of the manager that runs this process.
+func NewCgroup(unit string) *Cgroup {
 	own, err := cgroupPath("/proc/self/cgroup")
-	return &unitCgroup{manager: filepath.Join(cgroups, managerCgroup(own)), unit: unit, err: err}
+	return &Cgroup{manager: filepath.Join(cgroups, managerCgroup(own)), unit: unit, err: err}
+}
+
+// Assume has it be the one in a directory, wherever the process itself is.
+func (u *Cgroup) Assume(dir string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.dir, u.err = dir, nil
 }
 
 // managerCgroup is the cgroup of the manager to which a unit's belongs: between
@@ -70,7 +77,7 @@ func inUnit(path, manager, unit string) bool {
 
 // holds tells whether a process is in the unit. Its pid must be known to mean
 // that process.
-func (u *unitCgroup) holds(pid int) error {
+func (u *Cgroup) holds(pid int) error {
 	line := strconv.Itoa(pid)
 	return u.find(func(dir string) bool {
 		f, err := os.Open(filepath.Join(dir, "cgroup.procs"))
@@ -90,7 +97,7 @@ func (u *unitCgroup) holds(pid int) error {
 // owns tells whether the unit has a cgroup with an id, as the kernel writes it of
 // sockets: that is the handle of its directory (kernfs_encode_fh() in
 // fs/kernfs/mount.c).
-func (u *unitCgroup) owns(id uint64) error {
+func (u *Cgroup) owns(id uint64) error {
 	return u.find(func(dir string) bool {
 		handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, 0)
 		return err == nil && handle.Size() == 8 && binary.NativeEndian.Uint64(handle.Bytes()) == id
@@ -99,7 +106,7 @@ func (u *unitCgroup) owns(id uint64) error {
 
 // find fails unless one of the unit's directories is the right one. The one that
 // was it the last time is asked first.
-func (u *unitCgroup) find(right func(dir string) bool) error {
+func (u *Cgroup) find(right func(dir string) bool) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.err != nil {

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"net/netip"
@@ -10,11 +10,11 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// sources has no client from somewhere else come from loopback to an app that is
+// Sources has no client from somewhere else come from loopback to an app that is
 // in the host's network: it comes from the host's address that faces it. With
 // UDP that is of no use, as in a container's network: an app that listens
 // everywhere answers such an address from there, and not from loopback.
-func (ownNamespace) sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+func (ownNamespace) Sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
 	if to.Network != wire.TCP || !to.IP.Addr().IsLoopback() || !client.IsValid() || client.Addr().IsLoopback() {
 		return anySource, nil
 	}

@@ -1,4 +1,4 @@
-package proxy
+package reach
 
 import (
 	"errors"
@@ -64,7 +64,7 @@ func (h *helper) enter() (int, error) {
 	case errors.Is(err, errHelper):
 		return -1, err
 	case errors.Is(err, unix.ESRCH):
-		return -1, errNoContainer
+		return -1, ErrNoContainer
 	case err != nil:
 		return -1, errors.New(string(why[:n]))
 	}
