@@ -159,6 +159,7 @@ func (p *Past) Quantile(q float64) float64 {
 	return seconds[max(0, int(math.Ceil(q*float64(len(seconds))))-1)]
 }
 
+// RanIn is the time within another in which the container ran.
 func (p *Past) RanIn(from, to time.Time) time.Duration {
 	var sum time.Duration
 	for _, a := range p.Awake {

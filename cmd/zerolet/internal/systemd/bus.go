@@ -93,16 +93,23 @@ func (b *Bus) together(f func()) error {
 		f()
 		return nil
 	}
-	b.wire.setHold(true)
+	b.wire.keep()
 	f()
-	return b.wire.setHold(false)
+	return b.wire.send()
 }
 
-func (w *wire) setHold(hold bool) error {
+// keep has what is written wait until send.
+func (w *wire) keep() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hold = true
+}
+
+func (w *wire) send() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := w.out
-	w.hold, w.out = hold, nil
+	w.hold, w.out = false, nil
 	_, err := w.Conn.Write(out)
 	return err
 }
