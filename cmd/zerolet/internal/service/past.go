@@ -74,11 +74,8 @@ func (h Host) pasts(byProxy, byContainer map[string]*Past, since time.Time) syst
 	if len(byProxy) <= few {
 		proxies, containers = slices.Collect(maps.Keys(byProxy)), slices.Collect(maps.Keys(byContainer))
 	}
-	manager, proxy := h.Told(containers...), h.From(proxies...)
-	for _, id := range []string{systemd.Starting, systemd.Started, systemd.Stopped, systemd.Failed, systemd.NoStart} {
-		manager = append(manager, "MESSAGE_ID="+id)
-	}
-	proxy = append(proxy, "MESSAGE_ID="+wire.WakeMessage, "MESSAGE_ID="+wire.FailMessage)
+	manager := append(h.Told(containers...), ids(systemd.Starting, systemd.Started, systemd.Stopped, systemd.Failed, systemd.NoStart)...)
+	proxy := append(h.From(proxies...), ids(wire.WakeMessage, wire.FailMessage)...)
 	return systemd.Query{Since: since, Fields: ofRecords, Match: [][]string{manager, proxy}}
 }
 

@@ -52,9 +52,9 @@ const (
 	// few units are named to journalctl. With many, it takes longer to look for
 	// each of them than to pass by what others have told.
 	few = 50
-	// memory is how many records are read of a large journal, 20 µs each, before
-	// the services that were not among them are named all the same.
-	memory = 10_000
+	// memory is how many records are read of a large journal, some 25 µs each. Of
+	// services that were not among them only the proxies are asked for, by name.
+	memory = 5_000
 )
 
 // remember finds each service's last wake, and what has failed since.
@@ -86,12 +86,13 @@ func (h Host) remember(ctx context.Context, all []*Service) error {
 	if len(open) == 0 {
 		return nil
 	}
-	var err error
-	if len(open) > few {
-		err = h.Journal(ctx, h.records(nil), find)
+	var units []string
+	if len(open) <= few {
+		units = slices.Collect(maps.Keys(open))
 	}
-	if err == nil && len(open) > 0 && (len(open) <= few && read == 0 || read >= memory) {
-		err = h.Journal(ctx, h.records(slices.Collect(maps.Keys(open))), find)
+	err := h.Journal(ctx, newest(h.told(units), h.said(units)), find)
+	if proxies := unheard(open); err == nil && read >= memory && len(proxies) > 0 {
+		err = h.Journal(ctx, newest(h.said(proxies)), find)
 	}
 	for _, a := range accounts {
 		a.close()
@@ -99,16 +100,35 @@ func (h Host) remember(ctx context.Context, all []*Service) error {
 	return err
 }
 
-// records are those of the units, or of all, the newest first.
-func (h Host) records(units []string) systemd.Query {
-	manager, proxies := h.Told(units...), h.From(units...)
-	for _, id := range []string{systemd.Starting, systemd.Started, systemd.Stopping, systemd.Failed, systemd.NoStart} {
-		manager = append(manager, "MESSAGE_ID="+id)
+func newest(match ...[]string) systemd.Query {
+	return systemd.Query{Newest: true, Last: memory, Fields: ofRecords, Match: match}
+}
+
+// told matches what systemd says of the units, or of all.
+func (h Host) told(units []string) []string {
+	return append(h.Told(units...), ids(systemd.Starting, systemd.Started, systemd.Stopping, systemd.Failed, systemd.NoStart)...)
+}
+
+// said matches what the proxies among the units say, or all.
+func (h Host) said(units []string) []string {
+	return append(h.From(units...), ids(wire.WakeMessage, wire.FailMessage, wire.SleepMessage)...)
+}
+
+func ids(all ...string) (terms []string) {
+	for _, id := range all {
+		terms = append(terms, "MESSAGE_ID="+id)
 	}
-	for _, id := range []string{wire.WakeMessage, wire.FailMessage, wire.SleepMessage} {
-		proxies = append(proxies, "MESSAGE_ID="+id)
+	return terms
+}
+
+// unheard are the proxies of which there is more to hear.
+func unheard(open map[string]*account) (units []string) {
+	for unit, a := range open {
+		if unit == wire.Proxy.Of(a.Name) {
+			units = append(units, unit)
+		}
 	}
-	return systemd.Query{Newest: true, Last: memory, Fields: ofRecords, Match: [][]string{manager, proxies}}
+	return units
 }
 
 // account takes what the journal has of one service, the newest first.
