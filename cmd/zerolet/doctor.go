@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
@@ -152,6 +156,7 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 			found = append(found, finding{fmt.Sprintf("%s: %s", d.Pos, d.Message), "edit the file: " + d.Hint})
 		}
 	}
+	found = append(found, doctorKernel(plan)...)
 	all, err := c.look(ctx, true)
 	if err != nil {
 		return found, err
@@ -177,6 +182,26 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 		found = append(found, c.doctorService(s, troubles[s])...)
 	}
 	return found, nil
+}
+
+// doctorKernel: zerolet-proxy asks the kernel whose a socket is, or who is
+// connected, and lets nobody through where that is not told.
+func doctorKernel(plan *generator.Plan) []finding {
+	i := slices.IndexFunc(plan.Endpoints, func(e *generator.Endpoint) bool {
+		return !e.Refused() && !e.Spec.Dependency() && (e.Spec.Native || e.Spec.Network == scale.Host)
+	})
+	if i < 0 {
+		return nil
+	}
+	err := cmp.Or(service.InetDiag(unix.IPPROTO_TCP), service.InetDiag(unix.IPPROTO_UDP))
+	if err == nil {
+		return nil
+	}
+	return []finding{{
+		fmt.Sprintf("the kernel does not tell whose a socket is: nobody is let through to %s, nor to any with Mode=native or Network=host: %v",
+			plan.Endpoints[i].Spec.Unit, err),
+		"modprobe -a tcp_diag udp_diag, or a kernel with CONFIG_INET_DIAG and CONFIG_INET_UDP_DIAG",
+	}}
 }
 
 func (c *call) mendApply() string { return fmt.Sprintf("zerolet apply --%s", c.manager) }

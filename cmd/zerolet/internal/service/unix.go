@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -59,43 +58,67 @@ func listedSockets() (all []unixSocket, err error) {
 	return all, err
 }
 
-func diagnosedSockets() ([]unixSocket, error) {
+func diagnosedSockets() (all []unixSocket, err error) {
+	body := make([]byte, unixDiagReq)
+	body[0] = unix.AF_UNIX
+	order := binary.NativeEndian
+	order.PutUint32(body[4:], 1<<stateListen|1<<stateClose)
+	order.PutUint32(body[12:], showName|showVFS|showUID)
+	err = sockDiag(body, func(message []byte) error {
+		if len(message) < unixDiagMsg {
+			return fmt.Errorf("a message of %d bytes", len(message))
+		}
+		if s := parseUnixSocket(message); s.Kind != "" && strings.HasPrefix(s.Address, "/") {
+			all = append(all, s)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// InetDiag fails if the kernel does not tell of the sockets of a protocol:
+// CONFIG_INET_DIAG or CONFIG_INET_UDP_DIAG is missing.
+func InetDiag(protocol byte) error {
+	const inetDiagReqV2 = 56 // sizeof(struct inet_diag_req_v2), linux/inet_diag.h
+	body := make([]byte, inetDiagReqV2)
+	body[0], body[1] = unix.AF_INET, protocol // in no state: an empty answer will do
+	return sockDiag(body, func([]byte) error { return nil })
+}
+
+// sockDiag asks sock_diag(7) for sockets. It gives up at an error of each.
+func sockDiag(body []byte, each func(message []byte) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
 	order := binary.NativeEndian
-	request := make([]byte, unix.SizeofNlMsghdr+unixDiagReq)
-	order.PutUint32(request, uint32(len(request)))
+	request := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
+	order.PutUint32(request, uint32(unix.SizeofNlMsghdr+len(body)))
 	order.PutUint16(request[4:], unix.SOCK_DIAG_BY_FAMILY)
 	order.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	body := request[unix.SizeofNlMsghdr:]
-	body[0] = unix.AF_UNIX
-	order.PutUint32(body[4:], 1<<stateListen|1<<stateClose)
-	order.PutUint32(body[12:], showName|showVFS|showUID)
-	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, os.NewSyscallError("sendto", err)
+	if err := unix.Sendto(fd, append(request, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("sendto", err)
 	}
-	var all []unixSocket
 	for buf := make([]byte, 64<<10); ; {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil {
-			return nil, os.NewSyscallError("recvfrom", err)
+			return os.NewSyscallError("recvfrom", err)
 		}
 		messages, err := syscall.ParseNetlinkMessage(buf[:n])
 		if err != nil {
-			return nil, fmt.Errorf("sock_diag: %w", err)
+			return fmt.Errorf("sock_diag: %w", err)
 		}
 		for _, m := range messages {
-			switch {
-			case m.Header.Type == unix.NLMSG_DONE:
-				return all, nil
-			case m.Header.Type == unix.NLMSG_ERROR || len(m.Data) < unixDiagMsg:
-				return nil, errors.New("sock_diag: the kernel does not tell of unix sockets") // CONFIG_UNIX_DIAG
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR: // both begin with an errno, or 0 (netlink(7))
+				if len(m.Data) < 4 || order.Uint32(m.Data) == 0 {
+					return nil
+				}
+				return os.NewSyscallError("sock_diag", unix.Errno(-int32(order.Uint32(m.Data)))) // ENOENT: not CONFIG_UNIX_DIAG or the like
 			}
-			if s := parseUnixSocket(m.Data); s.Kind != "" && strings.HasPrefix(s.Address, "/") {
-				all = append(all, s)
+			if err := each(m.Data); err != nil {
+				return fmt.Errorf("sock_diag: %w", err)
 			}
 		}
 	}

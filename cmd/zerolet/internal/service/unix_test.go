@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A socket is there while its file leads to it, however the kernel tells.
@@ -42,6 +44,16 @@ func TestUnixSockets(t *testing.T) {
 		defer other.Close()
 		if err := os.Rename(path+".other", path); err != nil || isThere() && name == "sock_diag" {
 			t.Errorf("%s: it is there though its file is another's: %v", name, err)
+		}
+	}
+}
+
+// The kernel tells of the sockets of TCP and UDP, and not of those of a protocol
+// that has none.
+func TestInetDiag(t *testing.T) {
+	for protocol, tells := range map[byte]bool{unix.IPPROTO_TCP: true, unix.IPPROTO_UDP: true, 200: false} {
+		if err := InetDiag(protocol); (err == nil) != tells {
+			t.Errorf("protocol %d: %v", protocol, err)
 		}
 	}
 }
