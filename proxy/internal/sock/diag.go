@@ -191,9 +191,10 @@ func parseDiag(b []byte, f func(Info)) (done bool, err error) {
 		}
 		body := b[header:size]
 		switch binary.NativeEndian.Uint16(b[4:]) {
-		case unix.NLMSG_DONE:
-			return true, nil
-		case unix.NLMSG_ERROR:
+		case unix.NLMSG_DONE, unix.NLMSG_ERROR: // both begin with an errno, or 0
+			if binary.NativeEndian.Uint32(body) == 0 {
+				return true, nil
+			}
 			return true, os.NewSyscallError("sock_diag", unix.Errno(-int32(binary.NativeEndian.Uint32(body))))
 		}
 		s, err := parseSocket(body)
