@@ -42,7 +42,7 @@ const (
 	masked           // and is no unit at all
 )
 
-// AdminUnit tells whether the administrator has a unit file of a name, and
+// AdminUnit reports whether the administrator has a unit file of a name, and
 // whether it is a mask.
 func (p *Plan) AdminUnit(name string) (exists, masked bool) {
 	if p.adminUnit == nil {
@@ -51,8 +51,8 @@ func (p *Plan) AdminUnit(name string) (exists, masked bool) {
 	return p.adminUnit(name)
 }
 
-// settleAdmin warns of units of the administrator that win over ours.
-func (p *Plan) settleAdmin(unit func(name string) (exists, masked bool)) {
+// checkAdmin warns of units of the administrator that win over ours.
+func (p *Plan) checkAdmin(unit func(name string) (exists, masked bool)) {
 	p.adminUnit = unit
 	for _, e := range p.Endpoints {
 		if e.Spec.Unit == "" {
@@ -83,7 +83,7 @@ func (p *Plan) settleAdmin(unit func(name string) (exists, masked bool)) {
 	}
 }
 
-// AdminUnit tells whether the administrator has a unit file of a name, and
+// AdminUnit reports whether the administrator has a unit file of a name, and
 // whether it is a mask: a link to /dev/null or an empty file
 // (systemd.unit(5)).
 func AdminUnit(m quadlet.Manager, getenv func(string) string) func(name string) (exists, masked bool) {

@@ -141,7 +141,7 @@ func (p *Plan) checkListeners() {
 	}
 }
 
-// overlap tells whether two sockets on one port or path exclude each other.
+// overlap reports whether two sockets on one port or path exclude each other.
 // The zero address stands for both families. "0.0.0.0" and "[::]" do not, but
 // they are one endpoint to the proxy and must lead to one port.
 func overlap(a, b scale.Listener) bool {

@@ -18,7 +18,7 @@ type Generator struct {
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
 	TempDir string   // see [convert.Config]
-	// AdminUnit tells whether the administrator has a unit file of this name
+	// AdminUnit reports whether the administrator has a unit file of this name
 	// where it would win over a generated one, and whether it is a mask. Nil is
 	// no unit at all.
 	AdminUnit func(name string) (exists, masked bool)
@@ -48,7 +48,7 @@ func (g Generator) Read() *Plan {
 		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
 	}
 	if g.AdminUnit != nil {
-		p.settleAdmin(g.AdminUnit)
+		p.checkAdmin(g.AdminUnit)
 	}
 	return p
 }

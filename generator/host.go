@@ -32,7 +32,7 @@ func (p *Plan) checkHostPorts() {
 	}
 }
 
-// onLoopback tells whether a socket is where an app in the host's network is
+// onLoopback reports whether a socket is where an app in the host's network is
 // looked for.
 func onLoopback(l scale.Listener) bool {
 	return !l.Host.IsValid() || l.Host.IsUnspecified() || l.Host == netip.AddrFrom4([4]byte{127, 0, 0, 1})

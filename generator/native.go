@@ -97,9 +97,9 @@ func (e *Endpoint) opener(l Layout) Unit {
 // container cannot do without them, and must let go of them before they can be
 // opened anew.
 func (e *Endpoint) takeSockets(u *Unit) {
-	settle(u, "Unit", "Requires", e.name(wire.Socket))
-	settle(u, "Unit", "After", e.name(wire.Socket))
-	settle(u, "Service", "Sockets", e.name(wire.Socket))
+	set(u, "Unit", "Requires", e.name(wire.Socket))
+	set(u, "Unit", "After", e.name(wire.Socket))
+	set(u, "Service", "Sockets", e.name(wire.Socket))
 }
 
 // keepAlive finds silent dead peers, as the proxy does for its clients: the

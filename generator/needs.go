@@ -49,7 +49,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 		}
 	}
 	for _, e := range p.Endpoints {
-		e.settleNeeds()
+		e.finishNeeds()
 		e.checkNativeNeeds()
 	}
 	starts := p.starts(files)
@@ -78,9 +78,9 @@ func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
 	}
 }
 
-// settleNeeds adds what [Install] says, and tells of a dependency that nothing
+// finishNeeds adds what [Install] says, and tells of a dependency that nothing
 // starts.
-func (e *Endpoint) settleNeeds() {
+func (e *Endpoint) finishNeeds() {
 	if e.Refused() || e.Spec.Unit == "" {
 		e.Needs = nil
 		return

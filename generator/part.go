@@ -7,12 +7,12 @@ import (
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
-// settleParts finds the units with which a container is stopped
+// findParts finds the units with which a container is stopped
 // (systemd.unit(5), PartOf=). Its socket is, too: else the next client would
 // bring the container back. The names are those of Quadlet's unit, where it has
 // put services in the place of files. A service that sleeps is none: clients
 // would be refused for as long as it does.
-func (p *Plan) settleParts() {
+func (p *Plan) findParts() {
 	sleep := make(map[string]bool)
 	for _, e := range p.Endpoints {
 		sleep[e.name(wire.Container)] = true

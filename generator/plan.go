@@ -77,20 +77,20 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	return p
 }
 
-// Refused tells whether the endpoint has an error.
+// Refused reports whether the endpoint has an error.
 func (e *Endpoint) Refused() bool { return e.Diagnostics.HasErrors() }
 
 // Inside reports whether the app is dialled inside the container's network
 // namespace, which it is wherever that is its own.
 func (e *Endpoint) Inside() bool { return e.Spec.Inside() }
 
-// asksPID tells whether Podman has to say when the container starts: its
+// asksPID reports whether Podman has to say when the container starts: its
 // process is to be found, or each container to be asked whether it is ready.
 func (e *Endpoint) asksPID() bool {
 	return e.Inside() || strings.HasPrefix(e.Spec.ReadyCheck, "http:")
 }
 
-// startedByProxy tells whether the proxy starts before it is known that the
+// startedByProxy reports whether the proxy starts before it is known that the
 // client may wake the container. The system's manager keeps the others away.
 func (e *Endpoint) startedByProxy() bool {
 	return e.manager == quadlet.User && len(e.Spec.AllowFrom) > 0
@@ -131,7 +131,7 @@ func (p *Plan) Convert(ctx context.Context, c convert.Config) {
 		endpoints[i].Diagnostics = append(endpoints[i].Diagnostics, r.Diagnostics...)
 		endpoints[i].checkLines()
 	}
-	p.settleParts()
+	p.findParts()
 }
 
 // checkLines refuses a unit that systemd would not load for the length of a

@@ -58,7 +58,7 @@ func (e *Endpoint) forSockets(s *unit.UnitSection) {
 	add(s, "ProtectHome", home)
 }
 
-// hides tells whether the sandbox would hide a file, and in a home directory.
+// hides reports whether the sandbox would hide a file, and in a home directory.
 func hides(file string) (hidden, inHome bool) {
 	below := func(dirs ...string) bool {
 		return slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(file, dir+"/") })

@@ -184,7 +184,7 @@ func (f Forward) listenValue() string {
 	return f.bound().String()
 }
 
-// bare tells whether the public side is a port of every address.
+// bare reports whether the public side is a port of every address.
 func (f Forward) bare() bool { return f.Listen.HostPath == "" && !f.Listen.Host.IsValid() }
 
 // String is the public side as it is told to a person.
@@ -305,29 +305,29 @@ func (l Layout) command(c wire.Config) string {
 // service is the container's unit: Quadlet's, but for what sleeping needs.
 func (e *Endpoint) service() Unit {
 	u := e.unit(e.name(wire.Container), Early, sections(e.Service)...)
-	settle(&u, "Unit", "Documentation", wire.Documentation)
-	settle(&u, "Unit", "StopWhenUnneeded", "yes")
+	set(&u, "Unit", "Documentation", wire.Documentation)
+	set(&u, "Unit", "StopWhenUnneeded", "yes")
 	// The proxy's Upholds= brings the container back while it is needed. With
 	// Restart= one that cannot start would go on for ever, clients or none:
 	// StopWhenUnneeded= does not see a unit between two tries.
 	if declared(e.Service, "Service", "Restart") {
-		settle(&u, "Service", "Restart", "no")
+		set(&u, "Service", "Restart", "no")
 	}
 	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
 	if !declared(e.Service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
-		settle(&u, "Unit", "StartLimitIntervalSec", "0")
+		set(&u, "Unit", "StartLimitIntervalSec", "0")
 	}
 	// Long enough for the image to be pulled.
 	if !declared(e.Service, "Service", "TimeoutStartSec", "TimeoutSec") {
-		settle(&u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
+		set(&u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
 	}
 	// An app that ends by SIGTERM when its container is stopped has not failed.
-	settle(&u, "Service", "SuccessExitStatus", "143")
+	set(&u, "Service", "SuccessExitStatus", "143")
 	if e.Spec.Native {
 		e.takeSockets(&u)
 	}
 	if files := e.leftovers(); len(files) > 0 {
-		settle(&u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
+		set(&u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
 	}
 	return u
 }
@@ -390,8 +390,8 @@ func declared(f *quadlet.File, section string, keys ...string) bool {
 	})
 }
 
-// settle adds a setting at the end of a section.
-func settle(u *Unit, name, key, value string) {
+// set adds a setting at the end of a section.
+func set(u *Unit, name, key, value string) {
 	i := slices.IndexFunc(u.Sections, func(s *unit.UnitSection) bool { return s.Section == name })
 	if i < 0 {
 		u.Sections = append(u.Sections, section(name))

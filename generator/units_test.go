@@ -336,7 +336,7 @@ func TestRemoval(t *testing.T) {
 func TestUnitsLeavePlan(t *testing.T) {
 	f, _ := quadlet.Parse("/etc/containers/systemd/web.container", []byte("[Container]\nImage=i\nPublishPort=8080:80\n[ScaleToZero]\n"))
 	p := NewPlan(quadlet.Search{Manager: quadlet.User}, []*quadlet.File{f})
-	p.settleAdmin(func(name string) (exists, masked bool) { return name == "web.service", false })
+	p.checkAdmin(func(name string) (exists, masked bool) { return name == "web.service", false })
 	first, second := p.Units(Layout{}), p.Units(Layout{})
 	if !reflect.DeepEqual(first, second) || len(p.All()) != 1 {
 		t.Errorf("%d units, then %d, and %v", len(first), len(second), p.All())

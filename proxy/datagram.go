@@ -115,7 +115,7 @@ func (s *session) reply(b []byte) error {
 	return err
 }
 
-// discard drops the first datagram of the queue and tells whether there was
+// discard drops the first datagram of the queue and reports whether there was
 // one.
 func (f *front) discard() bool {
 	_, err := sock.Read(f.FD, make([]byte, 1)) // the rest of it goes too (udp(7))

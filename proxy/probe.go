@@ -43,7 +43,7 @@ func (p *probe) container() (reach.FileID, error) {
 	return id, err
 }
 
-// isReady tells whether the container that runs now was found ready. It does
+// isReady reports whether the container that runs now was found ready. It does
 // not wait for who is finding out.
 func (p *probe) isReady() bool {
 	now, err := p.container()

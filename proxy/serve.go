@@ -180,7 +180,7 @@ func (s *server) checkReadiness() {
 	}
 }
 
-// isReady is for who cannot wait. It tells whether the container was started
+// isReady is for who cannot wait. It reports whether the container was started
 // and is ready, as far as that has to be asked, and has somebody ask.
 func (s *server) isReady() bool {
 	if s.starter.isDone() && (s.probe == nil || s.probe.isReady()) {

@@ -38,7 +38,7 @@ const (
 // kernel keeps the order and the bound (SO_RCVBUF), drops what is too much as
 // it always does, and keeps it all even if the proxy dies.
 type relay struct {
-	*carry.Loop
+	loop     *carry.Loop
 	activity *activity
 	record   *report.Recorder
 	patience time.Duration // that a datagram is held
@@ -89,7 +89,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		return fail(err)
 	}
 	r := &relay{
-		Loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
+		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
 		allowed: func(client netip.AddrPort) bool {
 			return allowed(s.cfg.AllowFrom, wire.Address{Network: wire.UDP, IP: client})
 		}, isReady: s.isReady,
@@ -98,11 +98,11 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 	for _, l := range listeners {
 		r.fronts = append(r.fronts, &front{listener: l, relay: r, target: s.targets[l.forward.Listen], ways: make(map[netip.Addr]wire.Address)})
 	}
-	r.timer = time.AfterFunc(time.Hour, func() { r.Post(r.tick) })
+	r.timer = time.AfterFunc(time.Hour, func() { r.loop.Post(r.tick) })
 	for _, f := range r.fronts {
 		f.Interest = silent
-		if err := r.Add(f, f.Socket); err != nil {
-			r.Loop.Close()
+		if err := r.loop.Add(f, f.Socket); err != nil {
+			r.loop.Close()
 			return fail(err)
 		}
 	}
@@ -111,7 +111,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 
 // close ends everything. What is held and not in the kernel's queue is lost.
 func (r *relay) close() {
-	r.Loop.Close()
+	r.loop.Close()
 	for f := range r.holding {
 		if h := f.held; h.trial != nil {
 			h.trial.backend.Close()
@@ -156,7 +156,7 @@ func (r *relay) resume() {
 // wait has f called in the loop and returns when it was.
 func (r *relay) wait(f func()) {
 	done := make(chan struct{})
-	r.Post(func() { f(); close(done) })
+	r.loop.Post(func() { f(); close(done) })
 	<-done
 }
 
@@ -171,7 +171,7 @@ func (r *relay) listenTo(f *front) {
 	if f.reads() {
 		events = unix.EPOLLIN
 	}
-	_ = r.Watch(f.Socket, events)
+	_ = r.loop.Watch(f.Socket, events)
 }
 
 func (f *front) reads() bool { return !f.relay.paused && f.held == nil }
@@ -323,7 +323,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
 		backend.Interest = unix.EPOLLIN
-		err = r.Add(s, backend)
+		err = r.loop.Add(s, backend)
 	}
 	if err != nil {
 		backend.Close()
@@ -350,7 +350,7 @@ func (r *relay) keep(s *session) {
 // end ends a session. The client's next datagram begins a new one.
 func (r *relay) end(s *session) {
 	r.sessions.forget(s)
-	r.Remove(s.backend)
+	r.loop.Remove(s.backend)
 	s.backend.Close()
 }
 
@@ -518,7 +518,7 @@ func (r *relay) fail(s *session, err error, now time.Time) {
 	f := s.front
 	if h := f.held; h != nil && h.trial == s {
 		h.trial = nil
-		r.Remove(s.backend)
+		r.loop.Remove(s.backend)
 		s.backend.Close()
 		r.refused(f, err, now)
 		return
@@ -535,7 +535,7 @@ func isLost(err error) bool {
 	return errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EAGAIN)
 }
 
-// quiet tells whether nothing is held and no datagram came or went for a
+// quiet reports whether nothing is held and no datagram came or went for a
 // while.
 func (r *relay) quiet(idleTimeout time.Duration) bool {
 	return r.activity.held.Load() == 0 && r.activity.untilIdle(min(drainQuiet, idleTimeout)) <= 0

@@ -67,7 +67,7 @@ func (p *Pair) Start(ended func()) {
 	}
 }
 
-// Unheard tells whether the backend reset the connection before it took or
+// Unheard reports whether the backend reset the connection before it took or
 // said anything, while the client is still there and has lost nothing.
 func (p *Pair) Unheard() bool {
 	backend := errors.Join(p.down.srcErr, p.up.dstErr)
@@ -180,7 +180,7 @@ func (p *Pair) interest(s *sock.Socket) (events uint32) {
 	return events
 }
 
-// watches tells whether all that can come of the source is that it is gone.
+// watches reports whether all that can come of the source is that it is gone.
 func (f *flow) watches() bool {
 	return f.over && f.srcErr == nil && f.dstErr == nil && !f.src.FinSent
 }

@@ -258,6 +258,7 @@ func ExpectReset(t testing.TB, c io.Reader) {
 	}
 }
 
+// ResetConn closes with a reset.
 func ResetConn(c *net.TCPConn) {
 	c.SetLinger(0)
 	c.Close()

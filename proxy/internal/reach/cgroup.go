@@ -75,7 +75,7 @@ func inUnit(path, manager, unit string) bool {
 	return false
 }
 
-// holds tells whether a process is in the unit. Its pid must be known to mean
+// holds reports whether a process is in the unit. Its pid must be known to mean
 // that process.
 func (u *Cgroup) holds(pid int) error {
 	line := strconv.Itoa(pid)
@@ -94,7 +94,7 @@ func (u *Cgroup) holds(pid int) error {
 	})
 }
 
-// owns tells whether the unit has a cgroup with an id, as the kernel writes it of
+// owns reports whether the unit has a cgroup with an id, as the kernel writes it of
 // sockets: that is the handle of its directory (kernfs_encode_fh() in
 // fs/kernfs/mount.c).
 func (u *Cgroup) owns(id uint64) error {

@@ -203,7 +203,7 @@ func DialOne(source Source, addr wire.Address, client netip.AddrPort) (*sock.Soc
 	return nil, failed
 }
 
-// isTaken tells whether another source may do: the port is somebody else's or
+// isTaken reports whether another source may do: the port is somebody else's or
 // needs a capability, or the kernel would take another address.
 func isTaken(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) || errors.Is(err, errLocal)
@@ -313,7 +313,7 @@ func finishConnect(s *sock.Socket, sa unix.Sockaddr, patience time.Duration) err
 	}
 }
 
-// IsStarting tells whether an error is what one meets on the way to a running
+// IsStarting reports whether an error is what one meets on the way to a running
 // app: not listening yet, backlog full (EAGAIN for a unix socket), no container, no network in it yet.
 // Anything else is tried again too, since a failed start may be mended at any
 // time, but somebody should know.

@@ -161,7 +161,7 @@ func refuse(doors []door) error {
 	return nil
 }
 
-// unsign takes back what sign did, and tells whether there was anything.
+// unsign takes back what sign did, and reports whether there was anything.
 func (d door) unsign(from netip.Prefix) (bool, error) {
 	err := d.sign(from, nil)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOPROTOOPT) {
