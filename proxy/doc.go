@@ -3,11 +3,13 @@
 // each client to the app as soon as the app accepts, and ends when nobody has
 // been connected for the idle time, so that systemd can stop the container:
 //
-//	fd → listen → ready/dial → forward → idle → exit
+//	listen → hold → reach → carry → idle → exit
 //
-// Each arrow is a file. netns.go has sockets made inside the container's network
-// namespace, by a helper that nsenter.go or entry.go get in there; serve.go ties
-// the stages together, record.go tells systemd and the journal.
+// This package is the server: it takes clients, has them wait, and counts them. The
+// trades are rooms of their own, below internal: sock (system calls), reach (the way
+// into the container), carry (bytes), watch (an app that accepts by itself) and
+// report (systemd and the journal). Datagrams stay here: a relay needs as much of
+// the server as a connection does.
 //
 // It does not start or stop the container (systemd does, by Upholds= and
 // StopWhenUnneeded=), does not read Quadlet files or write units (packages
