@@ -58,7 +58,7 @@ func TestRenamed(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80 -echo :81", withEcho(h, "1s")...)
 		both := path.Join(h.RuntimeDir, "both")
-		dropIn(h, "new.service", "[Service]", "ExecStartPre=sh -c 'if podman container exists systemd-app; then touch "+both+"; fi'")
+		dropIn(h, "new.service", "[Service]", "ExecStartPre=sh -c 'if podman ps | grep -w systemd-app; then touch "+both+"; fi'")
 		c := underWay(h)
 		stop := traffic(h, 2)
 		h.Must(t, "mv", path.Join(h.QuadletDir, "app.container"), path.Join(h.QuadletDir, "new.container"))
@@ -76,7 +76,7 @@ func TestRenamed(t *testing.T) {
 			h.Expect(unit, "inactive")
 		}
 		h.Expect("new.service", "active")
-		if left := h.Must(t, "podman", "ps", "--all", "--format", "{{.Names}}"); left != "systemd-new" {
+		if left := h.Must(t, "podman", "ps", "--format", "{{.Names}}"); left != "systemd-new" {
 			t.Errorf("containers: %s", left)
 		}
 		if _, err := h.Session.Run(t.Context(), "test", "-e", both); err == nil {
