@@ -44,10 +44,12 @@ func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
 func (c *call) release(ctx context.Context, changes []change) (l leave, err error) {
 	var closes, sockets []string
 	var listened []service.Listener
+	kept := false // by an app with Mode=native, which has its sockets until its end
 	for _, change := range changes {
 		closes = append(closes, change.closes...)
 		if s := change.gone; s != nil {
 			l.add(s)
+			kept = kept || s.Opener.Found()
 			listened = append(listened, s.Listens()...)
 			if s.Owns(s.Socket) && s.Socket.Is("active") {
 				sockets = append(sockets, wire.Socket.Of(s.Name))
@@ -63,8 +65,8 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 	}
 	if l.unit != "" {
 		err = errors.Join(err, l.begin(ctx, m))
-		if !c.free(ctx, listened) {
-			err = errors.Join(err, c.awaitEnd(ctx, l)) // an app with Mode=native has them until its end
+		if kept || !c.free(ctx, listened) {
+			err = errors.Join(err, c.awaitEnd(ctx, l))
 		}
 	}
 	if len(closes) > 0 {
@@ -74,9 +76,9 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 	return l, err
 }
 
-// free waits a moment until nobody listens any more.
+// free waits until nobody listens any more, for as long as a proxy may take to end.
 func (c *call) free(ctx context.Context, all []service.Listener) bool {
-	for deadline := c.clock().Add(time.Second); c.clock().Before(deadline); {
+	for deadline := c.clock().Add(10 * time.Second); c.clock().Before(deadline); {
 		found, err := service.Listening(c.systemd())
 		if err == nil && !slices.ContainsFunc(all, func(l service.Listener) bool { return found[l] }) {
 			return true
