@@ -21,12 +21,12 @@ const clientPatience = time.Minute
 
 // wrk runs wrk(1) for a while, in whole seconds: how many requests were answered in a second,
 // and how many in all. Errors of its connections are an error.
-func (p *peer) wrk(ctx context.Context, connections int, d time.Duration, header ...string) (rate, total float64, err error) {
+func (p *peer) wrk(ctx context.Context, port, connections int, d time.Duration, header ...string) (rate, total float64, err error) {
 	args := []string{"timeout", "60", "wrk", "-t2", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
 	for _, h := range header {
 		args = append(args, "-H", h)
 	}
-	out, err := p.machine.Root().Run(ctx, p.command(append(args, "http://"+p.addr(webPort)+"/")...)...)
+	out, err := p.machine.Root().Run(ctx, p.command(append(args, "http://"+p.addr(port)+"/")...)...)
 	if err != nil {
 		return 0, 0, fmt.Errorf("%w: %s", err, out.Stdout)
 	}

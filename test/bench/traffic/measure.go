@@ -15,6 +15,7 @@ type row int
 
 const (
 	rowRequests16 row = iota
+	rowRequestsGo
 	rowRequests256
 	rowConnections
 	rowDownload1
@@ -55,6 +56,7 @@ const (
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
 		rowRequests16:     {"small requests, 16 connections", "/s"},
+		rowRequestsGo:     {"small requests to a Go server, 16 connections", "/s"},
 		rowRequests256:    {"small requests, 256 connections", "/s"},
 		rowConnections:    {"new connections", "/s"},
 		rowDownload1:      {"1 download", "GB/s"},
@@ -100,7 +102,7 @@ func (r row) unit() string { _, unit := r.label(); return unit }
 
 func trafficRows() []row {
 	return []row{
-		rowRequests16, rowRequests256, rowConnections, rowDownload1, rowDownload4, rowUpload1, rowUpload4,
+		rowRequests16, rowRequestsGo, rowRequests256, rowConnections, rowDownload1, rowDownload4, rowUpload1, rowUpload4,
 		rowMedian, row99, row999, rowCPURequests, rowCPUConnections, rowCPUBulk, rowDatagrams, rowCPUDatagrams,
 	}
 }
@@ -128,8 +130,12 @@ func measures() []measure {
 	}
 	return []measure{
 		func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
-			rate, _, err := p.wrk(ctx, 16, d)
+			rate, _, err := p.wrk(ctx, webPort, 16, d)
 			return sample{rowRequests16: rate}, err
+		},
+		func(ctx context.Context, p *peer, d time.Duration) (sample, error) {
+			rate, _, err := p.wrk(ctx, goPort, 16, d)
+			return sample{rowRequestsGo: rate}, err
 		},
 		requestsOf(256, rowRequests256, rowCPURequests),
 		requestsOf(16, rowConnections, rowCPUConnections, "Connection: close"),
@@ -169,7 +175,7 @@ func requestsOf(connections int, rate, cost row, header ...string) measure {
 		if err != nil {
 			return nil, err
 		}
-		perSecond, total, err := p.wrk(ctx, connections, d, header...)
+		perSecond, total, err := p.wrk(ctx, webPort, connections, d, header...)
 		if err != nil {
 			return nil, err
 		}

@@ -211,7 +211,7 @@ func (b *bench) goals(text *strings.Builder, manager string, rootless bool) {
 		fmt.Fprintf(text, "%s ÷ %s, goal %g | ", g.of, g.than, g.least)
 	}
 	fmt.Fprintf(text, "\n|---|%s\n", strings.Repeat("---:|", len(goals)))
-	for _, r := range trafficRows()[:7] {
+	for _, r := range trafficRows()[:8] {
 		fmt.Fprintf(text, "| %s |", r.name())
 		for _, g := range goals {
 			ratio := median(b.found[manager][r][g.of]) / median(b.found[manager][r][g.than])
@@ -236,7 +236,7 @@ func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
 	}{
 		{"memory of the fresh proxy", median(found[rowMemory][zero]) / 1024, 8, "MiB"},
 		{"memory of an idle connection", median(found[rowIdle1000][zero]), 6, "KiB"},
-		{"from nothing to the first answer, over the stock unit's start", median(found[rowCold][zero]) - median(found[rowUnitStart][zero]), 15, "ms"},
+		{"from nothing to the first answer, over the stock unit's start", median(found[rowCold][zero]) - median(found[rowUnitStart][zero]), coldGoal(manager), "ms"},
 		{"from nothing to the first answer, over podman run", median(found[rowCold][zero]) - median(found[rowPodmanStart][zero]), 15, "ms"},
 	} {
 		if math.IsNaN(g.got) {
@@ -248,6 +248,14 @@ func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
 		}
 		fmt.Fprintf(text, "\n%s: %s %s, goal ≤ %g%s\n", g.what, number(g.got), g.unit, g.limit, missed)
 	}
+}
+
+// coldGoal is in milliseconds. The system's sandbox is a mount namespace.
+func coldGoal(manager string) float64 {
+	if manager == "root" {
+		return 25
+	}
+	return 15
 }
 
 // replace puts the text between the document's marks of this name.

@@ -23,10 +23,11 @@ const (
 	webPort    = 80 // nginx
 	sourcePort = 81 // sends without end
 	sinkPort   = 82 // takes everything
+	goPort     = 83 // Go's HTTP server
 	echoPort   = 83 // UDP, sends back
 )
 
-func appPorts() []int { return []int{webPort, sourcePort, sinkPort} }
+func appPorts() []int { return []int{webPort, sourcePort, sinkPort, goPort} }
 
 //go:embed nginx.conf
 var appConfig string

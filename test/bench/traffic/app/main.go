@@ -1,16 +1,19 @@
-// Command app is what the containers of the benchmark run: nginx, which answers small requests on port 80,
-// and beside it a server that sends without end on port 81 one that takes everything on port 82, and one that sends datagrams back on port 83.
+// Command app is what the containers of the benchmark run: nginx, which answers small requests on port 80, and
+// beside it a server that sends without end on port 81, one that takes everything on port 82, one of Go's that
+// answers requests with its client's address on port 83, and one that sends datagrams back there.
 package main
 
 import (
 	"fmt"
 	"log"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // chunk is big enough for the system calls not to matter.
@@ -19,7 +22,7 @@ const chunk = 256 << 10
 func main() {
 	log.SetFlags(0)
 	nginx := exec.Command("/usr/sbin/nginx", "-c", "/opt/bench/nginx.conf")
-	if os.Getenv("LISTEN_FDS") == "3" {
+	if os.Getenv("LISTEN_FDS") == "4" {
 		takeSocket(nginx)
 	}
 	nginx.Stdout, nginx.Stderr = os.Stdout, os.Stderr
@@ -28,6 +31,7 @@ func main() {
 	}
 	go serve(1, source)
 	go serve(2, sink)
+	go web(3)
 	go echo(":83")
 	// Process 1 of a pid namespace has no default action for it (pid_namespaces(7)).
 	term := make(chan os.Signal, 1)
@@ -80,7 +84,7 @@ func takeSocket(nginx *exec.Cmd) {
 
 // listen is on port 80 and up, or on the socket of that number.
 func listen(n int) (net.Listener, error) {
-	if os.Getenv("LISTEN_FDS") == "3" {
+	if os.Getenv("LISTEN_FDS") == "4" {
 		return net.FileListener(os.NewFile(uintptr(firstSocket+n), "systemd"))
 	}
 	return net.Listen("tcp", fmt.Sprintf(":%d", 80+n))
@@ -101,6 +105,18 @@ func serve(n int, handle func(net.Conn)) {
 			_ = c.Close()
 		}()
 	}
+}
+
+// web tells each client who it is.
+func web(n int) {
+	l, err := listen(n)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.RemoteAddr)
+	})}
+	log.Fatal(server.Serve(l))
 }
 
 // source sends until the client goes away.
