@@ -297,6 +297,39 @@ func (n *network) eventually(to, client string) (seen string) {
 	return seen
 }
 
+// While the helper is lost, and with it the way, no client comes in by another
+// way as somebody else.
+func TestHelperIsLost(t *testing.T) {
+	n := inNetwork(t, dual, everywhere)
+	n.dial("127.0.0.1:80", "192.0.2.1:1")
+	for _, network := range []string{"", "udp:"} {
+		n.loseHelper()
+		if seen := n.eventually(network+"127.0.0.1:80", "192.0.2.2:1"); seen != "192.0.2.2:1" {
+			t.Errorf("the app sees %s192.0.2.2:1 as %s", network, seen)
+		}
+	}
+}
+
+// loseHelper has the helper answer nothing more, and know of a container that has
+// ended.
+func (n *network) loseHelper() {
+	n.t.Helper()
+	ended := exec.Command("sleep", "infinity")
+	if err := ended.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	pidfd := proxytest.Must(unix.PidfdOpen(ended.Process.Pid, 0))(n.t)
+	_ = ended.Process.Kill()
+	_ = ended.Wait()
+	n.helper.container.close()
+	n.helper.container = &container{pidfd: pidfd}
+	_ = n.helper.conn.Close()
+	for kind, fds := range n.helper.spare {
+		closeFDs(fds)
+		delete(n.helper.spare, kind)
+	}
+}
+
 // Who finds the app's backlog full waits, and does not come in as somebody else.
 func TestBacklogIsFull(t *testing.T) {
 	n := inNetwork(t, dual+"; echo 4 >/proc/sys/net/core/somaxconn", "127.0.0.1:80,10.99.0.3:80")

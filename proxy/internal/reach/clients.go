@@ -56,6 +56,9 @@ func (h *helper) addRoute(e ends) error {
 	if r == nil {
 		err := h.change(askRoute, client)
 		found := errors.Is(err, unix.EEXIST)
+		if errors.Is(err, errHelper) {
+			return err
+		}
 		if err != nil && !found {
 			return fmt.Errorf("%w: %w", errLocal, err)
 		}

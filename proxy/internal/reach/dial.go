@@ -119,25 +119,31 @@ func dialPatience(hurry bool) time.Duration {
 }
 
 // Dial tries each way once, for a client. The error is the first one: the others
-// may be of a family that is not there. But where somebody listens and does not
-// answer now, the backlog being full or the answers led elsewhere, no other way is
-// right: another listener would take the client for somebody else.
+// may be of a family that is not there. But where a way was not refused no other
+// one is right: that would make the client somebody else.
 func Dial(source Source, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
 	for addr := range Ways(source, addrs, client) {
 		s, err := DialOne(source, addr, client)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
 			return s, err
 		}
-		unanswered := errors.Is(err, unix.ETIMEDOUT)
-		if first == nil || unanswered {
+		open := mayBeOpen(err)
+		if first == nil || open {
 			first = err
 		}
-		if unanswered {
+		if open {
 			break
 		}
 	}
 	source.Refused()
 	return nil, first
+}
+
+// mayBeOpen reports whether a way that failed says nothing of the next time:
+// somebody listens and does not answer now, the backlog being full or the answers
+// led elsewhere; or the helper was lost, or its container.
+func mayBeOpen(err error) bool {
+	return errors.Is(err, unix.ETIMEDOUT) || errors.Is(err, errHelper) || errors.Is(err, ErrNoContainer)
 }
 
 // Ways are the addresses, those of IPv6 first for its clients, and then the
