@@ -266,7 +266,7 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 			r.hold(f, d, false, now)
 			return
 		}
-		if s, err = r.begin(f, d, way, now); err == nil {
+		if s, err = r.begin(f, f.target.source, d, way, now); err == nil {
 			f.seen(s)
 			r.keep(s)
 		}
@@ -306,11 +306,11 @@ func (f *front) wayKey(client netip.AddrPort) netip.Addr {
 
 // begin sends the first datagram of a client, from a socket of its own. A session
 // that has been silent for too long has what the new one needs.
-func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*session, error) {
+func (r *relay) begin(f *front, source reach.Source, d datagram, way wire.Address, now time.Time) (*session, error) {
 	if old := r.sessions.all[d.from]; old != nil {
 		r.end(old)
 	}
-	backend, err := reach.DialOne(f.target.source, way, d.from.client)
+	backend, err := reach.DialOne(source, way, d.from.client)
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +318,7 @@ func (r *relay) begin(f *front, d datagram, way wire.Address, now time.Time) (*s
 	if err == nil {
 		// Before it was sent this had shown that it would reach nobody else,
 		// now it shows that it has not been left lying.
-		err = f.target.source.Verify(backend.FD, way)
+		err = source.Verify(backend.FD, way)
 	}
 	s := &session{front: f, from: d.from, to: d.to, source: d.source(), backend: backend, way: way, last: now}
 	if err == nil {
@@ -409,24 +409,22 @@ func (r *relay) attempt(f *front, now time.Time) {
 		r.refused(f, reach.ErrNotReady, now)
 		return
 	}
-	var first error
-	for way := range reach.Ways(f.target.source, f.target.addrs, h.from.client) {
-		s, err := r.begin(f, h.datagram, way, now)
+	err := reach.TryEach(f.target.source, f.target.addrs, h.from.client, func(source reach.Source, way wire.Address) error {
+		s, err := r.begin(f, source, h.datagram, way, now)
 		if err == nil {
 			f.ways[f.wayKey(h.from.client)], h.trial, h.due = way, s, now.Add(verdict)
-			return
 		}
-		if first == nil {
-			first = err
-		}
-	}
-	if isLost(first) {
-		r.record.TurnedAway(h.from.String(), first.Error())
+		return err
+	})
+	switch {
+	case err == nil:
+	case isLost(err):
+		r.record.TurnedAway(h.from.String(), err.Error())
 		r.release(f, now)
-		return
+	default:
+		f.target.source.Refused()
+		r.refused(f, err, now)
 	}
-	f.target.source.Refused()
-	r.refused(f, first, now)
 }
 
 // refused waits for the next attempt.

@@ -118,13 +118,16 @@ func (n *network) dial(to, client string) (end func(), seen string) {
 	from, _ := netip.ParseAddrPort(client)
 	addr := proxytest.ParseAddress(n.t, to)
 	var err error
-	for way := range Ways(n.containerNamespace, Targets(addr, true), from) {
-		var s *sock.Socket
-		if s, err = DialOne(n.containerNamespace, way, from); err != nil {
+	for way := range ways(n.containerNamespace, Targets(addr, true), from) {
+		var c connected
+		if c, err = dialOne(n.containerNamespace, way, from); err != nil {
 			continue
 		}
-		end = sync.OnceFunc(s.Close)
-		if seen, err = n.peer(s, to); err == nil {
+		if way.Network == wire.TCP {
+			n.Seen(way, from, c.from, c.failed)
+		}
+		end = sync.OnceFunc(c.Close)
+		if seen, err = n.peer(c.Socket, to); err == nil {
 			n.t.Cleanup(end)
 			return end, seen
 		}
@@ -308,6 +311,59 @@ func TestHelperIsLost(t *testing.T) {
 			t.Errorf("the app sees %s192.0.2.2:1 as %s", network, seen)
 		}
 	}
+}
+
+// What has begun in one container does not go on in the next, where the client
+// would be somebody else.
+func TestContainerIsReplaced(t *testing.T) {
+	n := inNetwork(t, dual, everywhere)
+	client := netip.MustParseAddrPort("192.0.2.1:1")
+	tries := 0
+	err := TryEach(n.containerNamespace, n.tcp(), client, func(source Source, addr wire.Address) error {
+		tries++
+		s, err := DialOne(source, addr, client)
+		if err != nil {
+			return err
+		}
+		s.Close()
+		n.loseHelper()
+		n.Refused() // somebody else has noticed
+		n.dial("127.0.0.1:80", "192.0.2.2:1")
+		return unix.ECONNREFUSED
+	})
+	if tries != 2 || !errors.Is(err, ErrNoContainer) {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+// An app that begins to listen while it is dialled sees its clients as later ones.
+func TestListensMeanwhile(t *testing.T) {
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	other := wire.Address{Network: wire.TCP, IP: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 2}), proxytest.AddrOf(front).IP.Port())}
+	late := &lateSource{first: other, listen: func() { proxytest.Accepted(t, proxytest.ListenTCP(t, other.String())) }}
+	s, err := Dial(late, []wire.Address{other, proxytest.AddrOf(front)}, netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if to := sock.Address(wire.TCP, proxytest.Must(unix.Getpeername(s.FD))(t)); to != other {
+		t.Errorf("it is dialled at %s, not at %s", to, other)
+	}
+}
+
+// lateSource is the proxy's own namespace, where an app begins to listen once it
+// has been dialled at the first address.
+type lateSource struct {
+	ownNamespace
+	first  wire.Address
+	listen func()
+}
+
+func (l *lateSource) Sources(to wire.Address, client netip.AddrPort) ([]netip.AddrPort, error) {
+	if to != l.first {
+		l.listen()
+	}
+	return l.ownNamespace.Sources(to, client)
 }
 
 // loseHelper has the helper answer nothing more, and know of a container that has

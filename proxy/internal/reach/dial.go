@@ -118,14 +118,50 @@ func dialPatience(hurry bool) time.Duration {
 	return dialAttempt
 }
 
-// Dial tries each way once, for a client. The error is the first one: the others
-// may be of a family that is not there. But where a way was not refused no other
-// one is right: that would make the client somebody else.
-func Dial(source Source, addrs []wire.Address, client netip.AddrPort) (_ *sock.Socket, first error) {
-	for addr := range Ways(source, addrs, client) {
-		s, err := DialOne(source, addr, client)
+// Dial tries each way once, for a client.
+func Dial(source Source, addrs []wire.Address, client netip.AddrPort) (*sock.Socket, error) {
+	var c connected
+	var refused []wire.Address
+	err := TryEach(source, addrs, client, func(source Source, addr wire.Address) (err error) {
+		if c, err = dialOne(source, addr, client); err != nil {
+			refused = append(refused, addr)
+			return err
+		}
+		if len(refused) > 0 {
+			c = c.orFirst(source, refused[0], client)
+		}
+		return nil
+	})
+	if err != nil {
+		source.Refused()
+		return nil, err
+	}
+	source.Seen(c.to, client, c.from, c.failed)
+	return c.Socket, nil
+}
+
+// orFirst is a connection by the first way, if the app has begun to listen since
+// that was refused, and takes it there as well.
+func (c connected) orFirst(source Source, first wire.Address, client netip.AddrPort) connected {
+	better, err := dialOne(source, first, client)
+	if err != nil {
+		return c
+	}
+	c.Close()
+	return better
+}
+
+// TryEach tries each way once, in one container. The error is the first one: the
+// others may be of a family that is not there. But where a way was not refused no
+// other one is right: that would make the client somebody else.
+func TryEach(source Source, addrs []wire.Address, client netip.AddrPort, try func(Source, wire.Address) error) (first error) {
+	if n, ok := source.(containerNamespace); ok {
+		source = n.visit()
+	}
+	for addr := range ways(source, addrs, client) {
+		err := try(source, addr)
 		if err == nil || errors.Is(err, errSlow) { // this may be the way
-			return s, err
+			return err
 		}
 		open := mayBeOpen(err)
 		if first == nil || open {
@@ -135,8 +171,7 @@ func Dial(source Source, addrs []wire.Address, client netip.AddrPort) (_ *sock.S
 			break
 		}
 	}
-	source.Refused()
-	return nil, first
+	return first
 }
 
 // mayBeOpen reports whether a way that failed says nothing of the next time:
@@ -146,12 +181,12 @@ func mayBeOpen(err error) bool {
 	return errors.Is(err, unix.ETIMEDOUT) || errors.Is(err, errHelper) || errors.Is(err, ErrNoContainer)
 }
 
-// Ways are the addresses, those of IPv6 first for its clients, and then the
+// ways are the addresses, those of IPv6 first for its clients, and then the
 // container's own: an app may listen on one of those alone. They are asked for
 // only when the others have failed. For datagrams that of the client goes first,
 // if it is one of these, as it is with pasta(1) for who is on the host: an app
 // that listens everywhere answers it from there.
-func Ways(source Source, addrs []wire.Address, client netip.AddrPort) iter.Seq[wire.Address] {
+func ways(source Source, addrs []wire.Address, client netip.AddrPort) iter.Seq[wire.Address] {
 	own := addrs[0]
 	return func(yield func(wire.Address) bool) {
 		if IsOwn(source, own.Network, client.Addr()) {
@@ -183,30 +218,42 @@ func IsOwn(source Source, network wire.Network, client netip.Addr) bool {
 	return network == wire.UDP && client.IsValid() && slices.Contains(source.own(), client)
 }
 
-// DialOne connects from the first source from which that can be done.
+// DialOne connects by one way.
 func DialOne(source Source, addr wire.Address, client netip.AddrPort) (*sock.Socket, error) {
+	c, err := dialOne(source, addr, client)
+	return c.Socket, err
+}
+
+// connected is a connection to an address, and as whom the app sees the client:
+// failed is why from is no better one.
+type connected struct {
+	*sock.Socket
+	to     wire.Address
+	from   netip.AddrPort
+	failed error
+}
+
+// dialOne connects from the first source from which that can be done.
+func dialOne(source Source, addr wire.Address, client netip.AddrPort) (c connected, err error) {
+	c.to = addr
 	if files, ok := source.(*Files); ok {
-		return files.dial(addr)
+		c.Socket, err = files.dial(addr)
+		return c, err
 	}
 	sources, err := source.Sources(addr, client)
 	if err != nil {
-		return nil, fmt.Errorf("connect %s: %w", addr, err)
+		return c, fmt.Errorf("connect %s: %w", addr, err)
 	}
-	var failed error
-	for _, from := range sources {
-		s, err := dialFrom(source, addr, from)
-		if err == nil && addr.Network == wire.TCP {
-			source.Seen(addr, client, from, failed)
+	for _, c.from = range sources {
+		if c.Socket, err = dialFrom(source, addr, c.from); err == nil {
+			return c, nil
 		}
-		if err == nil {
-			return s, nil
-		}
-		failed = err
+		c.failed = err
 		if !isTaken(err) {
 			break
 		}
 	}
-	return nil, failed
+	return c, err
 }
 
 // isTaken reports whether another source may do: the port is somebody else's or

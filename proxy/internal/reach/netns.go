@@ -19,6 +19,8 @@ var ErrNoContainer = errors.New("no container")
 type containerNamespace struct {
 	*namespace
 	hurry bool // what would have to wait fails with errSlow
+	// within, if not nil, is the helper of a visit, once it has asked for something.
+	within **helper
 }
 
 type namespace struct {
@@ -58,7 +60,16 @@ func newContainerNamespace(way entrance, cfg wire.Config, note func(string)) con
 	return containerNamespace{namespace: n}
 }
 
-func (n containerNamespace) Prompt() Source { return containerNamespace{n.namespace, true} }
+func (n containerNamespace) Prompt() Source {
+	return containerNamespace{namespace: n.namespace, hurry: true}
+}
+
+// visit is the same source as long as one container runs: what has begun in one
+// does not go on in the next.
+func (n containerNamespace) visit() containerNamespace {
+	n.within = new(*helper)
+	return n
+}
 
 func (n containerNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
@@ -76,6 +87,9 @@ func (n containerNamespace) ask(f func(*helper) error) error {
 		return errSlow
 	}
 	defer n.mu.Unlock()
+	if n.within != nil && *n.within != nil && *n.within != n.helper {
+		return ErrNoContainer // as it was
+	}
 	if n.helper == nil {
 		if n.hurry {
 			return errSlow
@@ -83,6 +97,9 @@ func (n containerNamespace) ask(f func(*helper) error) error {
 		if err := n.start(); err != nil {
 			return err
 		}
+	}
+	if n.within != nil {
+		*n.within = n.helper
 	}
 	n.helper.hurry = n.hurry
 	err := f(n.helper)
