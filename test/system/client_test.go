@@ -58,7 +58,7 @@ func TestClientAddress(t *testing.T) {
 			users = append(users, "UserNS=keep-id", "UserNS=nomap")
 		} else {
 			// Whose ids UserNS=auto takes for the system's containers (containers-storage.conf(5)).
-			h.Must(t, "sh", "-c", "echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid")
+			h.Must(t, "sh", "-c", "useradd --system containers; echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid")
 		}
 		type test struct {
 			name string
