@@ -253,8 +253,6 @@ type stuckSource struct {
 	end   chan struct{}
 }
 
-func (s *stuckSource) Prompt() reach.Source { return nil }
-
 func (s *stuckSource) Sources(wire.Address, netip.AddrPort) ([]netip.AddrPort, error) {
 	if s.hangs.Add(-1) >= 0 {
 		<-s.end

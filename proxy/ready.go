@@ -60,7 +60,7 @@ func newTarget(addr wire.Address, inside bool, source reach.Source, failing func
 // promptly returns a connection for a client if that can be had without any
 // waiting, and the app has answered others before.
 func (t *target) promptly(client netip.AddrPort) *sock.Socket {
-	source := t.source.Prompt()
+	source := reach.Prompt(t.source)
 	if source == nil || !t.open.Load() || !t.proven.Load() {
 		return nil
 	}

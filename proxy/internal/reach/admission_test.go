@@ -240,7 +240,7 @@ func TestClientRoutes(t *testing.T) {
 	if got := routes(); len(got) != 2 {
 		t.Errorf("routes %q, want two", got)
 	}
-	if s, err := Dial(n.Prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.3:1")); err == nil {
+	if s, err := Dial(Prompt(n.containerNamespace), n.tcp(), netip.MustParseAddrPort("192.0.2.3:1")); err == nil {
 		s.Close() // who was in a hurry leaves nobody else in one
 	}
 	endA()
@@ -433,7 +433,7 @@ func TestHiddenClientsAreSaid(t *testing.T) {
 func TestHurry(t *testing.T) {
 	n := inNetwork(t, dual, everywhere)
 	hurry := func() error {
-		s, err := Dial(n.Prompt(), n.tcp(), netip.MustParseAddrPort("192.0.2.1:0"))
+		s, err := Dial(Prompt(n.containerNamespace), n.tcp(), netip.MustParseAddrPort("192.0.2.1:0"))
 		if err == nil {
 			s.Close()
 		}

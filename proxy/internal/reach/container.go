@@ -192,7 +192,7 @@ func checkCgroup(file, unit string) error {
 }
 
 // notThere turns the errors of looking at a process that has gone into
-// errNoContainer.
+// ErrNoContainer.
 func notThere(err error) error {
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
 		return ErrNoContainer

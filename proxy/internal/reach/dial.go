@@ -54,9 +54,6 @@ type Source interface {
 	Verify(fd int, to wire.Address) error
 	// patience bounds one connect that does not succeed at once.
 	patience() time.Duration
-	// Prompt is the same source for who cannot wait at all, or nil: where this one
-	// would be waiting it fails with errSlow.
-	Prompt() Source
 	// Refused is told that a dial failed, and may look for a newer container.
 	Refused()
 	// Close ends what the source runs, and waits for it.
@@ -90,7 +87,6 @@ func (ownNamespace) Verify(int, wire.Address) error { return nil }
 func (ownNamespace) Refused()                       {}
 func (ownNamespace) Close()                         {}
 
-func (ownNamespace) Prompt() Source            { return ownNamespace{hurry: true} }
 func (n ownNamespace) patience() time.Duration { return dialPatience(n.hurry) }
 
 func (ownNamespace) claim(wire.Address, netip.AddrPort) (func(), error)       { return nil, nil }
@@ -108,6 +104,21 @@ func Targets(target wire.Address, inside bool) []wire.Address {
 		addrs = append(addrs, target)
 	}
 	return addrs
+}
+
+// Prompt is a source for who cannot wait at all: where the other one would be
+// waiting, it fails with errSlow. There is none, nil, where it takes a while to
+// follow a path or to look who answers. It is no method: what embeds a source
+// must not have its prompt one, which looks at nothing.
+func Prompt(source Source) Source {
+	switch n := source.(type) {
+	case containerNamespace:
+		n.hurry = true
+		return n
+	case ownNamespace:
+		return ownNamespace{hurry: true}
+	}
+	return nil
 }
 
 // dialPatience is that of most sources.

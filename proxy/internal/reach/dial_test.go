@@ -18,7 +18,7 @@ func TestDialFullBacklog(t *testing.T) {
 		t.Fatalf("a full backlog gives %v", err)
 	}
 	began := time.Now()
-	if _, err := DialOne(ownNamespace{}.Prompt(), proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
+	if _, err := DialOne(Prompt(ownNamespace{}), proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
 		t.Fatalf("a full backlog in a hurry gives %v", err)
 	}
 	if took := time.Since(began); took > dialAttempt {

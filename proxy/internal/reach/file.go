@@ -63,9 +63,6 @@ func NewFiles(cgroup *Cgroup, volumes []string) *Files {
 	return &Files{cgroup: cgroup, volumes: volumes, refusals: make(map[string]refusal)}
 }
 
-// Prompt has nothing: to follow a path may take a while.
-func (s *Files) Prompt() Source { return nil }
-
 // dial is DialOne for a path.
 func (s *Files) dial(addr wire.Address) (*sock.Socket, error) {
 	fd, id, err := s.open(addr.Path)

@@ -138,3 +138,12 @@ func TestOrphanedSocketFile(t *testing.T) {
 		t.Errorf("%v, want %v", err, errOrphan)
 	}
 }
+
+// No source that looks who answers has one for who is in a hurry.
+func TestPromptLooksToo(t *testing.T) {
+	for _, source := range []Source{files(t), onHost(t, true)} {
+		if p := Prompt(source); p != nil {
+			t.Errorf("%T has %T", source, p)
+		}
+	}
+}

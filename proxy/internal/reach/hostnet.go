@@ -43,9 +43,6 @@ func newHostNetwork(cgroup *Cgroup) *hostNetwork {
 	return &hostNetwork{cgroup: cgroup, diag: d, err: err, proven: make(map[netip.AddrPort]uint64)}
 }
 
-// Prompt has nothing: to look who answers takes its time.
-func (h *hostNetwork) Prompt() Source { return nil }
-
 func (h *hostNetwork) Close() {
 	if h.diag != nil {
 		h.diag.Close()

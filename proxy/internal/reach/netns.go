@@ -39,7 +39,7 @@ type namespace struct {
 // entrance is a way into the network namespace of a container.
 type entrance interface {
 	// enter returns a helper inside the container that runs now. The error is
-	// errNoContainer if there is none, and wraps errHelper if the next try has
+	// ErrNoContainer if there is none, and wraps errHelper if the next try has
 	// to wait a little, because it costs a process.
 	enter() (*helper, error)
 	// close gives up what enter keeps for the next try.
@@ -58,10 +58,6 @@ func newContainerNamespace(way entrance, cfg wire.Config, note func(string)) con
 	}
 	n.udp = rows(udp)
 	return containerNamespace{namespace: n}
-}
-
-func (n containerNamespace) Prompt() Source {
-	return containerNamespace{namespace: n.namespace, hurry: true}
 }
 
 // visit is the same source as long as one container runs: what has begun in one
