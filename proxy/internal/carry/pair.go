@@ -246,7 +246,7 @@ func (f *flow) read(l *Loop) (err error) {
 		n, err = f.fillBuffer(l)
 	}
 	if err == nil && n == 0 || err == unix.ENOTCONN { // the latter after a reset within connect(2)
-		err = f.src.EndOfInput()
+		err = f.src.EndOfInput(f.sent) // all that was read, or there would be a chunk
 	}
 	if err != nil {
 		f.drop(l)

@@ -90,15 +90,30 @@ func (s *Socket) Waited() time.Duration {
 }
 
 // EndOfInput tells the peer's FIN, io.EOF, from a reset whose error the writer
-// got. The kernel reports a reset once, to whoever asks first (sock_error() in
-// net/core/sock.c); if that was the writer, a read just ends. The writer then
-// saw ECONNRESET. After a FIN it sees EPIPE instead (tcp_reset() in
-// net/ipv4/tcp_input.c), and the input did end well.
-func (s *Socket) EndOfInput() error {
-	if s.sendErr != nil && !errors.Is(s.sendErr, unix.EPIPE) {
+// got, once all that came has been read: that many bytes. The kernel reports a
+// reset once, to whoever asks first (sock_error() in net/core/sock.c); if that was
+// the writer, a read just ends. The writer then saw ECONNRESET, or EPIPE if the
+// FIN had come first (tcp_reset() in net/ipv4/tcp_input.c) or if a splice(2) that
+// moved a part had the error and kept it (splice_to_socket() in fs/splice.c).
+func (s *Socket) EndOfInput(read int64) error {
+	switch {
+	case s.sendErr == nil:
+		return io.EOF
+	case !errors.Is(s.sendErr, unix.EPIPE):
 		return s.sendErr
+	case s.finCame(read):
+		return io.EOF
 	}
-	return io.EOF
+	return unix.ECONNRESET
+}
+
+// finCame reports whether the peer of a TCP connection has sent its FIN, after
+// that many bytes: in tcpi_bytes_received it counts as one (tcp_rcv_nxt_update()
+// in net/ipv4/tcp_input.c). Of a unix socket nothing is known, and it is taken to
+// have.
+func (s *Socket) finCame(read int64) bool {
+	info, err := unix.GetsockoptTCPInfo(s.FD, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.Bytes_received > uint64(read)
 }
 
 // CloseWrite sends the FIN.
