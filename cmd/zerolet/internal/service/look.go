@@ -247,7 +247,7 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 		}
 	}
 	for _, s := range all {
-		s.HeldBy, s.missing = nil, nil
+		s.HeldBy, s.missing, s.needStarts = nil, nil, false
 		for _, name := range s.Others() {
 			if units[name].Is("active", "reloading", "activating") {
 				s.HeldBy = append(s.HeldBy, name)
@@ -258,6 +258,7 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 			// One that is asleep, too, may just not be needed now; not so a mount.
 			if u.Is("failed", "activating", "deactivating") || strings.HasSuffix(name, ".mount") && !u.Is("active") {
 				s.missing = append(s.missing, name)
+				s.needStarts = s.needStarts || u.Is("activating")
 				if at := u.Time("InactiveExitTimestamp"); u.Is("failed") && at.After(s.missed) {
 					s.missed = at
 				}

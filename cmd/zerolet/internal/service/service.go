@@ -39,6 +39,7 @@ type Service struct {
 	starting, started time.Time // of the container, for the last wake
 	missing           []string  // units that the container needs, and that do not run
 	missed            time.Time // when the last of them that failed had begun
+	needStarts        bool      // one of them starts
 	tried             time.Time // when the container had begun that broke
 }
 
