@@ -104,7 +104,8 @@ func (s *Service) FailedSince(began time.Time) bool {
 	case isNews(s.Failed.Time), isNews(s.tried), isNews(s.missed):
 		return true
 	case s.tried.IsZero() && s.missed.IsZero() && isNews(s.Broke):
-		return !s.needStarts // nobody knows when that began, but the next try tells
+		// Nobody knows when that began, but the next try tells.
+		return !s.needStarts && !s.Container.Is("activating") && !s.Container.Waits()
 	case !s.Proxy.Is("active", "activating", "failed") && !s.Container.Is("failed", "activating", "deactivating"):
 		return false // an old one, and systemd has not begun yet
 	case s.Proxy["SubState"] == "auto-restart", isNews(s.Proxy.Time("InactiveEnterTimestamp")):
