@@ -34,7 +34,7 @@ func (e *Endpoint) entryPath() string {
 	return entryDir + "/" + name
 }
 
-// entrySocket is there while the proxy is. Left to itself it would be deaf after
+// entrySocket is there while the proxy is. Left to itself it would not listen after
 // two reloads, the first of which has read a file that wants no entry: systemd
 // closes the socket of a unit that is gone and goes on calling it active.
 func (e *Endpoint) entrySocket() Unit {

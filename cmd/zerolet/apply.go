@@ -234,7 +234,7 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 		return change{mark: "~", name: s.Name, text: "listens on " + on + " again", opens: start}, true
 	case !s.Socket.Is("active"):
 		return change{mark: "+", name: s.Name, text: "listens on " + on, opens: start}, true
-	case !slices.Contains(changed, socket) && len(s.Deaf) == 0:
+	case !slices.Contains(changed, socket) && len(s.NotListening) == 0:
 		return c.laterChange(s, changed)
 	case s.Connections() > 0 && !c.now:
 		return change{mark: "=", name: s.Name, busy: s, text: fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.Connections(), "connection"), on)}, true

@@ -234,7 +234,7 @@ func (c *call) doctorService(s *service.Service, trouble string) []finding {
 	}
 	socket := wire.Socket.Of(s.Name)
 	switch {
-	case s.Orphan(), len(s.Deaf) > 0 && s.Socket.Is("active"):
+	case s.Orphan(), len(s.NotListening) > 0 && s.Socket.Is("active"):
 		return []finding{{s.Name + ": " + trouble, c.mendApply()}}
 	case strings.Contains(trouble, "Address already in use"):
 		return []finding{{fmt.Sprintf("%s: somebody else has the port: %s", s.Name, trouble), "ss -ltnup shows who; then " + c.mendApply()}}

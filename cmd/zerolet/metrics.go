@@ -44,7 +44,7 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 			fmt.Fprintf(&b, "zerolet_%s_total{%s} %g\n", name, labels, value(all[i]))
 		})
 	}
-	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service.Service) int { return number(s.Socket.Is("active") && len(s.Deaf) == 0) }))
+	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service.Service) int { return number(s.Socket.Is("active") && len(s.NotListening) == 0) }))
 	gauge("awake", "Whether the container runs.", func(s *service.Service) (int, bool) { return number(s.Container.Is("active")), true })
 	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service.Service) (int, bool) { return number(s.State() == service.Failing), true })
 	gauge("connections", "Connections that are open.", ofSockets((*service.Service).Connections))

@@ -98,8 +98,8 @@ func (c *call) trouble(s *service.Service, words map[string]string) string {
 	switch {
 	case trouble.Text != "":
 		return trouble.Text
-	case len(s.Deaf) > 0 && s.Socket.Found() && !s.Refused():
-		return fmt.Sprintf("nothing listens on %s: zerolet apply --%s", ranges(s.Deaf), c.manager)
+	case len(s.NotListening) > 0 && s.Socket.Found() && !s.Refused():
+		return fmt.Sprintf("nothing listens on %s: zerolet apply --%s", ranges(s.NotListening), c.manager)
 	case s.Orphan():
 		return fmt.Sprintf("its file is gone: zerolet apply --%s", c.manager)
 	}

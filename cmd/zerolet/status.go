@@ -91,7 +91,7 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 	for _, s := range services {
 		r := newServiceReport(s, troubles[s])
 		reports = append(reports, r)
-		if r.State == service.Failing || r.State == service.Deaf || r.Error != "" {
+		if r.State == service.Failing || r.State == service.NotListening || r.Error != "" {
 			status = exitError
 		}
 	}
@@ -109,7 +109,7 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 func newServiceReport(s *service.Service, trouble string) serviceReport {
 	r := serviceReport{
 		Name: s.Name, File: s.Source(), State: s.State(), Since: moment(s.Since()), Listen: []string{},
-		NotListening: s.Deaf, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()), Error: trouble,
+		NotListening: s.NotListening, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()), Error: trouble,
 	}
 	for _, l := range s.Listens() {
 		r.Listen = append(r.Listen, l.String())

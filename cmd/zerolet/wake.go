@@ -26,7 +26,7 @@ func (c *call) wakeUp(ctx context.Context) (int, error) {
 // proxy has let it through to the app. Then it leaves.
 func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 	switch {
-	case s.Refused(), s.Orphan(), s.Socket.Is("active") && len(s.Deaf) > 0:
+	case s.Refused(), s.Orphan(), s.Socket.Is("active") && len(s.NotListening) > 0:
 		return c.cannot(ctx, s, "be woken")
 	case s.State() == service.Awake && (s.Reached() || s.Dependency()):
 		return c.printf("%s: awake already\n", s.Name)
@@ -38,18 +38,18 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		return err
 	}
 	again := false
-	client, leave := knock(ctx, ways(s, ownAddresses()))
+	waiting, leave := connect(ctx, ways(s, ownAddresses()))
 	defer leave()
-	err := c.follow(ctx, s.Name, client.news, func(s *service.Service) (bool, error) {
+	err := c.follow(ctx, s.Name, waiting.news, func(s *service.Service) (bool, error) {
 		c.progressLine("%s: %s, %.1fs", s.Name, phase(s), c.clock().Sub(began).Seconds())
 		switch state := s.State(); {
 		case s.GivenUp() && !again: // an attempt that was under way has failed
 			again = true
 			return false, c.start(ctx, s)
-		case isClosed(client.turnedAway), state == service.Failing && s.FailedSince(began):
+		case isClosed(waiting.turnedAway), state == service.Failing && s.FailedSince(began):
 			return false, c.cannot(ctx, s, "be woken")
 		case state == service.Awake:
-			return s.Reached() || isClosed(client.nowhere), nil
+			return s.Reached() || isClosed(waiting.nowhere), nil
 		}
 		return false, nil
 	})
@@ -57,7 +57,7 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		return err
 	}
 	took := c.clock().Sub(began).Seconds()
-	if isClosed(client.nowhere) {
+	if isClosed(waiting.nowhere) {
 		return c.printf("%s: its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %[1]s)\n", s.Name, took, c.manager)
 	}
 	return c.printf("%s: awake after %.2fs\n", s.Name, took)

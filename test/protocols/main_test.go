@@ -149,7 +149,7 @@ func random(n int) []byte {
 	return data
 }
 
-// exists tells whether the machine has a file.
+// exists reports whether the machine has a file.
 func (s service) exists(path string) bool {
 	_, err := os.Lstat(s.M.Host(path))
 	return err == nil

@@ -34,7 +34,7 @@ func (x *exporter) setVariable(v envVar) {
 	x.container.Env = append(x.container.Env, v)
 }
 
-// variable tells whether a pod can have a variable of this name. Some are
+// variable reports whether a pod can have a variable of this name. Some are
 // Knative's own (reservedEnvVars in pkg/apis/serving/k8s_validation.go).
 func (x *exporter) variable(e quadlet.Entry, name, value string) bool {
 	switch {

@@ -31,7 +31,7 @@ func (x *exporter) annotation(e quadlet.Entry) {
 	}
 }
 
-// metadataKey tells whether a pod can have a label or an annotation of this
+// metadataKey reports whether a pod can have a label or an annotation of this
 // name. Those of the cluster are not the file's to set.
 func (x *exporter) metadataKey(e quadlet.Entry, key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")

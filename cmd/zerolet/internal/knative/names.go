@@ -54,7 +54,7 @@ func matches(pattern, text string) bool {
 	return regexp.MustCompile(`^(?:` + pattern + `)$`).MatchString(text)
 }
 
-// isMetadataKey tells whether a label or an annotation can have this key.
+// isMetadataKey reports whether a label or an annotation can have this key.
 func isMetadataKey(key string) bool {
 	prefix, name, ok := strings.Cut(key, "/")
 	if !ok {
@@ -65,7 +65,7 @@ func isMetadataKey(key string) bool {
 
 func isLabelValue(value string) bool { return value == "" || matches(labelName, value) }
 
-// isDataKey tells whether a ConfigMap or a Secret can have this key.
+// isDataKey reports whether a ConfigMap or a Secret can have this key.
 func isDataKey(key string) bool {
 	return matches(`[-._A-Za-z0-9]{1,253}`, key) && key != "." && !strings.HasPrefix(key, "..")
 }

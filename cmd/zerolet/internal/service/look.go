@@ -277,7 +277,7 @@ func (l *look) listen(all []*Service) error {
 	for _, s := range all {
 		for _, address := range s.Listens() {
 			if !s.Dependency() && !listening[address] {
-				s.Deaf = append(s.Deaf, address.Address)
+				s.NotListening = append(s.NotListening, address.Address)
 			}
 		}
 	}

@@ -29,12 +29,12 @@ type Service struct {
 	Abandoned bool // the proxy runs, and its unit has no file any more
 	Relic     bool // so it is with the socket, which listens no more: to start it does nothing
 
-	Deaf   []string  // addresses of the socket on which nothing listens
-	HeldBy []string  // units besides the service's own that run and keep the container up
-	Wake   Record    // the last one
-	Failed Record    // the last client that was turned away since
-	Broke  time.Time // when the container failed last since, other than by a stop that was asked for
-	Asked  bool      // its last end was
+	NotListening []string  // addresses of the socket on which nothing listens
+	HeldBy       []string  // units besides the service's own that run and keep the container up
+	Wake         Record    // the last one
+	Failed       Record    // the last client that was turned away since
+	Broke        time.Time // when the container failed last since, other than by a stop that was asked for
+	Asked        bool      // its last end was
 
 	starting, started time.Time // of the container, for the last wake
 	missing           []string  // units that the container needs, and that do not run

@@ -11,12 +11,12 @@ type State string
 
 // The states, as "zerolet status" prints them.
 const (
-	Asleep   State = "asleep"        // the socket listens, nothing else runs
-	Waking   State = "waking"        // the container starts, or its app has not been reached yet
-	Awake    State = "awake"         // it serves, or is ready to
-	Stopping State = "stopping"      // on the way to sleep
-	Failing  State = "failing"       // the last attempt to wake it failed, or its file has an error
-	Deaf     State = "not listening" // nothing wakes it
+	Asleep       State = "asleep"        // the socket listens, nothing else runs
+	Waking       State = "waking"        // the container starts, or its app has not been reached yet
+	Awake        State = "awake"         // it serves, or is ready to
+	Stopping     State = "stopping"      // on the way to sleep
+	Failing      State = "failing"       // the last attempt to wake it failed, or its file has an error
+	NotListening State = "not listening" // nothing wakes it
 )
 
 // State judges what was seen.
@@ -44,8 +44,8 @@ func (s *Service) State() State {
 		return s.trying()
 	case s.Dependency():
 		return Asleep
-	case !s.Socket.Is("active") || len(s.Deaf) > 0 || s.Shut():
-		return Deaf
+	case !s.Socket.Is("active") || len(s.NotListening) > 0 || s.Shut():
+		return NotListening
 	case s.failed():
 		return Failing
 	}

@@ -142,7 +142,7 @@ func (s *Service) Trouble() Trouble {
 	switch s.State() {
 	case Failing:
 		return s.failure()
-	case Deaf:
+	case NotListening:
 		if s.Socket.Is("failed", "activating") {
 			return Trouble{Units: []string{wire.Socket.Of(s.Name)}}
 		}

@@ -76,8 +76,8 @@ func ownAddresses() []netip.Addr {
 	return own
 }
 
-// visitor is a client that waits to be let through.
-type visitor struct {
+// client is one that waits to be let through.
+type client struct {
 	news       chan struct{} // one of the others is closed
 	nowhere    chan struct{} // closed when none of the ways leads to a socket
 	turnedAway chan struct{} // closed when the other side has reset it
@@ -92,28 +92,28 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// knock goes the first way that leads to a socket, and says nothing there: of a
+// connect goes the first way that leads to a socket, and says nothing there: of a
 // datagram that is an empty one.
-func knock(ctx context.Context, ways []way) (visitor, func()) {
-	v := visitor{make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
+func connect(ctx context.Context, ways []way) (client, func()) {
+	c := client{make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
 	ctx, leave := context.WithCancel(ctx)
 	go func() {
 		for _, w := range ways {
 			if conn, err := w.dial(ctx); err == nil {
-				v.wait(ctx, conn)
+				c.wait(ctx, conn)
 				return
 			}
 		}
 		if ctx.Err() == nil {
-			close(v.nowhere)
-			v.news <- struct{}{}
+			close(c.nowhere)
+			c.news <- struct{}{}
 		}
 	}()
-	return v, leave
+	return c, leave
 }
 
 // wait holds the connection until ctx ends, or the other side ends it.
-func (v visitor) wait(ctx context.Context, conn net.Conn) {
+func (c client) wait(ctx context.Context, conn net.Conn) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	defer func() { _ = conn.Close() }()
 	if _, datagrams := conn.(*net.UDPConn); datagrams {
@@ -122,8 +122,8 @@ func (v visitor) wait(ctx context.Context, conn net.Conn) {
 	}
 	_, err := io.Copy(io.Discard, conn) // an app may speak first
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		close(v.turnedAway)
-		v.news <- struct{}{}
+		close(c.turnedAway)
+		c.news <- struct{}{}
 	}
 }
 
