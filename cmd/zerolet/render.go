@@ -15,6 +15,9 @@ func (c *call) render(ctx context.Context) (int, error) {
 	for _, d := range plan.All() {
 		c.stderr.print(d)
 	}
+	if len(c.names) == 0 { // they are of no file, but of all
+		units = append(units, plan.Removal(c.layout(), units)...)
+	}
 	var b bytes.Buffer
 	for i, u := range units {
 		if i > 0 {
