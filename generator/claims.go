@@ -2,6 +2,7 @@ package generator
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
@@ -61,6 +62,58 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 			}
 		}
 	}
+}
+
+// checkContainers refuses a container whose name another file gives to its own,
+// too: "podman run --replace", which Quadlet writes, removes the one that runs.
+func (p *Plan) checkContainers(files []*quadlet.File) {
+	endpoints := p.byFile()
+	owners := make(map[string]*quadlet.File)
+	for _, f := range files {
+		name, known := containerName(f)
+		if !known {
+			continue
+		}
+		owner, taken := owners[name]
+		if !taken {
+			owners[name] = f
+			continue
+		}
+		if f.Unit() == owner.Unit() {
+			continue // told already
+		}
+		const hint = "give one of the two another ContainerName="
+		mine, theirs := "a container "+name+" is already made at", "a container "+name+" is also made at"
+		if e, ok := endpoints[f]; ok {
+			e.clash(containerNamePos(f), containerNamePos(owner), hint, mine, theirs)
+		} else if e, ok := endpoints[owner]; ok {
+			e.clash(containerNamePos(owner), containerNamePos(f), hint, theirs, mine)
+		}
+	}
+}
+
+// containerName is the name that Podman gives the container of a file, if there
+// is one and systemd makes it of nothing but the file's name. By default it is
+// "systemd-%N" (podman-systemd.unit(5)).
+func containerName(f *quadlet.File) (name string, known bool) {
+	if f.Kind() != "Container" {
+		return "", false
+	}
+	name = "systemd-%N"
+	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
+		name = e.Value
+	}
+	unit := f.Unit()
+	name = strings.NewReplacer("%N", unit, "%p", unit, "%n", wire.Container.Of(unit)).Replace(name)
+	return name, !strings.ContainsAny(name, "%$") && !strings.Contains(unit, "@")
+}
+
+// containerNamePos is where the file says so.
+func containerNamePos(f *quadlet.File) quadlet.Pos {
+	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
+		return e.Pos
+	}
+	return f.UnitPos()
 }
 
 func (p *Plan) byFile() map[*quadlet.File]*Endpoint {

@@ -67,6 +67,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
 	p.checkNames(files)
+	p.checkContainers(files)
 	p.checkRemoved(files)
 	p.checkListeners()
 	p.checkHostPorts()
