@@ -36,7 +36,7 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	if plan.Search.HasErrors() {
 		return exitFailure, errors.New("some files could not be read: nothing was done")
 	}
-	all, err := c.look(ctx, true)
+	all, err := c.look(ctx, service.Closely)
 	if err != nil {
 		return exitFailure, err
 	}

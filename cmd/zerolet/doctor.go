@@ -157,7 +157,7 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 		}
 	}
 	found = append(found, doctorKernel(plan)...)
-	all, err := c.look(ctx, true)
+	all, err := c.look(ctx, service.Closely)
 	if err != nil {
 		return found, err
 	}

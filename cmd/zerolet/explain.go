@@ -27,7 +27,7 @@ func (c *call) explain(ctx context.Context) (int, error) {
 	for _, d := range plan.All() {
 		c.stderr.print(d)
 	}
-	running, err := c.look(ctx, true)
+	running, err := c.look(ctx, service.Closely)
 	if err != nil {
 		return exitFailure, err
 	}

@@ -19,7 +19,7 @@ func (c *call) history(ctx context.Context) (int, error) {
 	if err != nil || span == scale.Infinity {
 		return exitUsage, failure{exitUsage, fmt.Sprintf("--since=%s is not a time span", c.since), "write it as 12h, 7d or 2weeks"}
 	}
-	services, err := c.services(ctx, false)
+	services, err := c.services(ctx, service.Standing)
 	if err != nil {
 		return exitFailure, err
 	}

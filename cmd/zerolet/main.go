@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 )
 
 func main() {
+	// It ends in a moment. With 1,000 services 15 % of its time were the collector's
+	// (pprof), which begins at 4 MiB.
+	debug.SetGCPercent(400)
 	m := machine{
 		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
 		color: canMove(os.Stderr) && os.Getenv("NO_COLOR") == "",

@@ -14,7 +14,7 @@ import (
 // (https://prometheus.io/docs/specs/om/open_metrics_spec/), which the text
 // file collector of Prometheus' node exporter reads, too.
 func (c *call) metrics(ctx context.Context) (int, error) {
-	services, err := c.services(ctx, false)
+	services, err := c.services(ctx, service.Standing)
 	if err != nil {
 		return exitFailure, err
 	}
@@ -22,14 +22,15 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailure, err
 	}
+	labels := labelsOf(c.manager.String(), services)
 	var b bytes.Buffer
 	family := func(name, kind, help string, samples func(i int, labels string)) {
 		fmt.Fprintf(&b, "# HELP zerolet_%s %s\n# TYPE zerolet_%[1]s %[3]s\n", name, help, kind)
 		if strings.HasSuffix(name, "_seconds") {
 			fmt.Fprintf(&b, "# UNIT zerolet_%s seconds\n", name)
 		}
-		for i, s := range services {
-			samples(i, fmt.Sprintf(`manager="%s",name="%s"`, c.manager, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.Name)))
+		for i := range services {
+			samples(i, labels[i])
 		}
 	}
 	gauge := func(name, help string, value func(s *service.Service) (int, bool)) {
@@ -62,6 +63,15 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	})
 	b.WriteString("# EOF\n")
 	return exitOK, c.printf("%s", b.Bytes())
+}
+
+// labelsOf are those of each service.
+func labelsOf(manager string, services []*service.Service) (labels []string) {
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	for _, s := range services {
+		labels = append(labels, fmt.Sprintf(`manager="%s",name="%s"`, manager, escape.Replace(s.Name)))
+	}
+	return labels
 }
 
 // ofSockets is a value that a container without a port does not have.

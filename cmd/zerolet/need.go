@@ -44,7 +44,7 @@ func (c *call) unneeded(ctx context.Context, s *service.Service) error {
 // a port, else systemd's.
 func (c *call) insteadOf(ctx context.Context, unit, verb, job string) (string, error) {
 	name := strings.TrimSuffix(unit, ".service")
-	all, err := c.look(ctx, false)
+	all, err := c.look(ctx, service.Standing)
 	if err != nil {
 		return "", err
 	}

@@ -22,8 +22,8 @@ func (c *call) host() service.Host {
 }
 
 // look sees all services.
-func (c *call) look(ctx context.Context, closely bool) (*service.All, error) {
-	all, err := c.host().Look(ctx, closely)
+func (c *call) look(ctx context.Context, depth service.Depth) (*service.All, error) {
+	all, err := c.host().Look(ctx, depth)
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
@@ -32,8 +32,11 @@ func (c *call) look(ctx context.Context, closely bool) (*service.All, error) {
 
 // services are the scaled containers of a manager in the order of their names:
 // all of them, or the named ones.
-func (c *call) services(ctx context.Context, closely bool) ([]*service.Service, error) {
-	all, err := c.look(ctx, closely)
+func (c *call) services(ctx context.Context, depth service.Depth) ([]*service.Service, error) {
+	if len(c.names) > 0 { // that of a file, too
+		depth = max(depth, service.Sourced)
+	}
+	all, err := c.look(ctx, depth)
 	if err != nil {
 		return nil, err
 	}

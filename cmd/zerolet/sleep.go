@@ -12,7 +12,7 @@ import (
 
 // sleep stops the proxies: each drains, and its container goes with it.
 func (c *call) sleep(ctx context.Context) (int, error) {
-	services, err := c.services(ctx, true)
+	services, err := c.services(ctx, service.Closely)
 	if err != nil {
 		return exitFailure, err
 	}

@@ -79,7 +79,11 @@ func (c *call) draw(screen string) {
 }
 
 func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
-	services, err := c.services(ctx, false)
+	depth := service.Dated
+	if c.json {
+		depth = service.Sourced
+	}
+	services, err := c.services(ctx, depth)
 	if err != nil {
 		return exitFailure, err
 	}

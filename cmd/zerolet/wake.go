@@ -10,7 +10,7 @@ import (
 
 // wakeUp starts the services and waits until each serves.
 func (c *call) wakeUp(ctx context.Context) (int, error) {
-	services, err := c.services(ctx, true)
+	services, err := c.services(ctx, service.Closely)
 	if err != nil {
 		return exitFailure, err
 	}

@@ -13,6 +13,19 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
+// Depth is how much is seen of services. Each property of each unit is a question
+// of its own, and with 1,000 services they are most of what a look costs.
+type Depth int
+
+// How each stands, since when, of which file it was made; and of what all units
+// were made, and who needs them.
+const (
+	Standing Depth = iota
+	Dated
+	Sourced
+	Closely
+)
+
 // Host is whom to ask.
 type Host struct {
 	systemd.Manager
@@ -38,15 +51,14 @@ func (a *All) Named(name string) *Service {
 
 // Look sees every scaled container: those that the generator has made units of,
 // and those whose file is gone while they run. Whatever their number, the
-// manager, the kernel and the journal are asked once. A close look also sees of
-// what all units were made, and who needs them.
-func (h Host) Look(ctx context.Context, closely bool) (*All, error) {
+// manager, the kernel and the journal are asked once.
+func (h Host) Look(ctx context.Context, depth Depth) (*All, error) {
 	bus, err := h.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer bus.Close()
-	l := look{Host: h, bus: bus, closely: closely}
+	l := look{Host: h, bus: bus, depth: depth}
 	if l.loaded, err = bus.Loaded(ctx); err != nil {
 		return nil, err
 	}
@@ -67,11 +79,11 @@ func (h Host) Look(ctx context.Context, closely bool) (*All, error) {
 func (l *look) lookCloser(ctx context.Context, all []*Service) error {
 	var failing []*Service
 	for _, s := range all {
-		if s.State() == Failing && !l.closely {
+		if s.State() == Failing && l.depth < Closely {
 			failing = append(failing, s)
 		}
 	}
-	if err := l.fill(ctx, failing, true); err != nil {
+	if err := l.fill(ctx, failing, Closely); err != nil {
 		return err
 	}
 	return l.others(ctx, failing)
@@ -80,10 +92,10 @@ func (l *look) lookCloser(ctx context.Context, all []*Service) error {
 // look is one that is under way.
 type look struct {
 	Host
-	bus     *systemd.Bus
-	closely bool
-	loaded  map[string]systemd.Unit       // in the manager's memory; nil: nobody has looked
-	made    map[string]generator.Priority // files of generators
+	bus    *systemd.Bus
+	depth  Depth
+	loaded map[string]systemd.Unit       // in the manager's memory; nil: nobody has looked
+	made   map[string]generator.Priority // files of generators
 }
 
 // readDirs finds what generators have made (systemd.unit(5), "Unit File Load
@@ -136,16 +148,16 @@ func (l *look) services(ctx context.Context, names []string) (*All, error) {
 	for _, name := range names {
 		found = append(found, &Service{Name: name})
 	}
-	if err := l.fill(ctx, found, l.closely); err != nil {
+	if err := l.fill(ctx, found, l.depth); err != nil {
 		return nil, err
 	}
 	var odd []*Service // where other units may stand in for the generator's
 	for _, s := range found {
-		if !l.closely && !Generated(s.Socket) {
+		if l.depth < Closely && !Generated(s.Socket) {
 			odd = append(odd, s)
 		}
 	}
-	if err := l.fill(ctx, odd, true); err != nil {
+	if err := l.fill(ctx, odd, Closely); err != nil {
 		return nil, err
 	}
 	all := &All{}
@@ -163,7 +175,7 @@ func (l *look) services(ctx context.Context, names []string) (*All, error) {
 }
 
 // fill asks for what is wanted of the services' units, in one go.
-func (l *look) fill(ctx context.Context, all []*Service, closely bool) error {
+func (l *look) fill(ctx context.Context, all []*Service, depth Depth) error {
 	var wanted []systemd.Wanted
 	for _, s := range all {
 		for k, u := range s.parts() {
@@ -172,10 +184,10 @@ func (l *look) fill(ctx context.Context, all []*Service, closely bool) error {
 			switch known := l.loaded[unit]; {
 			case known != nil:
 				*u = known
-				wanted = append(wanted, systemd.Wanted{Name: unit, Properties: properties(wire.Units()[k], known, closely), Into: *u})
+				wanted = append(wanted, systemd.Wanted{Name: unit, Properties: properties(wire.Units()[k], known, depth, s.Proxy), Into: *u})
 			case made || l.loaded == nil: // to ask for it loads it
 				*u = make(systemd.Unit)
-				all := slices.Concat(asListed, properties(wire.Units()[k], nil, closely))
+				all := slices.Concat(asListed, properties(wire.Units()[k], nil, depth, s.Proxy))
 				wanted = append(wanted, systemd.Wanted{Name: unit, Properties: all, Into: *u})
 			}
 		}
@@ -187,45 +199,52 @@ func (l *look) fill(ctx context.Context, all []*Service, closely bool) error {
 // the state that is told after that.
 var (
 	asListed = []string{"Job", "Id", "Description", "LoadState", "ActiveState", "SubState"}
-	origin   = []string{"FragmentPath", "SourcePath", "Documentation"}
+	origin   = []string{"FragmentPath", "Documentation"} // see [Generated]
 	changes  = []string{"InactiveExitTimestamp", "ActiveEnterTimestamp", "ActiveExitTimestamp", "InactiveEnterTimestamp"}
 )
 
 // properties are those that matter of a unit as it is known so far.
-func properties(kind wire.Unit, known systemd.Unit, closely bool) []string {
+func properties(kind wire.Unit, known systemd.Unit, depth Depth, proxy systemd.Unit) []string {
 	var all []string
 	switch kind {
 	case wire.Socket:
-		all = append(all, "Listen", "ActiveEnterTimestamp")
-		if !known.Is("active") {
+		all = append(all, "Listen")
+		if depth >= Dated {
+			all = append(all, "ActiveEnterTimestamp")
+		}
+		if depth >= Dated && !known.Is("active") {
 			all = append(all, "InactiveEnterTimestamp")
 		}
-		if !closely {
-			return append(all, origin...)
+		if depth == Closely {
+			all = append(all, "UnitFileState", "IPAddressAllow")
 		}
-		all = append(all, "UnitFileState", "IPAddressAllow")
 	case wire.Proxy:
 		if !known.Is("inactive") {
 			all = append(all, "StatusText", "MainPID", "InactiveExitTimestamp", "InactiveEnterTimestamp")
 		}
-		if closely {
+		if depth == Closely {
 			all = append(all, "ExecStart")
 		}
 	case wire.Container:
-		all = append(all, "InactiveEnterTimestamp")
-		if closely || !known.Is("inactive") {
+		switch { // while both rest, it only matters since when
+		case depth == Closely || !known.Is("inactive"):
 			all = append(all, "Result")
 			all = append(all, changes...)
+		case depth >= Dated || proxy != nil && !proxy.Is("inactive"):
+			all = append(all, "InactiveEnterTimestamp")
 		}
-		if closely {
+		if depth == Closely {
 			all = append(all, "Requires", "BindsTo", "Conditions", "Asserts")
 			all = append(all, systemd.Dependents...)
 		}
 	case wire.Open:
 		all = append(all, "NRestarts")
 	}
-	if closely {
+	if kind == wire.Socket || depth == Closely {
 		all = append(all, origin...)
+	}
+	if kind == wire.Socket && depth >= Sourced || depth == Closely {
+		all = append(all, "SourcePath")
 	}
 	return all
 }

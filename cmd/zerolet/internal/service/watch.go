@@ -25,7 +25,7 @@ func (h Host) Watch(ctx context.Context, name string, again <-chan struct{}, don
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		l := look{Host: h, bus: bus, closely: true}
+		l := look{Host: h, bus: bus, depth: Closely}
 		all, err := l.services(ctx, []string{name})
 		if err == nil && len(all.Services) == 0 {
 			err = ErrGone
