@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -92,8 +93,17 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 
 // explainPorts tells what the sockets are for, and what stays Podman's.
 func explainPorts(table io.Writer, e *generator.Endpoint) {
-	for _, f := range e.Forwards {
-		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", f, leadsTo(e, f), line(f.Listen.Pos))
+	for rest := e.Forwards; len(rest) > 0; {
+		first, n := rest[0].Listen, 1 // those of one line, which may have thousands
+		for n < len(rest) && rest[n].Listen.Pos == first.Pos && rest[n].Listen.ContainerPath == first.ContainerPath {
+			n++
+		}
+		var on []string
+		for _, f := range rest[:n] {
+			on = append(on, f.String())
+		}
+		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", ranges(on), leadTo(e, rest[:n]), line(first.Pos))
+		rest = rest[n:]
 	}
 	for _, p := range e.Spec.Published {
 		fmt.Fprintf(table, "  %s stays published by Podman and does not count as use\t%s\n", p.Value, line(p.Pos))
@@ -152,14 +162,21 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 	return "brings the socket up at reload and boot"
 }
 
-func leadsTo(e *generator.Endpoint, f generator.Forward) string {
+func leadTo(e *generator.Endpoint, all []generator.Forward) string {
+	var ports []string
+	for _, f := range all {
+		ports = append(ports, strconv.Itoa(int(f.Listen.ContainerPort)))
+	}
+	ports = slices.Compact(ports)
 	switch {
 	case e.Spec.Native:
 		return "the app takes over itself"
-	case f.Listen.ContainerPath != "":
-		return "leads to " + f.Listen.ContainerPath
+	case all[0].Listen.ContainerPath != "":
+		return "leads to " + all[0].Listen.ContainerPath
+	case len(ports) > 1:
+		return "lead to the container's ports " + ranges(ports)
 	}
-	return fmt.Sprintf("leads to the container's port %d", f.Listen.ContainerPort)
+	return "leads to the container's port " + ports[0]
 }
 
 // origin is the line that sets a key, or says that none does.
