@@ -93,6 +93,7 @@ func TestLastWords(t *testing.T) {
 	}
 	const id = "58b7f54ff9d9aecf9f68a247c57f691d1e08ca19e310fa6157f513227bbc2dc3"
 	start, fail := manager(systemd.Starting, "Starting"), manager(systemd.Failed, "Failed with result")
+	skip := manager(systemd.Skipped, "Skipped due to 'exec-condition'.")
 	app := said("conmon", "\x1b[31mFATAL:\x1b[0m\tno config\n", "CONTAINER_ID_FULL", id)
 	around := []systemd.Entry{
 		said("conmon", "conmon 58b7 <nwarn>: Failed to open cgroups file"), said("podman", id),
@@ -104,6 +105,8 @@ func TestLastWords(t *testing.T) {
 		"Main process exited":                              append([]systemd.Entry{start}, append(around, fail, start)...),
 		"the newer":                                        {start, app, fail, start, said("app", "the newer"), fail, start, app},
 		"":                                                 {start},
+		"not met: ExecCondition=":                          {start, skip, start},
+		"it is Sunday":                                     {start, said("sh", "it is Sunday"), skip, start},
 		"said before systemd tells":                        {start, said("app", "said before systemd tells")},
 		"not a word of its own counts as the manager's one": {start, said("app", "not a word of its own counts as the manager's one", "MESSAGE_ID", systemd.Starting, "UNIT", "web.service")},
 	} {

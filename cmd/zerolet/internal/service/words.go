@@ -67,6 +67,9 @@ func (h Host) lastWords(entries []systemd.Entry) string {
 			said.add(e)
 		case e.Text("MESSAGE_ID") == systemd.Starting:
 			said, cause = speech{}, ""
+		case e.Text("MESSAGE_ID") == systemd.Skipped:
+			last = cmp.Or(said.last(), "not met: ExecCondition=")
+			said, cause = speech{}, ""
 		case e.Text("MESSAGE_ID") == systemd.Failed:
 			last = cmp.Or(said.last(), cause, last)
 			said, cause = speech{}, ""

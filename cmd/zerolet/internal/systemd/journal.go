@@ -19,6 +19,7 @@ const (
 	Stopped  = "9d1aaa27d60140bd96365438aad20286"
 	Failed   = "d9b373ed55a64feb8242e02dbe79a49c" // with which result
 	NoStart  = "be02cf6855d2428ba40df7e9d022f03d" // the job failed
+	Skipped  = "0e4284a0caca4bfc81c0bb6786972673" // for its ExecCondition=
 )
 
 // Entry is an entry of the journal: fields by their names.
