@@ -82,7 +82,7 @@ func insideGenerator(ctx context.Context, work string) error {
 	}
 	fmt.Printf("%s; stock Quadlet %s, which is also the one that zerolet asks; %d interleaved rounds, without files %d; wall time in ms: median (quartiles).\n\n",
 		machine(), stockVersion, rounds, manyRounds)
-	fmt.Print("| scaled | plain | empty Go program | stock Quadlet | wrong use | zerolet-generator | zerolet / empty | zerolet / stock | MiB stock | MiB zerolet |\n" +
+	fmt.Print("| scaled | plain | empty program | stock Quadlet | wrong use | zerolet | ÷ empty | ÷ stock | MiB stock | MiB zerolet |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, files := range [][2]int{{0, 0}, {0, 1000}, {1, 1}, {10, 10}, {100, 100}, {1000, 1000}} {
 		ours := filepath.Join(work, "zerolet-system-generator")

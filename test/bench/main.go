@@ -6,12 +6,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+
+	"github.com/zerolet/zerolet/test/bench/page"
 )
 
 // bench is one case: its text is a section of the document, with a table.
@@ -50,25 +50,9 @@ func run(ctx context.Context, names []string) error {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
 		fmt.Print(text)
-		if err := record(b.name, text); err != nil {
+		if err := page.Replace("../docs/internals/benchmarks.md", b.name, text); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// record puts the text of a case into its place in the document.
-func record(name, text string) error {
-	const path = "../docs/internals/benchmarks.md"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	start, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->\n"
-	before, rest, ok := strings.Cut(string(data), start)
-	_, after, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		return errors.New(path + " has no place for " + name)
-	}
-	return os.WriteFile(path, []byte(before+start+text+end+after), 0o644)
 }

@@ -47,11 +47,7 @@ var fences = regexp.MustCompile("(?ms)^```.*?^```")
 // generated is no exception.
 func TestColumns(t *testing.T) {
 	const columns = 120
-	measured := []string{"docs/internals/benchmarks.md", "docs/internals/cold-start.md"} // wide tables, written by make bench
 	for name, text := range pages(t) {
-		if slices.Contains(measured, name) {
-			continue
-		}
 		for i, line := range strings.Split(text, "\n") {
 			if n := utf8.RuneCountInString(line); n > columns {
 				t.Errorf("%s:%d: %d columns", name, i+1, n)

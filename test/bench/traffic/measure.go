@@ -56,7 +56,7 @@ const (
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
 		rowRequests16:     {"small requests, 16 connections", "/s"},
-		rowRequestsGo:     {"small requests to a Go server, 16 connections", "/s"},
+		rowRequestsGo:     {"to a Go server, 16 connections", "/s"},
 		rowRequests256:    {"small requests, 256 connections", "/s"},
 		rowConnections:    {"new connections", "/s"},
 		rowDownload1:      {"1 download", "GB/s"},

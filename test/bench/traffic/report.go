@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/test/bench/page"
 )
 
 // coldDocument lies beside the document that -out names.
@@ -32,7 +34,7 @@ func (b *bench) writeTraffic(facts string, out io.Writer) error {
 		}
 		text += fmt.Sprintf("\n![%s, as a chart](%s)\n", s.Name, name)
 	}
-	return replace(b.out, "traffic", text)
+	return page.Replace(b.out, "traffic", text)
 }
 
 // writeCold reports the stages of the starts from nothing.
@@ -42,7 +44,7 @@ func (b *bench) writeCold(facts string, out io.Writer) error {
 	if b.out == "" {
 		return nil
 	}
-	return replace(filepath.Join(filepath.Dir(b.out), coldDocument), "cold start", text)
+	return page.Replace(filepath.Join(filepath.Dir(b.out), coldDocument), "cold start", text)
 }
 
 // stages is a column for each manager.
@@ -205,16 +207,26 @@ func goalsOf(rootless bool) []goal {
 }
 
 func (b *bench) goals(text *strings.Builder, manager string, rootless bool) {
-	goals := goalsOf(rootless)
-	text.WriteString("| times as fast | ")
+	for _, of := range []string{zero, native} {
+		goals := slices.DeleteFunc(goalsOf(rootless), func(g goal) bool { return g.of != of })
+		if len(goals) > 0 {
+			b.goalsTable(text, manager, of, goals)
+		}
+	}
+	b.absoluteGoals(text, manager)
+}
+
+// goalsTable has a column for each peer.
+func (b *bench) goalsTable(text *strings.Builder, manager, of string, goals []goal) {
+	fmt.Fprintf(text, "| %s, times as fast as (goal) |", of)
 	for _, g := range goals {
-		fmt.Fprintf(text, "%s ÷ %s, goal %g | ", g.of, g.than, g.least)
+		fmt.Fprintf(text, " %s (%g) |", g.than, g.least)
 	}
 	fmt.Fprintf(text, "\n|---|%s\n", strings.Repeat("---:|", len(goals)))
 	for _, r := range trafficRows()[:8] {
 		fmt.Fprintf(text, "| %s |", r.name())
 		for _, g := range goals {
-			ratio := median(b.found[manager][r][g.of]) / median(b.found[manager][r][g.than])
+			ratio := median(b.found[manager][r][of]) / median(b.found[manager][r][g.than])
 			missed := ""
 			if ratio < g.least {
 				missed = " missed"
@@ -223,7 +235,7 @@ func (b *bench) goals(text *strings.Builder, manager string, rootless bool) {
 		}
 		text.WriteString("\n")
 	}
-	b.absoluteGoals(text, manager)
+	text.WriteString("\n")
 }
 
 // absoluteGoals are those in units.
@@ -246,7 +258,7 @@ func (b *bench) absoluteGoals(text *strings.Builder, manager string) {
 		if g.got > g.limit {
 			missed = ": missed"
 		}
-		fmt.Fprintf(text, "\n%s: %s %s, goal ≤ %g%s\n", g.what, number(g.got), g.unit, g.limit, missed)
+		fmt.Fprintf(text, "%s: %s %s, goal ≤ %g%s\n\n", g.what, number(g.got), g.unit, g.limit, missed)
 	}
 }
 
@@ -256,19 +268,4 @@ func coldGoal(manager string) float64 {
 		return 25
 	}
 	return 15
-}
-
-// replace puts the text between the document's marks of this name.
-func replace(document, name, text string) error {
-	begin, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->\n"
-	old, err := os.ReadFile(document)
-	if err != nil {
-		return err
-	}
-	before, rest, found := strings.Cut(string(old), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		return fmt.Errorf("%s has no place for %s", document, name)
-	}
-	return os.WriteFile(document, []byte(before+begin+text+end+after), 0o644)
 }
