@@ -162,8 +162,10 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 		return found, err
 	}
 	images := make(map[string]bool)
+	optional := make(map[string]bool) // sockets that nobody asks to be there always
 	for _, e := range plan.Endpoints {
 		if !e.Refused() {
+			optional[e.Spec.Unit] = !e.Spec.AutoStart || len(e.PartOf) > 0
 			s := all.Named(e.Spec.Unit)
 			switch {
 			case s == nil || s.Dependency() != e.Spec.Dependency() || len(s.Changed(units)) > 0:
@@ -179,6 +181,9 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 		return found, err
 	}
 	for _, s := range all.Services {
+		if optional[s.Name] && s.State() == service.NotListening && s.Socket.Is("inactive") && s.Socket["LoadState"] == "loaded" {
+			continue
+		}
 		found = append(found, c.doctorService(s, troubles[s])...)
 	}
 	return found, nil
