@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 	"time"
 
@@ -28,7 +27,7 @@ func (c *call) history(ctx context.Context) (int, error) {
 		return exitFailure, err
 	}
 	if c.svg != "" {
-		if err := os.WriteFile(c.svg, drawing(all), 0o644); err != nil {
+		if err := writeDrawing(c.svg, drawing(all)); err != nil {
 			return exitFailure, err
 		}
 	}

@@ -2,13 +2,37 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"html"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 )
+
+// writeDrawing puts another file in the place of the one that was there. Where
+// others may write, too, as in /tmp, that name may be a link to what only root may
+// change: it is not followed.
+func writeDrawing(path string, text []byte) (err error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return failure{exitUsage, path + " is there, and no file", "remove it, or name another one"}
+	}
+	tmp := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
+	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // O_EXCL: no link, either
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(tmp))
+	}
+	return err
+}
 
 // drawing is the timelines of services on one scale: a bar for each time in
 // which the container ran, a tick for each wake.
