@@ -75,6 +75,9 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.forward()
 	p.findNeeds(files)
 	p.findNetworks(files)
+	for _, e := range p.Endpoints {
+		e.checkOnFailure()
+	}
 	return p
 }
 
