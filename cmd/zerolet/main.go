@@ -40,6 +40,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], m, output(os.Stdout), output(os.Stderr))
 	stop()
+	awaitJournal(os.Stderr, 10*time.Second)
 	os.Exit(status)
 }
 

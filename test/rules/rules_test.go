@@ -116,7 +116,7 @@ func rules() map[string]rule {
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",
-			[]string{quadlet, scale, convert, module + "/generator", wire, release, command + "service", command + "systemd", command + "knative", sys},
+			[]string{quadlet, scale, convert, module + "/generator", wire, release, command + "service", command + "systemd", command + "knative", systemd + "journal", sys},
 		},
 		"cmd/zerolet/internal/service": {
 			"sees what runs, of which a file says nothing",

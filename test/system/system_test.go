@@ -5,6 +5,7 @@ package system
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -145,9 +146,7 @@ func TestBadFile(t *testing.T) {
 		if state := h.State("bad.service"); state == "active" || state == "activating" {
 			t.Errorf("bad.service is %s: it runs unscaled", state)
 		}
-		if out, err := h.Systemctl(t.Context(), "start", "bad.service"); err == nil {
-			t.Errorf("starting bad.service succeeded: %s", out.Stdout)
-		}
+		startWithSlowJournal(t, h, "bad.service")
 		h.WaitFor(t, harness.Patience, "the journal of bad.service names the line", func() (bool, error) {
 			text, err := h.Journal(t.Context(), "bad.service")
 			return strings.Contains(text, "bad.container:5:1: error: unknown key IdelTimeout=") &&
@@ -161,6 +160,27 @@ func TestBadFile(t *testing.T) {
 		h.Asleep()
 	})
 }
+
+// startWithSlowJournal starts a unit that fails, while journald reads nothing
+// until the unit has said something and waits to be heard, or has ended.
+func startWithSlowJournal(t *testing.T, h *harness.Host, unit string) {
+	t.Helper()
+	journald := strings.TrimSpace(h.M.Root().Must(t, "systemctl", "show", "--value", "--property=MainPID", "systemd-journald.service"))
+	h.M.Root().Must(t, "kill", "-STOP", journald)
+	_, err := h.Systemctl(t.Context(), "start", "--no-block", unit)
+	h.Wait(unit+" waits, or has ended", func() bool {
+		sockets, _ := h.M.Root().Run(t.Context(), "ss", "--unix", "--processes", "--numeric", "--no-header", "state", "connected")
+		return h.State(unit) == "failed" || waitsToBeHeard.MatchString(sockets.Stdout)
+	})
+	h.M.Root().Must(t, "kill", "-CONT", journald)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.WaitState(unit, "failed")
+}
+
+// waitsToBeHeard matches a socket of the command whose peer has something to read.
+var waitsToBeHeard = regexp.MustCompile(`(?m)^u_str +ESTAB +[0-9]+ +[1-9][0-9]* .*"zerolet"`)
 
 // systemd has nothing to say against any unit.
 func TestVerify(t *testing.T) {
