@@ -105,7 +105,7 @@ func (s *Service) FailedSince(began time.Time) bool {
 		return true
 	case s.tried.IsZero() && s.missed.IsZero() && isNews(s.Broke):
 		// Nobody knows when that began, but the next try tells.
-		return !s.needStarts && !s.Container.Is("activating") && !s.Container.Waits()
+		return !s.needStarts && !s.Container.Waits() && !s.Container.Time("InactiveExitTimestamp").After(s.Broke)
 	case !s.Proxy.Is("active", "activating", "failed") && !s.Container.Is("failed", "activating", "deactivating"):
 		return false // an old one, and systemd has not begun yet
 	case s.Proxy["SubState"] == "auto-restart", isNews(s.Proxy.Time("InactiveEnterTimestamp")):
