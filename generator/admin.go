@@ -71,6 +71,16 @@ func (p *Plan) checkAdmin(unit func(name string) (exists, masked bool)) {
 			e.admin = own
 			warn("", "%s is the administrator's own: none is generated", service)
 		}
+		for _, m := range e.Members {
+			switch exists, mask := unit(m.service()); {
+			case mask:
+				m.admin = masked
+				warn("systemctl unmask brings it back", "%s is masked: the container is left out of the pod", m.service())
+			case exists:
+				m.admin = own
+				warn("", "%s is the administrator's own: none is generated", m.service())
+			}
+		}
 		if e.Spec.Dependency() {
 			continue
 		}

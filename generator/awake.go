@@ -9,13 +9,15 @@ import (
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
+const neverBoth = "leave one of the two out; PartOf= stops one unit with another, and starts nothing"
+
 // checkCircles tells of containers that keep each other up, also by way of
 // others.
 func (p *Plan) checkCircles(starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if reaches(starts, e.name(wire.Container), n.Unit) {
-				e.Diagnostics.Warnf(n.Pos, "leave one of the two out; PartOf= stops one unit with another, and starts nothing",
+				e.Diagnostics.Warnf(n.Pos, neverBoth,
 					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(wire.Container))
 			}
 		}
@@ -29,6 +31,11 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	passing := make(map[string]bool) // sleep, or end by themselves
 	for _, f := range files {
 		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || ends(f)
+	}
+	for _, e := range p.Endpoints {
+		for _, m := range e.Members {
+			passing[m.service()] = true
+		}
 	}
 	var run func(unit string)
 	run = func(unit string) {
@@ -97,8 +104,13 @@ func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 		}
 	}
 	for _, e := range p.Endpoints {
+		pod := e.name(wire.Container)
 		for _, n := range e.Needs {
-			starts[n.Unit] = append(starts[n.Unit], e.name(wire.Container))
+			starts[n.Unit] = append(starts[n.Unit], pod)
+		}
+		for _, m := range e.Members {
+			starts[pod] = append(starts[pod], m.service())
+			starts[m.service()] = append(starts[m.service()], pod) // BindsTo=
 		}
 	}
 	return starts

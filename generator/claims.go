@@ -24,7 +24,7 @@ func (e *Endpoint) clash(here, there quadlet.Pos, hint, mine, theirs string) {
 // other file's.
 func (p *Plan) checkNames(files []*quadlet.File) {
 	const hint = "rename one of the two, the file or by ServiceName="
-	endpoints := p.byFile()
+	endpoints := p.byMember()
 	owners := make(map[string]*quadlet.File)
 	for _, f := range files {
 		name := wire.Container.Of(f.Unit())
@@ -36,7 +36,9 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		mine, theirs := name+" is already made of", name+" is also made of"
 		if e, ok := endpoints[f]; ok {
 			e.clash(f.UnitPos(), owner.UnitPos(), hint, mine, theirs)
-			e.Spec.Unit = ""
+			if e.Spec.File == f {
+				e.Spec.Unit = ""
+			}
 		} else if e, ok := endpoints[owner]; ok {
 			e.clash(owner.UnitPos(), f.UnitPos(), hint, theirs, mine)
 		}
@@ -120,6 +122,17 @@ func (p *Plan) byFile() map[*quadlet.File]*Endpoint {
 	endpoints := make(map[*quadlet.File]*Endpoint)
 	for _, e := range p.Endpoints {
 		endpoints[e.Spec.File] = e
+	}
+	return endpoints
+}
+
+// byMember also has the containers of pods.
+func (p *Plan) byMember() map[*quadlet.File]*Endpoint {
+	endpoints := make(map[*quadlet.File]*Endpoint)
+	for _, e := range p.Endpoints {
+		for _, f := range e.Files() {
+			endpoints[f] = e
+		}
 	}
 	return endpoints
 }

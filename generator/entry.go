@@ -56,7 +56,8 @@ func (e *Endpoint) entrySocket() Unit {
 func (e *Endpoint) entry(l Layout) Unit {
 	service := section("Service",
 		"ExecStart", l.command(wire.Config{
-			Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy), PIDFile: e.pidFile(),
+			Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy),
+			PIDFile: e.pidFile(), Conmon: e.isPod(),
 		}),
 		// One that somebody has stopped would be in the next one's place for good.
 		"WatchdogSec", "30",

@@ -45,7 +45,11 @@ func (g Generator) Read() *Plan {
 	p := NewPlan(g.Search, files)
 	p.Sources, p.Search = sources, append(search, scan...)
 	for _, e := range p.Endpoints {
-		e.Diagnostics = append(read[e.Spec.File], e.Diagnostics...)
+		var ds quadlet.Diagnostics
+		for _, f := range e.Files() {
+			ds = append(ds, read[f]...)
+		}
+		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
 	if g.AdminUnit != nil {
 		p.checkAdmin(g.AdminUnit)

@@ -20,7 +20,8 @@ type Need struct {
 	Pos  quadlet.Pos // of the line that says so first
 
 	pulls bool
-	keys  []string // what else the drop-in has to say
+	named []string     // the services that it names
+	says  []dependency // what else the drop-in has to say
 }
 
 // pulling are the dependencies that start another unit.
@@ -30,10 +31,16 @@ func pulling() []string { return []string{"Requires", "Wants", "BindsTo", "Uphol
 // file, and for a dependency in its own [Install].
 func (p *Plan) findNeeds(files []*quadlet.File) {
 	endpoints := make(map[string]*Endpoint)
+	services := make(map[string]string)
 	for _, e := range p.Endpoints {
-		if e.Spec.Unit != "" {
-			endpoints[e.name(wire.Container)] = e
-			endpoints[e.Spec.File.Name()] = e
+		if e.Spec.Unit == "" {
+			continue
+		}
+		for _, f := range e.Files() {
+			service := wire.Container.Of(f.Unit())
+			for _, name := range []string{service, f.Name()} {
+				endpoints[name], services[name] = e, service
+			}
 		}
 	}
 	for _, f := range files {
@@ -42,8 +49,13 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 				continue
 			}
 			for _, word := range entry.Words() {
-				if e, ok := endpoints[word]; ok && e.Spec.File != f {
-					e.need(wire.Container.Of(f.Unit()), entry.Key, word, entry.Pos)
+				e, unit, on := endpoints[word], wire.Container.Of(f.Unit()), dependency{entry.Key, services[word]}
+				switch {
+				case e == nil || unit == on.unit:
+				case slices.Contains(e.Files(), f):
+					e.needInside(f, on, word, entry.Pos)
+				default:
+					e.need(unit, on, word, entry.Pos)
 				}
 			}
 		}
@@ -54,14 +66,15 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 	}
 	starts := p.starts(files)
 	p.checkCircles(starts)
+	p.checkInside(files)
 	p.checkAwake(files, starts)
 }
 
-// need notes that a unit names the container. Only Quadlet 5.5 and later turn
-// the name of a .container file into that of its service; the drop-in does so
-// for the others.
-func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
-	if unit == e.name(wire.Container) || !scale.ValidUnit(strings.TrimSuffix(unit, ".service")) {
+// need notes that a unit names the container, or one of a pod. Only Quadlet 5.5
+// and later turn the name of a .container file into that of its service; the
+// drop-in does so for the others.
+func (e *Endpoint) need(unit string, on dependency, word string, pos quadlet.Pos) {
+	if slices.Contains(e.services(), unit) || !scale.ValidUnit(strings.TrimSuffix(unit, ".service")) {
 		return // no unit of that name can need it
 	}
 	i := slices.IndexFunc(e.Needs, func(n Need) bool { return n.Unit == unit })
@@ -70,11 +83,14 @@ func (e *Endpoint) need(unit, key, word string, pos quadlet.Pos) {
 		e.Needs = append(e.Needs, Need{Unit: unit, Pos: pos})
 	}
 	n := &e.Needs[i]
-	if !n.pulls && slices.Contains(pulling(), key) {
+	if slices.Contains(pulling(), on.key) && !slices.Contains(n.named, on.unit) {
+		n.named = append(n.named, on.unit)
+	}
+	if !n.pulls && slices.Contains(pulling(), on.key) {
 		n.pulls, n.Pos = true, pos
 	}
-	if word != e.name(wire.Container) && !slices.Contains(n.keys, key) {
-		n.keys = append(n.keys, key)
+	if word != on.unit && !slices.Contains(n.says, on) {
+		n.says = append(n.says, on)
 	}
 }
 
@@ -93,7 +109,7 @@ func (e *Endpoint) finishNeeds() {
 			but = "; [Install] is not used, since a target would keep it up"
 		}
 		e.Diagnostics.Warnf(e.Spec.SectionPos(),
-			"add PublishPort=8080:80 to [Container], or Listen=8080:80 here, or Requires="+e.name(wire.Container)+" and After="+e.name(wire.Container)+" to [Unit] of the container that needs it",
+			"add PublishPort=8080:80 to ["+e.Spec.File.Kind()+"], or Listen=8080:80 here, or Requires="+e.name(wire.Container)+" and After="+e.name(wire.Container)+" to [Unit] of the container that needs it",
 			"%s is never started: the file has no port, and no other needs it%s", e.name(wire.Container), but)
 	}
 }
@@ -101,8 +117,14 @@ func (e *Endpoint) finishNeeds() {
 // installNeeds adds the services that [Install] names: they start the container
 // with stock Quadlet, too. What else stands there is about the socket.
 func (e *Endpoint) installNeeds() {
+	for _, f := range e.Files() {
+		e.installNeedsOf(f)
+	}
+}
+
+func (e *Endpoint) installNeedsOf(f *quadlet.File) {
 	for _, by := range [][2]string{{"RequiredBy", "Requires"}, {"WantedBy", "Wants"}, {"UpheldBy", "Upholds"}} {
-		for _, entry := range e.Spec.File.All("Install", by[0]) {
+		for _, entry := range f.All("Install", by[0]) {
 			for _, unit := range entry.Words() {
 				switch {
 				case filepath.Ext(unit) != ".service" || strings.Contains(unit, "/"): // the latter as stock Quadlet
@@ -110,7 +132,7 @@ func (e *Endpoint) installNeeds() {
 					e.Diagnostics.Warnf(entry.Pos, "leave Mode= out, or let the first client wake it",
 						"%s is not started with %s: with Mode=native only clients wake it", e.name(wire.Container), unit)
 				default:
-					e.need(unit, by[1], "", entry.Pos)
+					e.need(unit, dependency{by[1], wire.Container.Of(f.Unit())}, "", entry.Pos)
 				}
 			}
 		}
@@ -130,10 +152,19 @@ func (e *Endpoint) NeededBy() []string {
 func (e *Endpoint) needed() []Unit {
 	var units []Unit
 	for _, n := range e.Needs {
-		s := section("Unit", "Upholds", e.name(wire.Container))
-		for _, key := range n.keys {
-			if key != "Upholds" {
-				add(s, key, e.name(wire.Container))
+		up := e.upheld()
+		for _, named := range n.named {
+			if !slices.Contains(up, named) && !slices.Contains(e.jobs(), named) {
+				up = append(up, named)
+			}
+		}
+		s := section("Unit", "Upholds", strings.Join(up, " "))
+		if jobs := e.jobs(); len(jobs) > 0 {
+			add(s, "Wants", strings.Join(jobs, " "))
+		}
+		for _, d := range n.says {
+			if d.key != "Upholds" {
+				add(s, d.key, d.unit)
 			}
 		}
 		units = append(units, e.unit(filepath.Join(n.Unit+".d", "50-zerolet-"+e.Spec.Unit+".conf"), Normal, s))

@@ -14,7 +14,7 @@ import (
 // findNetworks notes the .network files that an endpoint's container is in.
 func (p *Plan) findNetworks(files []*quadlet.File) {
 	for _, e := range p.Endpoints {
-		for _, entry := range e.Spec.File.All("Container", "Network") {
+		for _, entry := range e.Spec.File.All(e.Spec.File.Kind(), "Network") {
 			name, _, _ := strings.Cut(entry.Value, ":")
 			i := slices.IndexFunc(files, func(f *quadlet.File) bool { return f.Name() == name && f.Kind() == "Network" })
 			if i >= 0 {

@@ -3,7 +3,7 @@ package generator
 import (
 	"slices"
 
-	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/quadlet"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
@@ -15,20 +15,34 @@ import (
 func (p *Plan) findParts() {
 	sleep := make(map[string]bool)
 	for _, e := range p.Endpoints {
-		sleep[e.name(wire.Container)] = true
+		for _, service := range e.services() {
+			sleep[service] = true
+		}
 	}
 	for _, e := range p.Endpoints {
-		if e.Service == nil || e.Spec.Dependency() {
+		if e.Refused() || e.Spec.Dependency() {
 			continue
 		}
-		for _, key := range []string{"PartOf", "StopPropagatedFrom"} {
-			for _, entry := range e.Service.All("Unit", key) {
-				for _, unit := range entry.Words() {
-					if scale.ValidUnit(unit) && !sleep[unit] && !slices.Contains(e.PartOf, unit) {
-						e.PartOf = append(e.PartOf, unit)
-					}
-				}
+		services := []*quadlet.File{e.Service}
+		for _, m := range e.Members {
+			services = append(services, m.Service)
+		}
+		for _, unit := range partOf(services) {
+			if scale.ValidUnit(unit) && !sleep[unit] && !slices.Contains(e.PartOf, unit) {
+				e.PartOf = append(e.PartOf, unit)
 			}
 		}
 	}
+}
+
+func partOf(services []*quadlet.File) []string {
+	var units []string
+	for _, service := range services {
+		for _, key := range []string{"PartOf", "StopPropagatedFrom"} {
+			for _, entry := range service.All("Unit", key) {
+				units = append(units, entry.Words()...)
+			}
+		}
+	}
+	return units
 }

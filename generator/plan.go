@@ -13,7 +13,7 @@ import (
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
-// Endpoint is one scaled container: what its file asks for, how the proxy
+// Endpoint is one scaled container or pod: what its file asks for, how the proxy
 // reaches it, and what Quadlet made of it. An endpoint whose diagnostics have
 // an error is refused: it gets a unit that says so, and nothing listens.
 type Endpoint struct {
@@ -22,6 +22,7 @@ type Endpoint struct {
 	Needs       []Need        // in the order of the files
 	PartOf      []string      // the units with which it is stopped, and its socket
 	Service     *quadlet.File // nil while not converted, or refused
+	Members     []*Member     // the containers of a pod, in the order of the files
 	Diagnostics quadlet.Diagnostics
 	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
@@ -51,21 +52,22 @@ type Plan struct {
 	nameTaken bool // a file has the name of the units of Removal
 }
 
-// NewPlan makes an endpoint of every scaled .container file and settles what
+// NewPlan makes an endpoint of every scaled file and settles what
 // concerns several files, of all kinds: names, and ports that two of them claim.
 func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p := &Plan{Manager: s.Manager}
 	for _, f := range files {
 		switch {
-		case f.Kind() != "Container":
+		case !scale.Scales(f):
 			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)
 			continue
-		case !scale.HasSection(f):
+		case !scale.HasSection(f), scaledPod(f, files) != nil:
 			continue
 		}
 		spec, ds := scale.Read(f, s)
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
+	p.findMembers(files)
 	p.checkNames(files)
 	p.checkContainers(files)
 	p.checkRemoved(files)
@@ -121,31 +123,41 @@ func (p *Plan) forward() {
 // not refused.
 func (p *Plan) Convert(ctx context.Context, c convert.Config) {
 	var overrides []convert.Override
-	var endpoints []*Endpoint
+	var take []func(convert.Result)
 	for _, e := range p.Endpoints {
-		if !e.Refused() {
-			overrides = append(overrides, e.override())
-			endpoints = append(endpoints, e)
+		if e.Refused() {
+			continue
+		}
+		overrides = append(overrides, e.override())
+		take = append(take, func(r convert.Result) { e.take(&e.Service, r) })
+		for _, m := range e.Members {
+			overrides = append(overrides, m.override())
+			take = append(take, func(r convert.Result) { e.take(&m.Service, r) })
 		}
 	}
 	results, ds := convert.Run(ctx, c, overrides)
 	p.Diagnostics = append(p.Diagnostics, ds...)
 	for i, r := range results {
-		endpoints[i].Service = r.Service
-		endpoints[i].Diagnostics = append(endpoints[i].Diagnostics, r.Diagnostics...)
-		endpoints[i].checkLines()
+		take[i](r)
 	}
 	p.findParts()
 }
 
+// take is given what became of one of the endpoint's files.
+func (e *Endpoint) take(service **quadlet.File, r convert.Result) {
+	*service = r.Service
+	e.Diagnostics = append(e.Diagnostics, r.Diagnostics...)
+	e.checkLines(r.Service)
+}
+
 // checkLines refuses a unit that systemd would not load for the length of a
 // line (LONG_LINE_MAX in systemd's src/basic/def.h; tried on 257).
-func (e *Endpoint) checkLines() {
+func (e *Endpoint) checkLines(service *quadlet.File) {
 	const longest = 1<<20 - 1
-	if e.Service == nil {
+	if service == nil {
 		return
 	}
-	for _, entry := range e.Service.Entries {
+	for _, entry := range service.Entries {
 		if n := len(entry.Key) + len("=") + len(entry.Value); n > longest {
 			e.Diagnostics.Errorf(e.longestLine(), "put long values into a file: EnvironmentFile=, Secret= or Volume=",
 				"%s= of the service is a line of %d bytes, systemd takes no more than %d", entry.Key, n, longest)
@@ -153,20 +165,27 @@ func (e *Endpoint) checkLines() {
 	}
 }
 
-// longestLine is where the longest value of the file stands.
+// longestLine is where the longest value of the files stands.
 func (e *Endpoint) longestLine() quadlet.Pos {
-	return slices.MaxFunc(e.Spec.File.Entries, func(a, b quadlet.Entry) int { return len(a.Value) - len(b.Value) }).Pos
+	var entries []quadlet.Entry
+	for _, f := range e.Files() {
+		entries = append(entries, f.Entries...)
+	}
+	return slices.MaxFunc(entries, func(a, b quadlet.Entry) int { return len(a.Value) - len(b.Value) }).Pos
 }
 
 // override takes the scaled ports away from Podman, and lets the proxy find
 // the container.
 func (e *Endpoint) override() convert.Override {
-	o := convert.Override{File: e.Spec.File}
+	o := convert.Override{File: e.Spec.File, Settings: []convert.Setting{{Key: "PublishPort"}}}
 	for _, p := range e.Spec.Published {
-		o.Published = append(o.Published, p.Value)
+		o.Settings = append(o.Settings, convert.Setting{Key: "PublishPort", Value: p.Value})
 	}
-	if e.asksPID() {
-		o.PodmanArgs = append(o.PodmanArgs, word("--pidfile="+e.pidFile()))
+	switch {
+	case e.isPod():
+		o.Settings = append(o.Settings, keepPod)
+	case e.asksPID():
+		o.Settings = append(o.Settings, convert.Setting{Key: "PodmanArgs", Value: word("--pidfile=" + e.pidFile())})
 	}
 	return o
 }
@@ -201,7 +220,9 @@ func (p *Plan) All() quadlet.Diagnostics {
 // shared reports whether a file is a drop-in that does not name the endpoint's
 // alone: it is in container.d or the like.
 func (e *Endpoint) shared(path string) bool {
-	return filepath.Ext(path) == ".conf" && filepath.Base(filepath.Dir(path)) != e.Spec.File.Name()+".d"
+	return filepath.Ext(path) == ".conf" && !slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool {
+		return filepath.Base(filepath.Dir(path)) == f.Name()+".d"
+	})
 }
 
 // some are the first of many names.
@@ -232,6 +253,7 @@ func (p *Plan) Select(names []string) error {
 }
 
 func (e *Endpoint) named(name string) bool {
-	return name == e.Spec.File.Path || strings.TrimSuffix(name, ".container") == strings.TrimSuffix(e.Spec.File.Name(), ".container") ||
+	file := e.Spec.File.Name()
+	return name == e.Spec.File.Path || name == file || name == strings.TrimSuffix(file, filepath.Ext(file)) ||
 		strings.TrimSuffix(name, ".service") == e.Spec.Unit
 }

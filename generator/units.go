@@ -43,6 +43,11 @@ func (e *Endpoint) units(l Layout) []Unit {
 	default:
 		units = append(units, e.service())
 	}
+	for _, m := range e.Members {
+		if !e.Refused() && m.admin == none {
+			units = append(units, m.unit(e))
+		}
+	}
 	if e.Refused() {
 		return units
 	}
@@ -157,11 +162,21 @@ func (e *Endpoint) allow(s *unit.UnitSection) {
 // whoever comes. The proxy starts it for the first client who may connect,
 // and it ends with the proxy.
 func (e *Endpoint) wake() Unit {
-	return e.unit(e.name(wire.Wake), Normal,
-		e.about("Clients of ",
-			"BindsTo", e.name(wire.Proxy),
-			"After", e.name(wire.Proxy)+" "+e.name(wire.Container),
-			"Upholds", e.name(wire.Container)))
+	u := e.about("Clients of ",
+		"BindsTo", e.name(wire.Proxy),
+		"After", e.name(wire.Proxy)+" "+strings.Join(e.services(), " "))
+	e.uphold(u)
+	return e.unit(e.name(wire.Wake), Normal, u)
+}
+
+// uphold starts the container, again if it fails or dies. Requires= or BindsTo=
+// would fail the proxy with it and kill the socket (systemd#15633). What ends by
+// itself is started once.
+func (e *Endpoint) uphold(u *unit.UnitSection) {
+	add(u, "Upholds", strings.Join(e.upheld(), " "))
+	if jobs := e.jobs(); len(jobs) > 0 {
+		add(u, "Wants", strings.Join(jobs, " "))
+	}
 }
 
 // listenKey is the setting of systemd.socket(5) for the public side.
@@ -237,12 +252,9 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		// Without Requires= "systemctl restart" of the socket is refused
 		// while the proxy runs, and leaves the socket dead.
 		"Requires", e.name(wire.Socket),
-		"After", e.name(wire.Socket)+" "+e.name(wire.Container))
+		"After", e.name(wire.Socket)+" "+strings.Join(e.services(), " "))
 	if !e.startedByProxy() {
-		// Upholds= starts the container, again if it fails or dies.
-		// Requires= or BindsTo= would fail the proxy with it and kill the
-		// socket (systemd#15633).
-		add(u, "Upholds", e.name(wire.Container))
+		e.uphold(u)
 	}
 	if e.entered() {
 		e.reachThrough(u, service)
@@ -258,6 +270,7 @@ func (e *Endpoint) config() wire.Config {
 	if c.Native {
 		return c
 	}
+	c.Members = e.MemberServices()
 	c.HostNetwork = e.Spec.Network == scale.Host && e.Spec.DialsPorts()
 	c.DrainTimeout = wire.DrainTimeout
 	c.Volumes = e.volumes()
@@ -266,7 +279,7 @@ func (e *Endpoint) config() wire.Config {
 	case e.entered():
 		c.Entry = e.entryPath()
 	case e.Inside():
-		c.PIDFile = e.pidFile()
+		c.PIDFile, c.Conmon = e.pidFile(), e.isPod()
 	}
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
@@ -305,46 +318,56 @@ func (l Layout) command(c wire.Config) string {
 // service is the container's unit: Quadlet's, but for what sleeping needs.
 func (e *Endpoint) service() Unit {
 	u := e.unit(e.name(wire.Container), Early, sections(e.Service)...)
-	set(&u, "Unit", "Documentation", wire.Documentation)
-	set(&u, "Unit", "StopWhenUnneeded", "yes")
-	// The proxy's Upholds= brings the container back while it is needed. With
-	// Restart= one that cannot start would go on for ever, clients or none:
-	// StopWhenUnneeded= does not see a unit between two tries.
-	if declared(e.Service, "Service", "Restart") {
-		set(&u, "Service", "Restart", "no")
-	}
-	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
-	if !declared(e.Service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
-		set(&u, "Unit", "StartLimitIntervalSec", "0")
-	}
-	// Long enough for the image to be pulled.
-	if !declared(e.Service, "Service", "TimeoutStartSec", "TimeoutSec") {
-		set(&u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
-	}
-	// An app that ends by SIGTERM when its container is stopped has not failed.
-	set(&u, "Service", "SuccessExitStatus", "143")
+	e.sleeps(&u, e.Service)
 	if e.Spec.Native {
 		e.takeSockets(&u)
 	}
-	if files := e.leftovers(); len(files) > 0 {
-		set(&u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
+	files := leftovers(e.Service)
+	if e.asksPID() && !e.isPod() {
+		files = append([]string{word(e.pidFile())}, files...)
 	}
+	removeLater(&u, files)
 	return u
 }
 
-// leftovers are the files that Podman leaves when the container is gone: the
-// pid file always (tried on 5.4), the cid file on 4.3, which then refuses the
-// next start.
-func (e *Endpoint) leftovers() []string {
-	var files []string
-	if e.asksPID() {
-		files = append(files, word(e.pidFile()))
+// sleeps has the unit of a container, or of one of a pod, run only while it is
+// needed.
+func (e *Endpoint) sleeps(u *Unit, service *quadlet.File) {
+	set(u, "Unit", "Documentation", wire.Documentation)
+	set(u, "Unit", "StopWhenUnneeded", "yes")
+	// The proxy's Upholds= brings the container back while it is needed. With
+	// Restart= one that cannot start would go on for ever, clients or none:
+	// StopWhenUnneeded= does not see a unit between two tries.
+	if declared(service, "Service", "Restart") {
+		set(u, "Service", "Restart", "no")
 	}
+	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
+	if !declared(service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
+		set(u, "Unit", "StartLimitIntervalSec", "0")
+	}
+	// Long enough for the image to be pulled.
+	if !declared(service, "Service", "TimeoutStartSec", "TimeoutSec") {
+		set(u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
+	}
+	// An app that ends by SIGTERM when its container is stopped has not failed.
+	set(u, "Service", "SuccessExitStatus", "143")
+}
+
+// leftovers are the files that Podman leaves when the container is gone: besides
+// the pid file (tried on 5.4) the cid file on 4.3, which then refuses the next
+// start. What a pod leaves, systemd and podman pod rm remove.
+func leftovers(service *quadlet.File) []string {
 	const cidFile = "%t/%N.cid"
-	if run, ok := e.Service.Last("Service", "ExecStart"); ok && strings.Contains(run.Value, "--cidfile="+cidFile) {
-		files = append(files, cidFile)
+	if run, ok := service.Last("Service", "ExecStart"); ok && strings.Contains(run.Value, "--cidfile="+cidFile) {
+		return []string{cidFile}
 	}
-	return files
+	return nil
+}
+
+func removeLater(u *Unit, files []string) {
+	if len(files) > 0 {
+		set(u, "Service", "ExecStopPost", "-rm -f "+strings.Join(files, " "))
+	}
 }
 
 // ServiceUnit is the container's unit as entries, for those who compare it.
@@ -443,15 +466,17 @@ func (e *Endpoint) autoStart() []Unit {
 	return units
 }
 
-// install are the units that [Install] names, by the suffix of the directory
-// in which systemd looks for the links.
-func (e *Endpoint) install() map[string][]string {
+// install are the units that [Install] of files names, by the suffix of the
+// directory in which systemd looks for the links.
+func install(files ...*quadlet.File) map[string][]string {
 	dirs := make(map[string][]string)
-	for key, suffix := range map[string]string{"WantedBy": ".wants", "RequiredBy": ".requires", "UpheldBy": ".upholds"} {
-		for _, entry := range e.Spec.File.All("Install", key) {
-			for _, name := range entry.Words() {
-				if !strings.Contains(name, "/") && !slices.Contains(dirs[suffix], name) { // as stock Quadlet
-					dirs[suffix] = append(dirs[suffix], name)
+	for _, f := range files {
+		for key, suffix := range map[string]string{"WantedBy": ".wants", "RequiredBy": ".requires", "UpheldBy": ".upholds"} {
+			for _, entry := range f.All("Install", key) {
+				for _, name := range entry.Words() {
+					if !strings.Contains(name, "/") && !slices.Contains(dirs[suffix], name) { // as stock Quadlet
+						dirs[suffix] = append(dirs[suffix], name)
+					}
 				}
 			}
 		}
@@ -462,12 +487,12 @@ func (e *Endpoint) install() map[string][]string {
 // installedName is the name of the service that [Install] is about: of a template
 // it is the default instance, or none (enableServiceFile in Podman's
 // cmd/quadlet/main.go).
-func (e *Endpoint) installedName() string {
-	base, instance, template := strings.Cut(e.Spec.Unit, "@")
+func installedName(f *quadlet.File) string {
+	base, instance, template := strings.Cut(f.Unit(), "@")
 	if !template || instance != "" {
-		return e.name(wire.Container)
+		return wire.Container.Of(f.Unit())
 	}
-	if instance, ok := e.Spec.File.Last("Install", "DefaultInstance"); ok && validInstance(instance.Value) {
+	if instance, ok := f.Last("Install", "DefaultInstance"); ok && validInstance(instance.Value) {
 		return base + "@" + instance.Value + ".service"
 	}
 	return ""
@@ -478,20 +503,23 @@ func validInstance(name string) bool { return name != "" && !strings.Contains(na
 // installMasks cancel the links that stock Quadlet makes of [Install] for the
 // container, which would start it at boot and keep it up.
 func (e *Endpoint) installMasks() []Unit {
-	return e.installed(Early, e.installedName(), "/dev/null")
+	var links []Unit
+	for _, f := range e.Files() {
+		links = append(links, e.installed(Early, install(f), installedName(f), "/dev/null")...)
+	}
+	return links
 }
 
 // installLinks apply [Install] to the socket.
 func (e *Endpoint) installLinks() []Unit {
-	return e.installed(Normal, e.name(wire.Socket), filepath.Join("..", e.name(wire.Socket)))
+	return e.installed(Normal, install(e.Files()...), e.name(wire.Socket), filepath.Join("..", e.name(wire.Socket)))
 }
 
-func (e *Endpoint) installed(p Priority, name, target string) []Unit {
+func (e *Endpoint) installed(p Priority, dirs map[string][]string, name, target string) []Unit {
 	var links []Unit
 	if name == "" {
 		return nil
 	}
-	dirs := e.install()
 	for _, suffix := range []string{".wants", ".requires", ".upholds"} {
 		for _, by := range dirs[suffix] {
 			links = append(links, e.link(filepath.Join(by+suffix, name), p, target))

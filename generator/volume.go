@@ -3,6 +3,8 @@ package generator
 import (
 	"slices"
 	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // volumes are the directories of the host in which the container has the sockets
@@ -54,14 +56,28 @@ func (e *Endpoint) mounts() []string {
 	return out
 }
 
+// commands are the command lines that make the container, or the pod and its
+// containers, which have the pod's mounts, too.
+func (e *Endpoint) commands() []quadlet.Entry {
+	var all []quadlet.Entry
+	services := []*quadlet.File{e.Service}
+	for _, m := range e.Members {
+		services = append(services, m.Service)
+	}
+	for _, service := range services {
+		if service != nil {
+			all = append(all, service.All("Service", "ExecStartPre")...)
+			all = append(all, service.All("Service", "ExecStart")...)
+		}
+	}
+	return all
+}
+
 // podmanOptions are the words of the command line, each with the value that it has
 // if it is an option that takes one.
 func (e *Endpoint) podmanOptions() func(yield func(flag, value string) bool) {
 	return func(yield func(flag, value string) bool) {
-		if e.Service == nil {
-			return
-		}
-		for _, command := range e.Service.All("Service", "ExecStart") {
+		for _, command := range e.commands() {
 			args := append(command.Arguments(), "")
 			for i, arg := range args[:len(args)-1] {
 				flag, value, inline := strings.Cut(arg, "=")

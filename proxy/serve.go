@@ -115,7 +115,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		loops.Cut()
 	}
 	s.starter = &starter{unit: cfg.Start, failing: s.record.Retrying, background: s.background, hard: s.hard}
-	s.cgroup = reach.NewCgroup(cfg.Container)
+	s.cgroup = reach.NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)
 	s.source = reach.New(cfg, s.cgroup, s.record.Note)
 	s.files = reach.NewFiles(s.cgroup, cfg.Volumes)
 	for _, f := range cfg.Forwards {

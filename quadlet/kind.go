@@ -46,6 +46,9 @@ func (f *File) Unit() string {
 	return stem(f.Name()) + f.kind().suffix
 }
 
+// Suffix is what the names of services of such files end in.
+func (f *File) Suffix() string { return f.kind().suffix }
+
 // UnitPos is where the file says how its service is called: the line of
 // ServiceName=, or that of the section.
 func (f *File) UnitPos() Pos {

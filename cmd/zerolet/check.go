@@ -25,7 +25,7 @@ func (c *call) check(ctx context.Context) (int, error) {
 		if e.Refused() {
 			continue
 		}
-		if err := c.printf("%s.service: %s\n", e.Spec.Unit, wakesAndSleeps(e)); err != nil {
+		if err := c.printf("%s.service: %s%s\n", e.Spec.Unit, wakesAndSleeps(e), together(e)); err != nil {
 			return exitFailure, err
 		}
 	}
@@ -43,6 +43,14 @@ func wakesAndSleeps(e *generator.Endpoint) string {
 		return "no port, needed by nothing"
 	}
 	return "no port, runs while needed by " + strings.Join(by, " ")
+}
+
+// together are the containers that wake and sleep with a pod.
+func together(e *generator.Endpoint) string {
+	if len(e.Members) == 0 {
+		return ""
+	}
+	return ", with " + strings.Join(e.MemberServices(), " ")
 }
 
 // listensWhile is where a service listens, and when, unless that is always.

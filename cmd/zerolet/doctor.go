@@ -214,7 +214,15 @@ func (c *call) mendApply() string { return fmt.Sprintf("zerolet apply --%s", c.m
 // doctorImage: Podman prunes the image of a container that sleeps. Of each image
 // it is asked once.
 func (c *call) doctorImage(ctx context.Context, e *generator.Endpoint, missing map[string]bool) []finding {
-	image, ok := e.Spec.File.Last("Container", "Image")
+	var found []finding
+	for _, f := range e.Files() {
+		found = append(found, doctorImageOf(ctx, e, f, missing)...)
+	}
+	return found
+}
+
+func doctorImageOf(ctx context.Context, e *generator.Endpoint, f *quadlet.File, missing map[string]bool) []finding {
+	image, ok := f.Last("Container", "Image")
 	if !ok || strings.HasSuffix(image.Value, ".image") || strings.HasSuffix(image.Value, ".build") || strings.ContainsAny(image.Value, "%$") {
 		return nil
 	}
@@ -253,8 +261,9 @@ func (c *call) doctorService(s *service.Service, trouble string) []finding {
 		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.Name, trouble), c.mendApply()}}
 	case !s.Socket.Is("active") && !s.Dependency():
 		return []finding{{s.Name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}
-	case s.State() == service.Failing:
-		return []finding{{fmt.Sprintf("%s: could not be woken: %s", s.Name, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.Name)}}
+	case s.State() == service.Failing, s.State() == service.Awake && trouble != "":
+		what := map[bool]string{true: "could not be woken: "}[s.State() == service.Failing]
+		return []finding{{fmt.Sprintf("%s: %s%s", s.Name, what, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.Name)}}
 	}
 	return nil
 }

@@ -53,13 +53,13 @@ func (c *call) explain(ctx context.Context) (int, error) {
 func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []generator.Unit) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s is made of\n", e.Spec.Unit)
-	for _, path := range files(e.Spec.File) {
+	for _, path := range files(e) {
 		fmt.Fprintf(&b, "  %s\n", path)
 	}
 	fmt.Fprintf(&b, "\nunits (zerolet render --%s %s prints them):\n", c.manager, e.Spec.Unit)
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, u := range units {
-		if u.Source == e.Spec.File.Path {
+		if slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool { return u.Source == f.Path }) {
 			fmt.Fprintf(table, "  %s\t%s\n", filepath.Join(u.Priority.String(), u.Name), role(e, u))
 		}
 	}
@@ -122,12 +122,15 @@ func explainKeys(table io.Writer, s *scale.Spec) {
 	}
 }
 
-// files are the .container file and the drop-ins that say something.
-func files(f *quadlet.File) []string {
-	paths := []string{quadlet.Printable(f.Path)}
-	for _, e := range f.Entries {
-		if path := quadlet.Printable(e.Pos.File); !slices.Contains(paths, path) {
-			paths = append(paths, path)
+// files are the Quadlet files and the drop-ins that say something.
+func files(e *generator.Endpoint) []string {
+	var paths []string
+	for _, f := range e.Files() {
+		paths = append(paths, quadlet.Printable(f.Path))
+		for _, e := range f.Entries {
+			if path := quadlet.Printable(e.Pos.File); !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
 		}
 	}
 	return paths
@@ -151,10 +154,12 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "starts the container for the first client who may connect"
 	case u.Name == wire.Open.Of(name):
 		return "lets clients in again once the container has stopped"
+	case slices.Contains(e.MemberServices(), u.Name):
+		return "a container of the pod, up while the pod is"
 	case strings.HasSuffix(filepath.Dir(u.Name), ".service.d") && filepath.Base(u.Name) == "50-zerolet-"+name+".conf":
 		return "has " + strings.TrimSuffix(filepath.Dir(u.Name), ".d") + " bring the container up, and back"
 	case u.Name == wire.Container.Of(name):
-		return "the container, up while it is needed"
+		return "the " + e.Spec.What() + ", up while it is needed"
 	}
 	if by := strings.TrimSuffix(filepath.Dir(u.Name), ".d"); by != "sockets.target" {
 		return "brings the socket up with " + by
@@ -174,9 +179,9 @@ func leadTo(e *generator.Endpoint, all []generator.Forward) string {
 	case all[0].Listen.ContainerPath != "":
 		return "leads to " + all[0].Listen.ContainerPath
 	case len(ports) > 1:
-		return "lead to the container's ports " + ranges(ports)
+		return fmt.Sprintf("lead to the %s's ports %s", e.Spec.What(), ranges(ports))
 	}
-	return "leads to the container's port " + ports[0]
+	return fmt.Sprintf("leads to the %s's port %s", e.Spec.What(), ports[0])
 }
 
 // origin is the line that sets a key, or says that none does.

@@ -44,6 +44,11 @@ func (c *call) exported(ctx context.Context, g generator.Generator, plan *genera
 		if e.Refused() {
 			continue
 		}
+		if len(e.Members) > 0 {
+			e.Diagnostics.Errorf(e.Spec.SectionPos(), "write the containers of one Service by hand; kubectl explain ksvc.spec.template.spec.containers tells how",
+				"a pod is not exported: of several containers Knative serves one, and no line says which")
+			continue
+		}
 		x := knative.New(e.Spec, plan.Sources.Find)
 		if other, taken := names[x.Name()]; taken && x.Name() != "" {
 			x.Diagnostics.Errorf(quadlet.Pos{File: e.Spec.File.Path}, "rename one of the two, the file or by ServiceName=",

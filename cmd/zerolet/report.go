@@ -140,6 +140,7 @@ type reportEndpoint struct {
 	Listen      []string `json:"listen"`
 	IdleTimeout string   `json:"idleTimeout,omitempty"`
 	NeededBy    []string `json:"neededBy,omitempty"`
+	Members     []string `json:"members,omitempty"` // the services of a pod's containers
 }
 
 func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
@@ -159,7 +160,7 @@ func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
 }
 
 func newReportEndpoint(e *generator.Endpoint) reportEndpoint {
-	r := reportEndpoint{Service: e.Spec.Unit + ".service", File: e.Spec.File.Path, Listen: listens(e), NeededBy: e.NeededBy()}
+	r := reportEndpoint{Service: e.Spec.Unit + ".service", File: e.Spec.File.Path, Listen: listens(e), NeededBy: e.NeededBy(), Members: e.MemberServices()}
 	if !e.Spec.Dependency() {
 		r.IdleTimeout = e.Spec.IdleTimeout.String()
 	}

@@ -94,6 +94,8 @@ func (c *call) trouble(s *service.Service, words map[string]string) string {
 		case text == "":
 		case slices.Contains(s.Units(), unit):
 			return text
+		case s.HasMember(unit):
+			return fmt.Sprintf("%s failed: %s", unit, text)
 		default:
 			return fmt.Sprintf("%s, which it needs, failed: %s", unit, text)
 		}

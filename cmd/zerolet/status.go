@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -29,6 +30,7 @@ type serviceReport struct {
 	Since        *time.Time    `json:"since,omitempty"`
 	Listen       []string      `json:"listen"`
 	NeededBy     []string      `json:"neededBy,omitempty"`
+	Members      []string      `json:"members,omitempty"` // the services of a pod's containers
 	NotListening []string      `json:"notListening,omitempty"`
 	Connections  int           `json:"connections"`
 	LastWake     *service.Wake `json:"lastWake,omitempty"`
@@ -117,6 +119,9 @@ func newServiceReport(s *service.Service, trouble string) serviceReport {
 	}
 	for _, l := range s.Listens() {
 		r.Listen = append(r.Listen, l.String())
+	}
+	for _, m := range s.Members {
+		r.Members = append(r.Members, wire.Container.Of(m.Name))
 	}
 	if s.Dependency() {
 		r.dependency, r.NeededBy = true, s.Others()

@@ -35,9 +35,14 @@ type Config struct {
 	Open bool
 	// Container is the name of the container's service unit.
 	Container string
+	// Members are the units in which the app's processes are besides: the
+	// containers of a pod.
+	Members []string
 	// PIDFile, if not empty, holds the pid of a process in the container, and
 	// the targets are inside that process's network namespace.
 	PIDFile string
+	// Conmon says that the pid is that of conmon(8), and its child is the process.
+	Conmon bool
 	// Entry, if not empty, is the socket of a process that enters the network
 	// namespace, and the targets are inside.
 	Entry string
@@ -148,6 +153,8 @@ func (c *Config) check() error {
 		return errors.New("--container= is missing")
 	case !strings.HasSuffix(c.Container, ".service") || strings.Contains(c.Container, "/"):
 		return fmt.Errorf("--container=%s is not the name of a service unit", c.Container)
+	case c.Conmon && c.PIDFile == "":
+		return errors.New("--conmon without --pidfile=")
 	case c.Enter != (c.Client != ""):
 		return errors.New("--enter and --client= go together")
 	case c.Enter && (c.PIDFile == "" || c.Native || c.Entry != "" || len(c.Forwards) > 0):

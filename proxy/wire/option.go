@@ -24,9 +24,11 @@ func (c *Config) options() []option {
 		toggle("open", &c.Open),
 		toggle("enter", &c.Enter),
 		text("container", &c.Container),
+		several("member", &c.Members, parseService),
 		text("client", &c.Client),
 		one("entry", &c.Entry, parsePath),
 		one("pidfile", &c.PIDFile, parsePath),
+		toggle("conmon", &c.Conmon),
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),
@@ -173,6 +175,13 @@ func parsePath(s string) (string, error) {
 		return "", errors.New("not an absolute path")
 	}
 	return filepath.Clean(s), nil
+}
+
+func parseService(s string) (string, error) {
+	if !strings.HasSuffix(s, ".service") || strings.Contains(s, "/") {
+		return "", errors.New("not the name of a service unit")
+	}
+	return s, nil
 }
 
 func parseNumber(s string) (int64, error) {

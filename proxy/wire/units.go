@@ -4,7 +4,10 @@
 // it take it from here. It does nothing: it opens no file and asks nobody.
 package wire
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Unit is what a unit does for a container, as the end of its name. The
 // beginning is the same for all units of a container.
@@ -44,6 +47,17 @@ const Documentation = "man:zerolet.container(5)"
 // no other. systemctl show does not show a key that systemd does not know ("X-"),
 // and this is where zerolet check is explained.
 const Refused = "man:zerolet(1)"
+
+// Member is after it in the units of a pod's containers, at the end of what the
+// generator writes. Nothing else about them is a service of its own.
+const Member = "man:podman-pod(1)"
+
+// IsMember reports whether the Documentation= is that of a container in a pod.
+func IsMember(documentation string) bool {
+	words := strings.FieldsFunc(documentation, func(r rune) bool { return r == ' ' || r == '"' })
+	i := slices.Index(words, Documentation)
+	return i >= 0 && i+1 < len(words) && words[i+1] == Member
+}
 
 // IsRefused reports whether the Documentation= is that of a refused file.
 // systemctl show may put the words of a list in quotes.

@@ -1,7 +1,8 @@
 package wire
 
 // Usage is what --help prints.
-const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=PATH | --host-network]
+const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
+       [--pidfile=PATH [--conmon] | --entry=PATH | --host-network]
        [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
@@ -10,7 +11,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--pidfile=PATH | --entry=P
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
-       zerolet-proxy --enter --container=UNIT --pidfile=PATH --client=UNIT
+       zerolet-proxy --enter --container=UNIT --pidfile=PATH [--conmon] --client=UNIT
        zerolet-proxy --help | --version
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
@@ -21,8 +22,12 @@ the container is gone. With --enter it makes sockets inside a rootful
 container for its proxy, which connects to the passed socket.
 
   --container=UNIT      the container's service unit, for example httpd.service
+  --member=UNIT         the service unit of a container in the pod that
+                        --container= is; repeatable
   --pidfile=PATH        file with the container's pid (podman run --pidfile=);
                         targets are then inside its network namespace
+  --conmon              the pid is that of conmon, which has started the
+                        container's process: so it is of a pod
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
                         the sockets inside in place of this process
   --client=UNIT         the service unit of the proxy that the entry serves

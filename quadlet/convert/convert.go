@@ -13,20 +13,19 @@ import (
 // Override is what zerolet changes in a file before Quadlet converts it. The
 // container is otherwise what the machine's Podman would have made of it.
 type Override struct {
-	File       *quadlet.File
-	Published  []string // the PublishPort= values in effect, instead of the file's
-	PodmanArgs []string // added to the file's
+	File     *quadlet.File
+	Settings []Setting // of the section that the file is about; they come after the file's own
 }
+
+// Setting is an assignment.
+type Setting struct{ Key, Value string }
 
 // text is the override as a drop-in.
 func (o Override) text() []byte {
 	var b bytes.Buffer
-	b.WriteString("[Container]\nPublishPort=\n")
-	for _, p := range o.Published {
-		fmt.Fprintf(&b, "PublishPort=%s\n", p)
-	}
-	for _, a := range o.PodmanArgs {
-		fmt.Fprintf(&b, "PodmanArgs=%s\n", a)
+	fmt.Fprintf(&b, "[%s]\n", o.File.Kind())
+	for _, s := range o.Settings {
+		fmt.Fprintf(&b, "%s=%s\n", s.Key, s.Value)
 	}
 	// Quadlet >= 5.3 makes every container wait for network-online.target, up
 	// to 90 s on a machine that is offline: a client would be held for that.

@@ -55,7 +55,7 @@ func TestUselessQuadlet(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			results, ds := Run(ctx, c, []Override{{File: f, Published: []string{"127.0.0.1:61000:80"}}})
+			results, ds := Run(ctx, c, []Override{{File: f, Settings: []Setting{{"PublishPort", ""}, {"PublishPort", "127.0.0.1:61000:80"}}}})
 			if ctx.Err() != nil {
 				t.Error("it took longer than the limit and a second")
 			}

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 
 	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
@@ -15,6 +16,11 @@ func (c Config) embed(overrides []Override) []Result {
 	names := c.resourceNames()
 	results := make([]Result, len(overrides))
 	for i, o := range overrides {
+		if pos, ok := ofPod(o.File); ok {
+			results[i].Diagnostics.Errorf(pos, "install Podman 5.3 or later, with its Quadlet",
+				"the Quadlet 4.9.5 that is built in knows no pods")
+			continue
+		}
 		service, err := convertContainer(o, names, c.Manager == quadlet.User)
 		if err != nil {
 			results[i].Diagnostics = refused(o.File, err.Error())
@@ -23,6 +29,12 @@ func (c Config) embed(overrides []Override) []Result {
 		results[i].Service = service
 	}
 	return results
+}
+
+// ofPod is where a file is about a pod, or says that its container is in one.
+func ofPod(f *quadlet.File) (quadlet.Pos, bool) {
+	e, ok := f.Last("Container", "Pod")
+	return cmp.Or(e.Pos, f.UnitPos()), f.Kind() == "Pod" || ok && e.Value != ""
 }
 
 func convertContainer(o Override, names map[string]string, user bool) (service *quadlet.File, err error) {

@@ -45,7 +45,7 @@ func locate(f *quadlet.File, message string) (pos quadlet.Pos, key string) {
 		}
 	}
 	for _, s := range f.Sections {
-		if s.Name == "Container" {
+		if s.Name == f.Kind() {
 			return s.Pos, ""
 		}
 	}

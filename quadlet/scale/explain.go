@@ -7,6 +7,9 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
+// What is what the file is about, in words.
+func (s *Spec) What() string { return strings.ToLower(s.File.Kind()) }
+
 // when is a sentence, or none.
 func when(told bool, format string, args ...any) string {
 	if !told {

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,7 +30,7 @@ type Key struct {
 // Where is a set of the sections in which a key has a meaning.
 type Where uint
 
-// The kinds of sections. Those of .pod and .kube files are not read yet.
+// The kinds of sections. Those of .kube files are not read yet.
 const (
 	InContainer  Where = 1 << iota // of a .container file
 	InPod                          // of a .pod file, whose ports are all its containers'
@@ -227,10 +228,12 @@ func (s *Spec) checkKeys(ds *quadlet.Diagnostics) {
 		e, set := s.Setting(k.Name)
 		switch {
 		case !set:
+		case !k.In(where(s.File)):
+			ds.Errorf(e.Pos, "leave it out", "%s= is not for %s files", k.Name, filepath.Ext(s.File.Path))
 		case s.Native && !k.In(WithNative):
 			ds.Errorf(e.Pos, "leave one of the two out", "%s= is for the proxy, and with Mode=native nothing is proxied", k.Name)
 		case s.Dependency() && !k.In(WithoutPorts) && !unread:
-			ds.Errorf(e.Pos, "add PublishPort=8080:80 to [Container] or Listen=8080:80 to [ScaleToZero]; without a port the container stops with the last unit that needs it",
+			ds.Errorf(e.Pos, "add PublishPort=8080:80 to ["+s.File.Kind()+"] or Listen=8080:80 to [ScaleToZero]; without a port the "+s.What()+" stops with the last unit that needs it",
 				"%s= has no meaning without a port, and the file has none", k.Name)
 		case !s.onUnix() && !k.In(OnPorts):
 			ds.Warnf(e.Pos, "name one in Listen=, such as %t/web.sock:80", "%s= has no effect: clients connect to no unix socket", k.Name)

@@ -6,7 +6,7 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-// Network says how the container's ports are reached.
+// Network says how the ports of a container or a pod are reached.
 type Network int
 
 const (
@@ -21,29 +21,30 @@ const ownNetwork = "give it a network of its own: containers on one Network=NAME
 // readNetwork refuses the networks in which the proxy cannot reach the app. A
 // dependency has no proxy.
 func (s *Spec) readNetwork(m quadlet.Manager, ds *quadlet.Diagnostics) {
-	if e, ok := s.File.Last("Container", "Pod"); ok && e.Value != "" {
-		ds.Errorf(e.Pos, ownNetwork, "a container in a pod cannot be scaled by itself")
+	kind, what := s.File.Kind(), s.What()
+	if e, ok := PodOf(s.File); ok {
+		ds.Errorf(e.Pos, "move [ScaleToZero] to "+e.Value+": a pod wakes and sleeps as a whole", "a container in a pod cannot be scaled by itself")
 	}
 	if s.Dependency() {
 		return
 	}
-	for _, e := range s.File.All("Container", "PodmanArgs") {
+	for _, e := range s.File.All(kind, "PodmanArgs") {
 		for _, arg := range e.Arguments() {
 			switch option, _, _ := strings.Cut(arg, "="); option {
 			case "--network", "--net", "--pod":
-				ds.Errorf(e.Pos, "write Network= in [Container]", "%s in PodmanArgs= hides from zerolet how the container is reached", option)
+				ds.Errorf(e.Pos, "write Network= in ["+kind+"]", "%s in PodmanArgs= hides from zerolet how the %s is reached", option, what)
 			}
 		}
 	}
-	for _, e := range s.File.All("Container", "Network") {
+	for _, e := range s.File.All(kind, "Network") {
 		mode, _, _ := strings.Cut(e.Value, ":")
 		switch {
 		case mode == "host":
 			s.Network = Host
 		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
-			ds.Errorf(e.Pos, ownNetwork, "a container in the network of another one cannot be scaled")
+			ds.Errorf(e.Pos, ownNetwork, "a %s in the network of another one cannot be scaled", what)
 		case m == quadlet.System && (mode == "pasta" || mode == "slirp4netns"):
-			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the container in a user manager", "Network=%s is for rootless containers", mode)
+			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the "+what+" in a user manager", "Network=%s is for rootless containers", mode)
 		}
 	}
 }

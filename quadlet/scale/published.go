@@ -19,7 +19,7 @@ type Published struct {
 // With Listen= only what it names is scaled.
 func (s *Spec) readPorts(ds *quadlet.Diagnostics) {
 	named := len(s.Listen) > 0
-	for _, e := range s.File.All("Container", "PublishPort") {
+	for _, e := range s.File.All(s.File.Kind(), "PublishPort") {
 		ports, err := ParsePublish(e.Value)
 		switch {
 		case named && err != nil:

@@ -16,13 +16,21 @@ func HasSection(f *quadlet.File) bool {
 	return slices.ContainsFunc(f.Sections, func(s quadlet.Section) bool { return IsSection(s.Name) })
 }
 
+// Scales reports whether the section has a meaning in files of this one's kind.
+func Scales(f *quadlet.File) bool { return where(f) != 0 }
+
+// where is the kind of the section in a file, 0 if it means nothing there.
+func where(f *quadlet.File) Where {
+	return map[string]Where{"Container": InContainer, "Pod": InPod}[f.Kind()]
+}
+
 // Misplaced tells where a file of another kind has the section in vain.
 func Misplaced(f *quadlet.File) quadlet.Diagnostics {
 	var ds quadlet.Diagnostics
 	for _, s := range f.Sections {
 		if IsSection(s.Name) {
-			ds.Errorf(s.Pos, "move the section to the .container file of the app",
-				"[%s] is for .container files: nothing is scaled here", s.Name)
+			ds.Errorf(s.Pos, "move the section to the .container or .pod file of the app",
+				"[%s] is for .container and .pod files: nothing is scaled here", s.Name)
 		}
 	}
 	return ds

@@ -10,7 +10,7 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-// Spec is what a .container file with a [ScaleToZero] section asks for.
+// Spec is what a .container or .pod file with a [ScaleToZero] section asks for.
 type Spec struct {
 	File         *quadlet.File
 	Unit         string // name of the service without ".service"; "" if it cannot be one
@@ -61,7 +61,8 @@ func Read(f *quadlet.File, search quadlet.Search) (*Spec, quadlet.Diagnostics) {
 	s.readSection(&ds)
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)
-	s.checkCgroup(&ds)
+	CheckCgroup(s, f, &ds)
+	s.checkPod(&ds)
 	s.checkPorts(&ds)
 	s.checkSockets(&ds)
 	s.checkLocal(&ds)

@@ -15,7 +15,8 @@ func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
 	if base, instance, ok := strings.Cut(s.Unit, "@"); ok {
 		// Its sockets would be instances too, and two instances of one file
 		// cannot listen on one port.
-		ds.Errorf(whole, fmt.Sprintf("write a file for each instance, such as %s-%s.container, with a port of its own", base, cmp.Or(instance, "1")),
+		ds.Errorf(whole, fmt.Sprintf("write a file for each instance, such as %s-%s%s, with a port of its own",
+			base, cmp.Or(strings.TrimSuffix(instance, s.File.Suffix()), "1"), filepath.Ext(s.File.Path)),
 			"a template or an instance of one cannot be scaled")
 	}
 	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {

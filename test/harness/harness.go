@@ -256,18 +256,31 @@ func (h *Host) WaitState(unit, state string) {
 }
 
 // Asleep waits until the idle container app is gone and nothing of it is left.
-func (h *Host) Asleep() {
-	const name = "app"
+func (h *Host) Asleep() { h.Helper(); h.AsleepPod("app") }
+
+// AsleepPod is Asleep for a service of any name, which may be a pod with containers
+// of these names.
+func (h *Host) AsleepPod(name string, members ...string) {
 	h.Helper()
 	h.WaitState(wire.Proxy.Of(name), "inactive")
 	h.WaitState(wire.Container.Of(name), "inactive")
+	for _, member := range members {
+		h.Expect(wire.Container.Of(member), "inactive")
+	}
 	h.Expect(wire.Socket.Of(name), "active")
+	if len(members) > 0 {
+		if left := h.Must(h.T, "podman", "pod", "ps", "--quiet"); left != "" {
+			h.Errorf("pods are left: %s", left)
+		}
+	}
 	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
 		h.Errorf("containers are left: %s", left)
 	}
-	for _, suffix := range []string{".pid", ".cid"} {
-		if _, err := os.Lstat(h.M.Host(filepath.Join(h.RuntimeDir, name+suffix))); !errors.Is(err, os.ErrNotExist) {
-			h.Errorf("%s%s is left: %v", name, suffix, err)
+	for _, name := range append(members, name) {
+		for _, suffix := range []string{".pid", ".cid", ".pod-id"} {
+			if _, err := os.Lstat(h.M.Host(filepath.Join(h.RuntimeDir, name+suffix))); !errors.Is(err, os.ErrNotExist) {
+				h.Errorf("%s%s is left: %v", name, suffix, err)
+			}
 		}
 	}
 	failed, err := h.M.Failed(h.Context())

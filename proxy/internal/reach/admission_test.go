@@ -106,7 +106,7 @@ func inNetwork(t *testing.T, script, listen string) *network {
 		}
 	}
 	n := &network{contained: c, t: t, said: new([]string)}
-	way := &nsenter{b.pidfile(), "web.service", cgroupFile(t, "0::/web.service\n")}
+	way := &nsenter{whereabouts{pidfile: b.pidfile(), unit: "web.service", cgroup: cgroupFile(t, "0::/web.service\n")}}
 	n.containerNamespace = newContainerNamespace(way, cfg, func(s string) { *n.said = append(*n.said, s) })
 	t.Cleanup(n.Close)
 	return n

@@ -22,32 +22,33 @@ const cgroups = "/sys/fs/cgroup"
 // container's unit.
 var errStranger = errors.New("not in the container's unit")
 
-// Cgroup is the control group of the container's unit. systemd keeps all
+// Cgroup is the control group of the container's unit, or those of all units of a
+// pod. systemd keeps all
 // processes of a unit in it, Podman those of the container below it, and nobody
 // but root or the owner of the manager can put one there (cgroups(7),
 // "Delegating a hierarchy"). Nothing of it is looked up by a pid in /proc, which
 // the sandbox hides.
 type Cgroup struct {
 	manager string // the directory of the manager that runs the proxy
-	unit    string
+	units   []string
 	err     error // why nothing is known
 
 	mu   sync.Mutex
-	dir  string // where the unit's was found
-	last string // the directory below it that held what was asked for
+	dirs []string // where each unit's was found, or ""
+	last string   // the directory below it that held what was asked for
 }
 
-// NewCgroup is that of a unit of the manager that runs this process.
-func NewCgroup(unit string) *Cgroup {
+// NewCgroup is that of units of the manager that runs this process.
+func NewCgroup(units ...string) *Cgroup {
 	own, err := cgroupPath("/proc/self/cgroup")
-	return &Cgroup{manager: filepath.Join(cgroups, managerCgroup(own)), unit: unit, err: err}
+	return &Cgroup{manager: filepath.Join(cgroups, managerCgroup(own)), units: units, dirs: make([]string, len(units)), err: err}
 }
 
 // Assume has it be the one in a directory, wherever the process itself is.
 func (u *Cgroup) Assume(dir string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.dir, u.err = dir, nil
+	u.units, u.dirs, u.err = u.units[:1], []string{dir}, nil
 }
 
 // managerCgroup is the cgroup of the manager to which a unit's belongs: between
@@ -115,19 +116,26 @@ func (u *Cgroup) find(right func(dir string) bool) error {
 	if u.last != "" && right(u.last) {
 		return nil
 	}
-	if _, err := os.Stat(u.dir); err != nil { // it goes with the last process
-		if u.dir = unitDir(u.manager, u.unit); u.dir == "" {
-			return fmt.Errorf("%w: %s has no cgroup", errStranger, u.unit)
+	found := fmt.Errorf("%w: %s has no cgroup", errStranger, u.units[0])
+	for i, unit := range u.units {
+		if _, err := os.Stat(u.dirs[i]); err != nil { // it goes with the last process
+			u.dirs[i] = unitDir(u.manager, unit)
+		}
+		if u.dirs[i] == "" {
+			continue
+		}
+		found = errStranger
+		_ = filepath.WalkDir(u.dirs[i], func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() && right(path) {
+				u.last, found = path, nil
+				return filepath.SkipAll
+			}
+			return nil // what cannot be read is gone
+		})
+		if found == nil {
+			return nil
 		}
 	}
-	found := errStranger
-	_ = filepath.WalkDir(u.dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() && right(path) {
-			u.last, found = path, nil
-			return filepath.SkipAll
-		}
-		return nil // what cannot be read is gone
-	})
 	return found
 }
 

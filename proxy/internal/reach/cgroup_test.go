@@ -57,7 +57,7 @@ func TestUnitCgroup(t *testing.T) {
 		path := filepath.Join(manager, dir)
 		proxytest.Must(0, os.MkdirAll(path, 0o755))(t)
 		proxytest.Must(0, os.WriteFile(filepath.Join(path, "cgroup.procs"), []byte("7\n123\n45\n"), 0o600))(t)
-		u := &Cgroup{manager: manager, unit: "web.service"}
+		u := &Cgroup{manager: manager, units: []string{"web.service"}, dirs: make([]string, 1)}
 		for range 2 { // the second time it is known where
 			if err := u.holds(123); (err == nil) != within || err != nil && !errors.Is(err, errStranger) {
 				t.Errorf("%s: %v", dir, err)
@@ -77,7 +77,7 @@ func TestEscapedUnitCgroup(t *testing.T) {
 	manager := t.TempDir()
 	proxytest.Must(0, os.MkdirAll(filepath.Join(manager, "system.slice", "_memory.service"), 0o755))(t)
 	proxytest.Must(0, os.WriteFile(filepath.Join(manager, "system.slice", "_memory.service", "cgroup.procs"), []byte("123\n"), 0o600))(t)
-	if err := (&Cgroup{manager: manager, unit: "memory.service"}).holds(123); err != nil {
+	if err := (&Cgroup{manager: manager, units: []string{"memory.service"}, dirs: make([]string, 1)}).holds(123); err != nil {
 		t.Error(err)
 	}
 	file := filepath.Join(manager, "cgroup")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/sock"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // container is a live process of a container, and its namespaces.
@@ -30,11 +31,24 @@ var errHostNetwork = errors.New("the container is in the network of the host, wh
 // procCgroup is where the kernel writes the cgroup of a process (proc(5)).
 func procCgroup(pid int) string { return fmt.Sprintf("/proc/%d/cgroup", pid) }
 
+// whereabouts say how to find the process of a container.
+type whereabouts struct {
+	pidfile string
+	conmon  bool   // has the pid of conmon, whose child the process is
+	unit    string // in whose cgroup the process of the pid is
+	// cgroup tells where the kernel writes the cgroup of a process.
+	cgroup func(pid int) string
+}
+
+func whereaboutsOf(cfg wire.Config) whereabouts {
+	return whereabouts{pidfile: cfg.PIDFile, conmon: cfg.Conmon, unit: cfg.Container, cgroup: procCgroup}
+}
+
 // openContainer finds the container. Pids are used again, and a pidfile may be
 // old, so the process must be in the cgroup of the container's unit. The pidfd
 // is opened first and asked last: in between, the pid means this process.
-func openContainer(pidfile, unit string, cgroup func(pid int) string) (*container, error) {
-	pid, err := readPID(pidfile)
+func openContainer(w whereabouts) (*container, error) {
+	pid, err := readPID(w.pidfile)
 	if err != nil {
 		return nil, err
 	}
@@ -43,22 +57,25 @@ func openContainer(pidfile, unit string, cgroup func(pid int) string) (*containe
 		return nil, notThere(os.NewSyscallError("pidfd_open", err))
 	}
 	c := &container{pidfd: pidfd}
-	if err := c.open(pid, unit, cgroup(pid)); err != nil {
+	if err := c.open(pid, w); err != nil {
 		alive := c.isAlive()
 		c.close()
 		if !alive {
 			return nil, ErrNoContainer
 		}
-		return nil, fmt.Errorf("pid %d of %s: %w", pid, pidfile, notThere(err))
+		return nil, fmt.Errorf("pid %d of %s: %w", pid, w.pidfile, notThere(err))
 	}
 	return c, nil
 }
 
-func (c *container) open(pid int, unit, cgroupFile string) error {
-	if err := checkCgroup(cgroupFile, unit); err != nil {
+func (c *container) open(pid int, w whereabouts) error {
+	err := checkCgroup(w.cgroup(pid), w.unit)
+	if err == nil && w.conmon {
+		pid, err = c.descend(pid)
+	}
+	if err != nil {
 		return err
 	}
-	var err error
 	if c.net, err = openForeign(fmt.Sprintf("/proc/%d/ns/net", pid), "/proc/self/ns/net"); err != nil {
 		return err
 	}

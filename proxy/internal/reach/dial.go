@@ -65,7 +65,7 @@ type Source interface {
 func New(cfg wire.Config, cgroup *Cgroup, note func(string)) Source {
 	switch {
 	case cfg.PIDFile != "":
-		return newContainerNamespace(newNsenter(cfg.PIDFile, cfg.Container), cfg, note)
+		return newContainerNamespace(&nsenter{whereaboutsOf(cfg)}, cfg, note)
 	case cfg.Entry != "":
 		return newContainerNamespace(&entry{path: cfg.Entry}, cfg, note)
 	case cfg.HostNetwork:

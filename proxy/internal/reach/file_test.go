@@ -23,7 +23,7 @@ import (
 // container's.
 func ownCgroup(t testing.TB) *Cgroup {
 	t.Helper()
-	return &Cgroup{unit: "web.service", dir: proxytest.OwnCgroup(t)}
+	return &Cgroup{units: []string{"web.service"}, dirs: []string{proxytest.OwnCgroup(t)}}
 }
 
 // files reaches sockets of the test itself.
@@ -88,7 +88,7 @@ func TestStrangerOnSocketFile(t *testing.T) {
 	l := proxytest.Must(net.Listen("unix", path))(t).(*net.UnixListener)
 	defer l.Close()
 	s := files(t)
-	s.cgroup.dir = t.TempDir() // where the test is not
+	s.cgroup.dirs[0] = t.TempDir() // where the test is not
 	addr := wire.Address{Network: wire.Unix, Path: path}
 	for range 3 {
 		_, err := DialOne(s, addr, netip.AddrPort{})

@@ -19,7 +19,7 @@ func onHost(t testing.TB, app bool) *hostNetwork {
 	h := newHostNetwork(ownCgroup(t))
 	t.Cleanup(h.Close)
 	if !app {
-		h.cgroup.dir = t.TempDir()
+		h.cgroup.dirs[0] = t.TempDir()
 	}
 	return h
 }

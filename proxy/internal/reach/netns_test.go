@@ -319,7 +319,7 @@ func (b *box) target() wire.Address { return proxytest.ParseAddress(b.t, "127.0.
 // inside is the way into the container, which finds every process in a cgroup.
 func (b *box) inside(cgroup string) containerNamespace {
 	b.t.Helper()
-	way := newNsenter(b.pidfile(), "web.service")
+	way := &nsenter{whereabouts{pidfile: b.pidfile(), unit: "web.service", cgroup: procCgroup}}
 	way.cgroup = cgroupFile(b.t, cgroup)
 	n := newContainerNamespace(way, wire.Config{}, func(string) {})
 	b.t.Cleanup(n.Close)

@@ -29,20 +29,12 @@ const (
 // user namespace that owns the network is refused to a process with several
 // threads (setns(2)), and a Go program has several. So nsenter(1) enters and
 // then becomes this program again.
-type nsenter struct {
-	pidfile, unit string
-	// cgroup tells where the kernel writes the cgroup of a process.
-	cgroup func(pid int) string
-}
-
-func newNsenter(pidfile, unit string) *nsenter {
-	return &nsenter{pidfile: pidfile, unit: unit, cgroup: procCgroup}
-}
+type nsenter struct{ whereabouts }
 
 func (n *nsenter) close() {}
 
 func (n *nsenter) enter() (*helper, error) {
-	c, err := openContainer(n.pidfile, n.unit, n.cgroup)
+	c, err := openContainer(n.whereabouts)
 	if err != nil {
 		return nil, err
 	}

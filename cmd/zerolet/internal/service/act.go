@@ -38,6 +38,9 @@ func (s *Service) Changed(units []generator.Unit) []string {
 			names = append(names, name)
 		}
 	}
+	for _, m := range s.Members {
+		names = append(names, m.Changed(units)...)
+	}
 	return names
 }
 

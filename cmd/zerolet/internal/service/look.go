@@ -160,6 +160,10 @@ func (l *look) services(ctx context.Context, names []string) (*All, error) {
 	if err := l.fill(ctx, odd, Closely); err != nil {
 		return nil, err
 	}
+	found, err := l.gather(ctx, found)
+	if err != nil {
+		return nil, err
+	}
 	all := &All{}
 	for _, s := range found {
 		s.Abandoned = l.abandoned(s)

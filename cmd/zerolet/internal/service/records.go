@@ -68,6 +68,11 @@ func (h Host) remember(ctx context.Context, all []*Service) error {
 		if !s.Dependency() {
 			open[wire.Proxy.Of(s.Name)] = a
 		}
+		for _, m := range s.Members {
+			a := &account{Service: m}
+			accounts = append(accounts, a)
+			open[wire.Container.Of(m.Name)] = a
+		}
 	}
 	read := 0
 	find := func(e systemd.Entry) bool {

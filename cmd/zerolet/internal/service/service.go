@@ -15,7 +15,7 @@ import (
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
-// Service is one scaled container as systemd has it.
+// Service is one scaled container, or a pod, as systemd has it.
 type Service struct {
 	Name      string // of its units, without a suffix
 	Socket    systemd.Unit
@@ -25,6 +25,8 @@ type Service struct {
 	Opener    systemd.Unit // opens the sockets again with Mode=native
 	// the system's way into the container
 	EntrySocket, Entry systemd.Unit
+
+	Members []*Service // the containers of a pod, each with its unit alone
 
 	Abandoned bool // the proxy runs, and its unit has no file any more
 	Relic     bool // so it is with the socket, which listens no more: to start it does nothing
@@ -90,8 +92,8 @@ func (s *Service) Called(name string) bool {
 	if strings.Contains(name, "/") {
 		return s.Source() == name
 	}
-	name = strings.TrimSuffix(strings.TrimSuffix(name, ".container"), ".service")
-	return name == s.Name || s.Source() != "" && name == strings.TrimSuffix(filepath.Base(s.Source()), ".container")
+	file := filepath.Base(s.Source())
+	return strings.TrimSuffix(name, ".service") == s.Name || name == file || name == strings.TrimSuffix(file, filepath.Ext(file))
 }
 
 // Dependency reports whether the container has no port: it runs while another
@@ -112,7 +114,7 @@ func (s *Service) Orphan() bool {
 	return !s.Socket.Found() && !s.Proxy.Found() && !s.Refused() && !s.Dependency()
 }
 
-// Source is the .container file.
+// Source is the Quadlet file.
 func (s *Service) Source() string {
 	for _, u := range []systemd.Unit{s.Socket, s.Proxy, s.Container} {
 		if Generated(u) {
@@ -149,7 +151,7 @@ func (s *Service) Allowed() (prefixes []netip.Prefix, limited bool) {
 // up.
 func (s *Service) Others() []string {
 	names := slices.DeleteFunc(s.Container.Needs(), func(name string) bool {
-		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name)
+		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name) || s.member(name) != nil
 	})
 	slices.Sort(names)
 	return slices.Compact(names)

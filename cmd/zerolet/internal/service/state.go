@@ -26,6 +26,8 @@ func (s *Service) State() State {
 		return Failing
 	case container.Is("failed") && !s.Asked:
 		return Failing
+	case s.hindered():
+		return Failing
 	case container.Is("deactivating") && (s.broken() || container["Result"] != "success" && !s.Asked):
 		return Failing
 	case container.Is("deactivating"):

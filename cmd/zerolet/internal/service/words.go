@@ -140,8 +140,12 @@ type Trouble struct {
 	Units []string
 }
 
-// Trouble is empty unless the service is failing or does not listen.
+// Trouble is empty unless the service is failing, or a container of the pod is, or
+// it does not listen.
 func (s *Service) Trouble() Trouble {
+	if m := s.failedMember(); m != nil && !s.Refused() {
+		return Trouble{Text: wire.Container.Of(m.Name) + " failed", Units: []string{wire.Container.Of(m.Name)}}
+	}
 	switch s.State() {
 	case Failing:
 		return s.failure()
