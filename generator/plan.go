@@ -92,9 +92,9 @@ func (e *Endpoint) Inside() bool { return e.Spec.Inside() }
 
 // asksPID reports whether Podman has to say when the container starts: its
 // process is to be found, or each container to be asked whether it is ready.
-func (e *Endpoint) asksPID() bool {
-	return e.Inside() || strings.HasPrefix(e.Spec.ReadyCheck, "http:")
-}
+func (e *Endpoint) asksPID() bool { return e.Inside() || e.asksHTTP() }
+
+func (e *Endpoint) asksHTTP() bool { return strings.HasPrefix(e.Spec.ReadyCheck, "http:") }
 
 // startedByProxy reports whether the proxy starts before it is known that the
 // client may wake the container. The system's manager keeps the others away.
@@ -131,7 +131,7 @@ func (p *Plan) Convert(ctx context.Context, c convert.Config) {
 		overrides = append(overrides, e.override())
 		take = append(take, func(r convert.Result) { e.take(&e.Service, r) })
 		for _, m := range e.Members {
-			overrides = append(overrides, m.override())
+			overrides = append(overrides, m.override(e))
 			take = append(take, func(r convert.Result) { e.take(&m.Service, r) })
 		}
 	}

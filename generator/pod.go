@@ -190,9 +190,17 @@ func (p *Plan) checkInside(files []*quadlet.File) {
 	})
 }
 
+// pidFile is where Podman writes the container's pid, if it has to be known when
+// the app is another one.
+func (m *Member) pidFile() string { return "%t/" + m.File.Unit() + ".pid" }
+
 // override leaves it to others to start the container.
-func (m *Member) override() convert.Override {
-	return convert.Override{File: m.File, Settings: []convert.Setting{{Key: "StartWithPod", Value: "no"}}}
+func (m *Member) override(e *Endpoint) convert.Override {
+	o := convert.Override{File: m.File, Settings: []convert.Setting{{Key: "StartWithPod", Value: "no"}}}
+	if e.asksHTTP() {
+		o.Settings = append(o.Settings, convert.Setting{Key: "PodmanArgs", Value: word("--pidfile=" + m.pidFile())})
+	}
+	return o
 }
 
 // units are those of the pod's containers.
@@ -203,6 +211,10 @@ func (m *Member) unit(e *Endpoint) Unit {
 	for _, d := range m.needs {
 		set(&u, "Unit", d.key, d.unit)
 	}
-	removeLater(&u, leftovers(m.Service))
+	files := leftovers(m.Service)
+	if e.asksHTTP() {
+		files = append([]string{word(m.pidFile())}, files...)
+	}
+	removeLater(&u, files)
 	return u
 }

@@ -285,7 +285,10 @@ func (e *Endpoint) config() wire.Config {
 		c.Start = e.name(wire.Wake)
 	}
 	if strings.HasPrefix(c.ReadyCheck, "/") {
-		c.ReadyCheck, c.Started = literal(c.ReadyCheck), e.pidFile()
+		c.ReadyCheck, c.Started = literal(c.ReadyCheck), []string{e.pidFile()}
+		for _, m := range e.Members {
+			c.Started = append(c.Started, m.pidFile())
+		}
 	}
 	return c
 }

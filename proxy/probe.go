@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,27 +21,30 @@ const probeTimeout = 5 * time.Second
 // probe asks the app over HTTP whether it is ready, before the first client
 // and again for each new container.
 type probe struct {
-	path    string // of the request
-	started string // a file that Podman writes when it starts the container
-	header  []byte // of the PROXY protocol, if it is spoken
+	path    string   // of the request
+	started []string // files that Podman writes when it starts the container, or one of a pod
+	header  []byte   // of the PROXY protocol, if it is spoken
 	target  *target
 
-	asking chan struct{}                // holds an element while somebody asks
-	ready  atomic.Pointer[reach.FileID] // the container that was found ready
+	asking chan struct{}                  // holds an element while somebody asks
+	ready  atomic.Pointer[[]reach.FileID] // of the container that was found ready
 }
 
-func newProbe(path, started string) *probe {
+func newProbe(path string, started []string) *probe {
 	return &probe{path: path, started: started, asking: make(chan struct{}, 1)}
 }
 
 // container tells one container from the next: Podman writes the file anew,
-// and its unit removes it.
-func (p *probe) container() (reach.FileID, error) {
-	id, err := reach.Identify(p.started)
-	if err != nil {
-		err = reach.ErrNoContainer
+// its unit removes it. One of a pod may not be there.
+func (p *probe) container() ([]reach.FileID, error) {
+	ids := make([]reach.FileID, len(p.started))
+	for i, path := range p.started {
+		var err error
+		if ids[i], err = reach.Identify(path); err != nil && i == 0 {
+			return nil, reach.ErrNoContainer
+		}
 	}
-	return id, err
+	return ids, nil
 }
 
 // isReady reports whether the container that runs now was found ready. It does
@@ -50,9 +54,9 @@ func (p *probe) isReady() bool {
 	return err == nil && p.found(now)
 }
 
-func (p *probe) found(now reach.FileID) bool {
+func (p *probe) found(now []reach.FileID) bool {
 	ready := p.ready.Load()
-	return ready != nil && *ready == now
+	return ready != nil && slices.Equal(*ready, now)
 }
 
 // ask makes sure of it, with one question if need be.

@@ -50,7 +50,7 @@ func TestReadyCheck(t *testing.T) {
 	proxytest.App(t, other, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(back))
 	cfg.Forwards = append(cfg.Forwards, wire.Forward{Listen: proxytest.AddrOf(second).ListenKey(), Target: proxytest.AddrOf(other)})
-	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", started, 1
+	cfg.ReadyCheck, cfg.Started, cfg.ProxyProtocol = "/ready", []string{started}, 1
 	r := serveFiles(t, cfg, proxytest.FilesOf(t, front, second))
 	for round := range 2 {
 		restart()
@@ -109,7 +109,7 @@ func TestReplacedWhileDialled(t *testing.T) {
 // foundReady is the check of an app whose container was found ready.
 func foundReady(t *testing.T, started string) *probe {
 	t.Helper()
-	p := newProbe("/", started)
+	p := newProbe("/", []string{started})
 	now := proxytest.Must(p.container())(t)
 	p.ready.Store(&now)
 	return p

@@ -73,7 +73,7 @@ func TestCommandLine(t *testing.T) {
 		want := wire.Config{
 			Container: "web.service", PIDFile: pidFile, Entry: entry,
 			IdleTimeout: 90 * time.Second, StartTimeout: wire.Infinity, DrainTimeout: 10 * time.Second,
-			ReadyCheck: "/a%20b", Started: "/run/user/1000/web.pid", ProxyProtocol: 1, HideClient: true, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
+			ReadyCheck: "/a%20b", Started: []string{"/run/user/1000/web.pid"}, ProxyProtocol: 1, HideClient: true, MaxConnections: 9, ConnectionIdleTimeout: time.Hour,
 			AllowFrom: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.0/24")},
 		}
 		if manager == "user" {

@@ -29,6 +29,9 @@ func meaning(k scale.Key) (said string) {
 	if !k.In(scale.WithNative) {
 		said += " It is refused with Mode=native."
 	}
+	if !k.In(scale.InPod) {
+		said += " It is refused in a .pod file."
+	}
 	if !k.In(scale.OnPorts) {
 		said += " It has no effect where clients connect to no unix socket."
 	}

@@ -63,8 +63,9 @@ type Config struct {
 	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the
 	// look whether the app resets.
 	ReadyCheck string
-	// Started is a file that Podman writes anew when it starts the container.
-	Started string
+	// Started are files that Podman writes anew when it starts the container, or one
+	// of a pod. The first is there while the app may be.
+	Started []string
 	// ProxyProtocol is the version, 0 for none.
 	ProxyProtocol int
 	// HideClient has the app see the container's own address as that of each
@@ -145,7 +146,7 @@ func ParseArgs(args []string) (Config, error) {
 // check finds what no single flag can tell.
 func (c *Config) check() error {
 	switch {
-	case strings.HasPrefix(c.ReadyCheck, "/") && c.Started == "":
+	case strings.HasPrefix(c.ReadyCheck, "/") && len(c.Started) == 0:
 		return errors.New("--ready-check=http: without --started=")
 	case c.MaxConnections < 0:
 		return errors.New("--max-connections= is negative")

@@ -33,7 +33,7 @@ func TestParseArgs(t *testing.T) {
 	want := Config{
 		Container: "httpd.service", PIDFile: "/run/user/1000/httpd.pid",
 		IdleTimeout: 30 * time.Second, StartTimeout: 5 * time.Minute, DrainTimeout: Infinity,
-		ReadyCheck: "/healthz", Started: "/run/x.pid", ProxyProtocol: 2, MaxConnections: 7, HideClient: true, ConnectionIdleTimeout: 90 * time.Second,
+		ReadyCheck: "/healthz", Started: []string{"/run/x.pid"}, ProxyProtocol: 2, MaxConnections: 7, HideClient: true, ConnectionIdleTimeout: 90 * time.Second,
 		AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")},
 		Forwards: []Forward{
 			{parseAddress(t, "[::]:8080"), parseAddress(t, "127.0.0.1:80")},
@@ -62,7 +62,7 @@ func TestArgs(t *testing.T) {
 		{Container: container, Native: true, IdleTimeout: time.Millisecond},
 		{Container: container, Forwards: forwards, PIDFile: "/run/a.pid", Conmon: true, Members: []string{"b.service", "c.service"}},
 		{Container: container, Forwards: forwards, HostNetwork: true, ReadyCheck: NoCheck, Volumes: []string{"/a b", "/c"}},
-		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: "/s", ProxyProtocol: 1, StartTimeout: Infinity},
+		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: []string{"/s"}, ProxyProtocol: 1, StartTimeout: Infinity},
 		{Container: container, Forwards: forwards, HideClient: true, MaxConnections: 1, DrainTimeout: 1, ConnectionIdleTimeout: 1},
 		{Container: container, Forwards: forwards, Start: "a-wake.target", AllowFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}},
 	} {

@@ -37,7 +37,7 @@ func (c *Config) options() []option {
 		several("allow-from", &c.AllowFrom, netip.ParsePrefix),
 		text("start", &c.Start),
 		readyCheck("ready-check", &c.ReadyCheck),
-		text("started", &c.Started),
+		several("started", &c.Started, func(s string) (string, error) { return s, nil }),
 		choice("proxy-protocol", &c.ProxyProtocol, "v1", 1, "v2", 2),
 		choice("client-address", &c.HideClient, "client", false, "proxy", true),
 		one("max-connections", &c.MaxConnections, parseNumber),

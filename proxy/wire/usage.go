@@ -3,7 +3,7 @@ package wire
 // Usage is what --help prints.
 const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--pidfile=PATH [--conmon] | --entry=PATH | --host-network]
-       [--ready-check=CHECK] [--started=PATH] [--proxy-protocol=v1|v2]
+       [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
        [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME]
@@ -36,7 +36,8 @@ container for its proxy, which connects to the passed socket.
   --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
                         a GET of it on the first target has a status 2xx or 3xx;
                         without it, once it accepts and does not reset at once
-  --started=PATH        a file that is new when the container is, for http
+  --started=PATH        a file that is new when the container is, for http;
+                        repeatable, for those of a pod
   --proxy-protocol=V    v1 or v2: tell the app who each client is
   --client-address=WHOSE
                         client: the app sees each client's own address where

@@ -72,3 +72,153 @@ func wakesPod(t *testing.T, h *harness.Host) {
 	}
 	podAsleep(h)
 }
+
+// podCase is what a pod may ask for besides, each with a port of its own.
+type podCase struct {
+	name  string
+	lines func(h *harness.Host, port int) (pod, web []string)
+	test  func(h *harness.Host, name string, port int)
+}
+
+func podCases() []podCase {
+	own := func(lines ...string) func(*harness.Host, int) (pod, web []string) {
+		return func(_ *harness.Host, port int) (pod, web []string) {
+			return append([]string{fmt.Sprintf("PublishPort=%d:80", port)}, lines...), []string{"Exec=-http :80 -peer :81"}
+		}
+	}
+	return []podCase{
+		{"address", func(_ *harness.Host, port int) (pod, web []string) {
+			return []string{fmt.Sprintf("PublishPort=%d:81", port), fmt.Sprintf("PublishPort=%d:81/udp", port)}, []string{"Exec=" + peers(":81")}
+		}, func(h *harness.Host, _ string, port int) { sees(h, port) }},
+		{"userns", func(h *harness.Host, port int) (pod, web []string) {
+			mode := "UserNS=auto"
+			if h.UserManager {
+				mode = "UserNS=keep-id"
+			}
+			return []string{mode, fmt.Sprintf("PublishPort=%d:81", port), fmt.Sprintf("PublishPort=%d:81/udp", port)}, []string{"Exec=" + peers(":81")}
+		}, func(h *harness.Host, _ string, port int) { sees(h, port) }},
+		{"host", func(_ *harness.Host, port int) (pod, web []string) {
+			return []string{"Network=host", fmt.Sprintf("PublishPort=%d:%d", port, port+5)}, []string{fmt.Sprintf("Exec=-http :%d", port+5)}
+		}, answers},
+		{"none", own("Network=none"), answers},
+		{"unix", func(h *harness.Host, port int) (pod, web []string) {
+			dir := "/srv/pod-" + h.Name
+			h.M.Root().Must(h.T, "mkdir", "-p", dir)
+			h.M.Root().Must(h.T, "chmod", "777", dir)
+			return []string{"Volume=" + dir + ":/run/web", "[ScaleToZero]", fmt.Sprintf("Listen=%d:%s/app.sock", port, dir)},
+				[]string{"Exec=-http unix:/run/web/app.sock"}
+		}, answers},
+		{"ready", own("[ScaleToZero]", "ReadyCheck=http:/"), answers},
+		{"proxy", own("[ScaleToZero]", "ClientAddress=proxy", "MaxConnections=1", "ConnectionIdleTimeout=1min"), answers},
+		{"allowed", own("[ScaleToZero]", "AllowFrom=127.0.0.1"), answers},
+		{"job", func(_ *harness.Host, port int) (pod, web []string) {
+			return []string{fmt.Sprintf("PublishPort=%d:80", port)}, []string{"Exec=-http :80"}
+		}, runsJobs},
+	}
+}
+
+// answers has a client that finds the app, twice.
+func answers(h *harness.Host, name string, port int) {
+	get := func() string {
+		return h.Must(h.T, "curl", "-sS", "--max-time", "100", fmt.Sprintf("http://127.0.0.1:%d/", port))
+	}
+	first := get()
+	h.AsleepPod(name+"-pod", name+"-web")
+	if second := get(); first == second || second == "" {
+		h.Errorf("%q, then %q", first, second)
+	}
+}
+
+// runsJobs has a container of the pod that ends by itself run once for each wake,
+// and one with StartWithPod=no when it is started, to its end.
+func runsJobs(h *harness.Host, name string, port int) {
+	image, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	log := "/srv/job-" + h.Name
+	h.M.Root().Must(h.T, "mkdir", "-p", log)
+	h.M.Root().Must(h.T, "chmod", "777", log)
+	job := func(job, more string) {
+		h.PutFile(name+"-"+job+".container", "[Container]\nImage="+image+"\nExec=-h\nPod="+name+".pod\n"+more+
+			"[Service]\nType=oneshot\nSuccessExitStatus=0 1 2\nExecStopPost=/bin/sh -c 'echo >>"+log+"/"+job+"'\n")
+	}
+	job("init", "")
+	job("backup", "StartWithPod=no\n")
+	h.Must(h.T, "zerolet", "apply")
+	for range 2 {
+		h.Must(h.T, "curl", "-sS", "--max-time", "100", fmt.Sprintf("http://127.0.0.1:%d/", port))
+		h.AsleepPod(name+"-pod", name+"-web", name+"-init", name+"-backup")
+	}
+	h.Control("start", name+"-backup.service")
+	h.AsleepPod(name+"-pod", name+"-web", name+"-init", name+"-backup")
+	for job, want := range map[string]string{"init": "3", "backup": "1"} {
+		if got := h.Must(h.T, "sh", "-c", "wc -l <"+log+"/"+job); got != want {
+			h.Errorf("%s has run %s times, want %s", job, got, want)
+		}
+	}
+}
+
+// Networks, user namespaces and keys mean for a pod what they mean for a
+// container.
+func TestPodCases(t *testing.T) {
+	m := harness.Boot(t, lab.Options{Outside: true})
+	m.Root().Must(t, "sh", "-c", "useradd --system containers; echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid")
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, test := range podCases() {
+			t.Run(test.name, func(t *testing.T) {
+				host := *h
+				host.T = t
+				name, port := "case-"+test.name, h.Port+20*(i+1)
+				pod, web := test.lines(&host, port)
+				text := strings.Join(append([]string{"[Pod]"}, pod...), "\n") + "\n"
+				host.PutFile(name+".pod", text+"[ScaleToZero]\nIdleTimeout=1s\n")
+				host.PutFile(name+"-web.container", strings.Join(append([]string{"[Container]", "Image=" + image, "Pod=" + name + ".pod"}, web...), "\n")+"\n")
+				host.Reload()
+				host.WaitState(name+"-pod-proxy.socket", "active")
+				test.test(&host, name, port)
+				host.AsleepPod(name+"-pod", name+"-web")
+			})
+		}
+	})
+}
+
+// The recipe of docs/recipes.md, as it stands there but for the images, which the
+// lab cannot pull, and the port.
+func TestPodRecipe(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipe := between(t, read(t, "../../docs/recipes.md"), "in a pod\n", "\n## ")
+		recipe = strings.ReplaceAll(recipe, "8080", fmt.Sprint(h.Port))
+		ports := map[string]int{"shop-web": 80, "shop-db": 5432, "shop-cache": 6379}
+		for _, block := range strings.Split(recipe, "```ini\n# ")[1:] {
+			name, text, _ := strings.Cut(block, "\n")
+			text, _, _ = strings.Cut(text, "```")
+			h.PutFile(name, text)
+			if port := ports[strings.TrimSuffix(name, ".container")]; port != 0 {
+				h.PutFile(name+".d/image.conf", fmt.Sprintf("[Container]\nImage=%s\nExec=-http :%d\n", image, port))
+			}
+		}
+		h.PutFile("shop.pod.d/idle.conf", "[ScaleToZero]\nIdleTimeout=1s\n")
+		if out := h.Must(t, "zerolet", "check"); !strings.Contains(out, "shop-pod.service: listens on") || !strings.Contains(out, "with shop-cache.service shop-db.service shop-web.service") {
+			t.Errorf("check: %s", out)
+		}
+		h.Must(t, "zerolet", "apply")
+		for _, port := range []int{5432, 6379} {
+			if id, err := h.GetPath(fmt.Sprintf("/of?url=http://localhost:%d", port)); err != nil || id == "" {
+				t.Errorf("port %d: %q, %v", port, id, err)
+			}
+		}
+		for _, verb := range []string{"wake shop", "status shop-pod", "sleep --force shop", "explain shop.pod", "history shop", "metrics shop-pod", "render shop"} {
+			h.Must(t, append([]string{"zerolet"}, strings.Fields(verb)...)...)
+		}
+		h.AsleepPod("shop-pod", "shop-web", "shop-db", "shop-cache")
+	})
+}

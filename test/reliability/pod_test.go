@@ -1,0 +1,222 @@
+package reliability
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// podOf declares a pod with the units of name, in which web serves the public
+// ports, and db one of them, too.
+func podOf(h *harness.Host, name, web string, lines ...string) {
+	h.Helper()
+	image, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.PutFile(name+".pod", "[Pod]\nServiceName="+name+"\n"+strings.Join(lines, "\n")+"\n")
+	member := func(member, exec string) {
+		h.PutFile(name+"-"+member+".container", "[Container]\nImage="+image+"\nExec="+exec+"\nPod="+name+".pod\n")
+	}
+	member("web", web)
+	member("db", "-echo :81")
+	h.Reload()
+	h.WaitState(name+"-proxy.socket", "active")
+}
+
+// pod is one whose units are those of app.
+func pod(h *harness.Host, idle string) {
+	h.Helper()
+	podOf(h, "app", "-http :80", withEcho(h, idle)...)
+}
+
+func podAsleep(h *harness.Host) { h.Helper(); h.AsleepPod("app", "app-web", "app-db") }
+
+// podFault is something that happens to a pod that is declared, and asleep.
+type podFault struct {
+	name string
+	test func(h *harness.Host)
+}
+
+func podFaults() []podFault {
+	return []podFault{
+		{"MemberKilled", podMemberKilled},
+		{"MemberFails", podMemberFails},
+		{"InfraKilled", podInfraKilled},
+		{"StartFails", podStartFails},
+		{"Restarted", podRestarted},
+		{"Reloaded", podReloaded},
+		{"WhileStopping", podWhileStopping},
+		{"ProxyKilled", podProxyKilled},
+	}
+}
+
+// What happens to one container of a pod, to its infra container or to all of
+// them costs no waiting client, and leaves nothing behind.
+func TestPodFaults(t *testing.T) {
+	t.Parallel()
+	m := harness.Boot(t, lab.Options{})
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		pod(h, "1s")
+		for _, fault := range podFaults() {
+			t.Run(fault.name, func(t *testing.T) {
+				host := *h
+				host.T = t
+				fault.test(&host)
+				podAsleep(&host)
+			})
+		}
+		h.MustGet()
+	})
+	// It is awake when the machine goes down.
+	if err := m.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	harness.Each(t, m, func(_ *testing.T, h *harness.Host) {
+		h.WaitState("app-proxy.socket", "active")
+		podAsleep(h)
+		h.MustGet()
+		podAsleep(h)
+	})
+}
+
+// The next client gets a new container in the pod that is there. The others
+// do not notice.
+func podMemberKilled(h *harness.Host) {
+	c := underWay(h)
+	first, pod := h.MustGet(), h.Property("app.service", "InvocationID")
+	h.Must(h.T, "podman", "kill", "systemd-app-web")
+	h.WaitState("app-web.service", "active")
+	h.Wait("web is another one", func() bool {
+		id, err := h.Get()
+		return err == nil && id != first
+	}, "app-web.service")
+	exchange(h, c, "after")
+	if again := h.Property("app.service", "InvocationID"); again != pod {
+		h.Errorf("the whole pod was started anew")
+	}
+	c.Close()
+}
+
+// One that cannot start leaves the others to serve, and status says which it is.
+func podMemberFails(h *harness.Host) {
+	repair := breakStart(h, "app-db.service", "")
+	h.Reload()
+	c := h.Connect()
+	h.MustGet()
+	h.Wait("db is tried again", func() bool { return tries(h) > 2 }, "app-db.service")
+	h.Wait("status tells of db", func() bool {
+		out, _ := h.Session.Run(h.Context(), "zerolet", "status", "app")
+		return strings.Contains(out.Stdout, "app: app-db.service failed")
+	}, "app-db.service")
+	if out, err := h.Session.Run(h.Context(), "zerolet", "doctor"); err == nil || !strings.Contains(out.Stdout, "app-db.service failed") {
+		h.Errorf("the doctor: %v\n%s", err, out.Stdout)
+	}
+	repair()
+	h.WaitState("app-db.service", "active")
+	underWay(h).Close()
+	c.Close()
+	removeDropIn(h, "app-db.service")
+}
+
+// The network is gone with the infra container, and with it every connection.
+func podInfraKilled(h *harness.Host) {
+	c := underWay(h)
+	first := h.MustGet()
+	h.Must(h.T, "podman", "kill", "systemd-app-infra")
+	h.Wait("the pod is another one", func() bool {
+		id, err := h.Get()
+		return err == nil && id != first
+	}, "app.service")
+	c.Close()
+}
+
+// A pod that cannot start holds its client, and is tried no more without one.
+func podStartFails(h *harness.Host) {
+	repair := breakStart(h, "app.service", "")
+	h.Reload()
+	c := h.Connect()
+	h.Wait("the start has failed", func() bool { return tries(h) > 2 }, "app.service")
+	abort(c)
+	h.WaitState("app-proxy.service", "inactive")
+	h.WaitState("app.service", "failed")
+	before := tries(h)
+	a := background(h)
+	h.Wait("it is tried again", func() bool { return tries(h) > before }, "app.service")
+	repair()
+	(<-a).must(h)
+	removeDropIn(h, "app.service")
+}
+
+// One container is restarted, then the pod.
+func podRestarted(h *harness.Host) {
+	c := underWay(h)
+	first := h.MustGet()
+	h.Control("restart", "app-web.service")
+	second := h.MustGet()
+	exchange(h, c, "after")
+	h.Control("restart", "app.service")
+	third := h.MustGet()
+	if first == second || second == third {
+		h.Errorf("not restarted: %s, %s, %s", first, second, third)
+	}
+	c.Close()
+}
+
+// daemon-reload touches nothing that runs.
+func podReloaded(h *harness.Host) {
+	c := underWay(h)
+	first := h.MustGet()
+	h.Reload()
+	exchange(h, c, "after")
+	if again := h.MustGet(); again != first {
+		h.Errorf("another container answered: %s, then %s", first, again)
+	}
+	c.Close()
+}
+
+// A client comes while a container, or the pod, stops: it waits for the next.
+func podWhileStopping(h *harness.Host) {
+	for _, unit := range []string{"app-web.service", "app.service"} {
+		g := newGate(h, unit, "ExecStopPost")
+		h.Reload()
+		first := h.MustGet()
+		waitStage(h, unit, "stop-post")
+		a := background(h)
+		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
+		g.open()
+		if id := (<-a).must(h); id == first {
+			h.Error("a container that was being stopped answered")
+		}
+		podAsleep(h)
+		removeDropIn(h, unit)
+	}
+}
+
+// The next client is served by the containers that are there.
+func podProxyKilled(h *harness.Host) {
+	busy := h.Connect() // else it might be idle
+	first := h.MustGet()
+	h.Control("kill", "--signal=KILL", "app-proxy.service")
+	busy.Close()
+	if again := h.MustGet(); again != first {
+		h.Errorf("another container answered: %s, then %s", first, again)
+	}
+}
+
+// Clients with random pauses around the idle time, on pods.
+func TestPodIdleEdge(t *testing.T) {
+	bothManagers(t, wakes(8, 4), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		b := &boundary{services: 3, wakes: left, idle: 200e6}
+		for i := range b.services {
+			podOf(h, name(i), "-tally :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=200ms")
+		}
+		b.run(h, r)
+		b.check(h, talliedInJournal(h))
+	})
+}
