@@ -63,7 +63,7 @@ func (l *look) gather(ctx context.Context, found []*Service) ([]*Service, error)
 			}
 		}
 	}
-	if err := l.fill(ctx, bound, true); err != nil {
+	if err := l.fill(ctx, bound, Closely); err != nil {
 		return nil, err
 	}
 	var services []*Service
