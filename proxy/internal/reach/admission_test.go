@@ -85,6 +85,7 @@ type network struct {
 	*contained
 	containerNamespace
 	t    *testing.T
+	way  *nsenter
 	said *[]string
 }
 
@@ -106,10 +107,23 @@ func inNetwork(t *testing.T, script, listen string) *network {
 		}
 	}
 	n := &network{contained: c, t: t, said: new([]string)}
-	way := &nsenter{whereabouts{pidfile: b.pidfile(), unit: "web.service", cgroup: cgroupFile(t, "0::/web.service\n")}}
-	n.containerNamespace = newContainerNamespace(way, cfg, func(s string) { *n.said = append(*n.said, s) })
-	t.Cleanup(n.Close)
+	n.way = &nsenter{whereabouts{pidfile: b.pidfile(), unit: "web.service", cgroup: cgroupFile(t, "0::/web.service\n")}}
+	n.enter(cfg)
 	return n
+}
+
+// enter has a proxy go in.
+func (n *network) enter(cfg wire.Config) {
+	n.containerNamespace = newContainerNamespace(n.way, cfg, func(s string) { *n.said = append(*n.said, s) })
+	n.t.Cleanup(n.Close)
+}
+
+// another is the way into the same network of the proxy of an app that listens on
+// one port.
+func (n *network) another(port uint16) *network {
+	m := *n
+	m.enter(wire.Config{Forwards: []wire.Forward{{Target: wire.Address{Network: wire.UDP, IP: netip.AddrPortFrom(netip.Addr{}, port)}}}})
+	return &m
 }
 
 // dial connects for a client, by each way in turn, and tells whom the app sees.
@@ -232,7 +246,7 @@ func TestClientPortTwice(t *testing.T) {
 func TestClientRoutes(t *testing.T) {
 	n := inNetwork(t, dual, everywhere)
 	routes := func() []string {
-		return slices.Sorted(strings.Lines(n.command("ip", "-4", "route", "show", "table", fmt.Sprint(clientTable))))
+		return slices.Sorted(strings.Lines(n.command("ip", "-4", "route", "show", "table", fmt.Sprint(clientTable(n.udp)))))
 	}
 	endA, _ := n.dial("udp:127.0.0.1:80", "192.0.2.1:1")
 	endB, _ := n.dial("udp:127.0.0.1:80", "192.0.2.1:2")
@@ -252,7 +266,7 @@ func TestClientRoutes(t *testing.T) {
 	if got := routes(); len(got) != 0 {
 		t.Errorf("routes %q, want none", got)
 	}
-	n.command("ip", "route", "add", "local", "192.0.2.9", "dev", "lo", "src", "127.0.0.1", "proto", "static", "table", fmt.Sprint(clientTable))
+	n.command("ip", "route", "add", "local", "192.0.2.9", "dev", "lo", "src", "127.0.0.1", "proto", "static", "table", fmt.Sprint(clientTable(n.udp)))
 	endD, seen := n.dial("udp:127.0.0.1:80", "192.0.2.9:1")
 	endD()
 	if got := routes(); seen != "192.0.2.9:1" || len(got) != 1 {
@@ -260,10 +274,24 @@ func TestClientRoutes(t *testing.T) {
 	}
 }
 
+// Apps that share a network have one client, each for as long as it has a session
+// with it.
+func TestSharedNetwork(t *testing.T) {
+	n := inNetwork(t, dual, everywhere+",udp:[::]:53")
+	first, other := n.another(80), n.another(53)
+	end, _ := first.dial("udp:127.0.0.1:80", "192.0.2.1:1")
+	for _, client := range []string{"192.0.2.1:2", "192.0.2.1:3"} {
+		if _, seen := other.dial("udp:127.0.0.1:53", client); seen != client {
+			t.Errorf("the other app sees %s, want %s", seen, client)
+		}
+		end()
+	}
+}
+
 // Rules that somebody has removed, or put others before, are made anew when the
 // app does not answer, and no client is taken for another one meanwhile.
 func TestRulesAreLost(t *testing.T) {
-	remove := fmt.Sprintf("ip $f rule del lookup %d; ip $f rule del lookup %d", loopbackTable, clientTable)
+	remove := fmt.Sprintf("ip $f rule del lookup %d; ip $f rule del lookup %d", loopbackTable, clientTable(rows([]uint16{80})))
 	for name, lose := range map[string]string{
 		"removed":   remove,
 		"overtaken": "ip $f route add default dev eth0 table 7; ip $f rule add not fwmark 7 lookup 7", // as wg-quick(8) does

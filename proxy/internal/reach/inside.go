@@ -98,7 +98,7 @@ func (i *inside) answer(request []byte) error {
 	case what == askRoute && isAddress:
 		return reply(i.route(client), nil, nil)
 	case what == askUnroute && isAddress:
-		return reply(unroute(client), nil, nil)
+		return reply(unroute(client, clientTable(i.udp)), nil, nil)
 	}
 	return fmt.Errorf("the request %v is unknown", request)
 }
@@ -166,7 +166,7 @@ func (i *inside) route(client netip.Addr) error {
 	if err := admit(familyOf(client), i.udp); err != nil {
 		return err
 	}
-	return route(client)
+	return route(client, clientTable(i.udp))
 }
 
 // ownAddresses are those on which an app may listen, but for loopback. Those of

@@ -22,8 +22,20 @@ import (
 // client has a route, as long as it has a session.
 const (
 	loopbackTable = 31340 // takes every address for a local one
-	clientTable   = 31341 // takes clients' addresses for local ones
+	clientTables  = 31341 // take clients' addresses for local ones
 )
+
+// clientTable is that of an app's UDP ports. Several apps may share a network, each
+// with a proxy and sessions of its own, but no two of them a port.
+func clientTable(udp []ports) uint32 {
+	if len(udp) == 0 {
+		return clientTables
+	}
+	return clientTables | uint32(udp[0].first)<<16
+}
+
+// isClientTable reports whether a table is that of any app.
+func isClientTable(table uint32) bool { return table&0xffff == clientTables }
 
 // The loopback interface has this number in each network namespace
 // (LOOPBACK_IFINDEX in include/net/flow.h).
@@ -46,7 +58,7 @@ func admit(family byte, udp []ports) error {
 		return fmt.Errorf("a route: %w", err)
 	}
 	rules := rulesFor(family, udp)
-	if areForemost(family, len(rules)) {
+	if areForemost(family, clientTable(udp), len(rules)) {
 		return nil
 	}
 	for _, rule := range rules {
@@ -66,22 +78,24 @@ func rulesFor(family byte, udp []ports) []attributes {
 	}
 	rules := []attributes{newRule(family, fromPrefix(from), loopbackTable)}
 	for _, p := range udp {
-		rules = append(rules, newRule(family, fromPorts(p), clientTable))
+		rules = append(rules, newRule(family, fromPorts(p), clientTable(udp)))
 	}
 	return rules
 }
 
 // areForemost reports whether so many rules are there, and no other comes before
 // them: one that a VPN has made in the container leads all answers out of it.
-// Those of priority 0 cannot be preceded; that for the table "local" is one.
-func areForemost(family byte, n int) bool {
+// Those of priority 0 cannot be preceded; that for the table "local" is one. The
+// rules of other apps are in nobody's way.
+func areForemost(family byte, clients uint32, n int) bool {
 	dump, _ := syscall.NetlinkRIB(unix.RTM_GETRULE, int(family))
 	messages, _ := syscall.ParseNetlinkMessage(dump)
 	for _, m := range messages {
 		priority, table := ruleOf(m.Data)
 		switch {
-		case table == loopbackTable || table == clientTable:
+		case table == loopbackTable || table == clients:
 			n--
+		case isClientTable(table):
 		case priority != 0:
 			return n <= 0
 		}
@@ -110,11 +124,11 @@ func ruleOf(message []byte) (priority, table uint32) {
 // route has what the app's UDP ports answer a client delivered here. It fails
 // with EEXIST if that is so already, and with EADDRNOTAVAIL if the address means
 // something here.
-func route(client netip.Addr) error {
+func route(client netip.Addr, table uint32) error {
 	if !isForeign(client) {
 		return unix.EADDRNOTAVAIL
 	}
-	return changeRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, client)
+	return changeRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, client, table)
 }
 
 // isForeign reports whether an address is neither one of this namespace's, which
@@ -132,16 +146,18 @@ func isForeign(client netip.Addr) bool {
 }
 
 // unroute ends it.
-func unroute(client netip.Addr) error { return changeRoute(unix.RTM_DELROUTE, 0, client) }
+func unroute(client netip.Addr, table uint32) error {
+	return changeRoute(unix.RTM_DELROUTE, 0, client, table)
+}
 
-func changeRoute(kind, flags uint16, client netip.Addr) error {
+func changeRoute(kind, flags uint16, client netip.Addr, table uint32) error {
 	r, err := openRoutes()
 	if err != nil {
 		return err
 	}
 	defer r.close()
 	return r.do(kind, flags,
-		local(familyOf(client), byte(client.BitLen()), clientTable).
+		local(familyOf(client), byte(client.BitLen()), table).
 			add(unix.RTA_DST, client.AsSlice()).
 			add(unix.RTA_PREFSRC, loopbackOf(client.Is4()).AsSlice()))
 }
