@@ -79,6 +79,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.findNetworks(files)
 	for _, e := range p.Endpoints {
 		e.checkOnFailure()
+		e.checkHealth()
 	}
 	return p
 }
@@ -177,7 +178,11 @@ func (e *Endpoint) longestLine() quadlet.Pos {
 // override takes the scaled ports away from Podman, and lets the proxy find
 // the container.
 func (e *Endpoint) override() convert.Override {
-	o := convert.Override{File: e.Spec.File, Settings: []convert.Setting{{Key: "PublishPort"}}}
+	o := convert.Override{
+		File:     e.Spec.File,
+		Settings: []convert.Setting{{Key: "PublishPort"}},
+		Newer:    startupCheck(e.Spec.File),
+	}
 	for _, p := range e.Spec.Published {
 		o.Settings = append(o.Settings, convert.Setting{Key: "PublishPort", Value: p.Value})
 	}

@@ -196,7 +196,11 @@ func (m *Member) pidFile() string { return "%t/" + m.File.Unit() + ".pid" }
 
 // override leaves it to others to start the container.
 func (m *Member) override(e *Endpoint) convert.Override {
-	o := convert.Override{File: m.File, Settings: []convert.Setting{{Key: "StartWithPod", Value: "no"}}}
+	o := convert.Override{
+		File:     m.File,
+		Settings: []convert.Setting{{Key: "StartWithPod", Value: "no"}},
+		Newer:    startupCheck(m.File),
+	}
 	if e.asksHTTP() {
 		o.Settings = append(o.Settings, convert.Setting{Key: "PodmanArgs", Value: word("--pidfile=" + m.pidFile())})
 	}

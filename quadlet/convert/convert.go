@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -15,6 +16,10 @@ import (
 type Override struct {
 	File     *quadlet.File
 	Settings []Setting // of the section that the file is about; they come after the file's own
+	// Newer are others, for which the embedded Quadlet has no use: it takes
+	// Notify=healthy for Notify=no, and may be there for a Podman without start-up
+	// checks, which came with 4.4.
+	Newer []Setting
 }
 
 // Setting is an assignment.
@@ -24,7 +29,7 @@ type Setting struct{ Key, Value string }
 func (o Override) text() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "[%s]\n", o.File.Kind())
-	for _, s := range o.Settings {
+	for _, s := range slices.Concat(o.Settings, o.Newer) {
 		fmt.Fprintf(&b, "%s=%s\n", s.Key, s.Value)
 	}
 	// Quadlet >= 5.3 makes every container wait for network-online.target, up

@@ -45,6 +45,7 @@ func convertContainer(o Override, names map[string]string, user bool) (service *
 			err = fmt.Errorf("podman/v4 cannot convert this file: %v", r)
 		}
 	}()
+	o.Newer = nil
 	dropin, _ := quadlet.Parse(o.File.Path, o.text())
 	merged := *o.File
 	merged.Merge(dropin)

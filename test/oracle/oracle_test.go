@@ -240,7 +240,7 @@ func firstError(e *generator.Endpoint) string {
 // compare tells where our unit differs from stock's but for what the design
 // changes (docs/internals/how-it-works.md names it).
 func compare(e *generator.Endpoint, stock *quadlet.File) string {
-	ours, theirs := settings(e.ServiceUnit()), settings(stock.Entries)
+	ours, theirs := settings(e, e.ServiceUnit()), settings(e, stock.Entries)
 	ours = slices.DeleteFunc(ours, func(s string) bool {
 		socket := e.Spec.Unit + "-proxy.socket"
 		return s == "[Service] TimeoutStartSec="+e.Spec.StartTimeout.String() && !slices.Contains(theirs, s) ||
@@ -270,17 +270,17 @@ func missing(from, in []string) []string {
 }
 
 // settings are the entries that both sides must share, as text.
-func settings(entries []quadlet.Entry) []string {
+func settings(of *generator.Endpoint, entries []quadlet.Entry) []string {
 	var out []string
 	for _, e := range entries {
-		if text, shared := setting(e); shared {
+		if text, shared := setting(of, e); shared {
 			out = append(out, text)
 		}
 	}
 	return out
 }
 
-func setting(e quadlet.Entry) (text string, shared bool) {
+func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool) {
 	if e.Section == "Install" || strings.HasPrefix(e.Section, "X-") || e.Section == "ScaleToZero" || e.Section == "Quadlet" {
 		return "", false // [Install] is the socket's; systemd reads no X- section
 	}
@@ -295,14 +295,18 @@ func setting(e quadlet.Entry) (text string, shared bool) {
 		return "", false
 	}
 	if e.Key == "ExecStart" {
-		return fmt.Sprintf("ExecStart: %q", arguments(e)), true
+		return fmt.Sprintf("ExecStart: %q", arguments(of, e)), true
 	}
 	return fmt.Sprintf("[%s] %s=%s", e.Section, e.Key, e.Value), true
 }
 
-// arguments are the words of podman's command line without the scaled port and
-// without what the proxy needs.
-func arguments(e quadlet.Entry) []string {
+// arguments are the words of podman's command line without the scaled port,
+// without what the proxy needs, and without the start-up check of a file that has
+// a check and Notify=healthy, and says nothing of its start.
+func arguments(of *generator.Endpoint, e quadlet.Entry) []string {
+	notify, _ := of.Spec.File.Last("Container", "Notify")
+	_, own := of.Spec.File.Last("Container", "HealthStartupCmd")
+	checked := notify.Value == "healthy" && !own
 	var out []string
 	words := e.Arguments()
 	for i := 0; i < len(words); i++ {
@@ -314,6 +318,8 @@ func arguments(e quadlet.Entry) []string {
 			}
 			out = append(out, "--publish", words[i])
 		case strings.HasPrefix(words[i], "--pidfile=%t/"):
+		case checked && slices.Contains([]string{"--health-startup-cmd", "--health-startup-interval", "--health-startup-timeout"}, words[i]):
+			i++
 		default:
 			out = append(out, words[i])
 		}
