@@ -20,6 +20,9 @@ func (e *Endpoint) reserved() []wire.Unit {
 	if e.Spec.Native {
 		units = append(units, wire.Open)
 	}
+	if len(e.Spec.WakeOn) > 0 {
+		units = append(units, wire.Timer, wire.Caller)
+	}
 	if e.entered() {
 		units = append(units, wire.Entry, wire.EntrySocket)
 	}

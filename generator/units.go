@@ -70,6 +70,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.entered() {
 		units = append(units, e.entrySocket(), e.entry(l))
 	}
+	if len(e.Spec.WakeOn) > 0 {
+		units = append(units, e.calendar()...)
+	}
 	return append(units, e.installLinks()...)
 }
 
@@ -248,6 +251,9 @@ func (e *Endpoint) proxy(l Layout) Unit {
 		"LimitNOFILE", "524288",
 	)
 	e.sandbox(service)
+	if len(e.Spec.WakeOn) > 0 {
+		add(service, "ExecStopPost", "-+:rm -f "+word(e.calendarPath()))
+	}
 	u := e.about("Proxy of ",
 		// Without Requires= "systemctl restart" of the socket is refused
 		// while the proxy runs, and leaves the socket dead.
@@ -283,6 +289,9 @@ func (e *Endpoint) config() wire.Config {
 	}
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
+	}
+	if c.Calendar != "" {
+		c.Calendar = e.calendarPath()
 	}
 	if strings.HasPrefix(c.ReadyCheck, "/") {
 		c.ReadyCheck, c.Started = literal(c.ReadyCheck), []string{e.pidFile()}

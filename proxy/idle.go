@@ -19,6 +19,7 @@ type activity struct {
 	sessions atomic.Int64 // of UDP; they do not keep the container up, datagrams do
 	accepted atomic.Int64 // connections and sessions
 	lastEnd  atomic.Int64 // of a connection, or a datagram: nanoseconds since start
+	awake    atomic.Int64 // until then at least, however idle: nanoseconds since start
 
 	carry.Account // bytes, and silent connections
 
@@ -29,6 +30,16 @@ func newActivity() *activity {
 	a := &activity{start: time.Now(), reached: make(chan struct{})}
 	a.Account = carry.Account{Silenced: a.silence, Used: a.unsilence}
 	return a
+}
+
+// isReached reports whether the app has taken a client.
+func (a *activity) isReached() bool {
+	select {
+	case <-a.reached:
+		return true
+	default:
+		return false
+	}
 }
 
 // begin counts a connection in. The accept loop calls it, so that after the
@@ -60,6 +71,11 @@ func (a *activity) since() time.Duration {
 // touch is for what has no end: a datagram, in either direction.
 func (a *activity) touch(now time.Time) { a.lastEnd.Store(int64(now.Sub(a.start))) }
 
+// stay has the container stay up for a time from now on.
+func (a *activity) stay(least time.Duration) {
+	a.awake.Store(int64(time.Since(a.start) + least))
+}
+
 // silence counts a connection as if it had ended; unsilence takes that back, and
 // must come before its end.
 func (a *activity) silence() {
@@ -82,12 +98,18 @@ func (a *activity) untilIdle(timeout time.Duration) time.Duration {
 	if a.busy() {
 		return timeout
 	}
-	return timeout - (time.Since(a.start) - time.Duration(a.lastEnd.Load()))
+	return a.idleFrom(timeout) - time.Since(a.start)
+}
+
+// idleFrom is when, since start, the proxy has been idle for timeout, and awake
+// for long enough, if nobody comes.
+func (a *activity) idleFrom(timeout time.Duration) time.Duration {
+	return max(time.Duration(a.lastEnd.Load())+timeout, time.Duration(a.awake.Load()))
 }
 
 // idleAt is when the proxy has been idle for timeout, if nobody comes.
 func (a *activity) idleAt(timeout time.Duration) time.Time {
-	return a.start.Add(time.Duration(a.lastEnd.Load())).Add(timeout)
+	return a.start.Add(a.idleFrom(timeout))
 }
 
 // waitIdle returns when the idle time is over, or with false when stop is

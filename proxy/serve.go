@@ -36,13 +36,14 @@ func Serve(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.W
 	if err != nil {
 		return err
 	}
-	s.serve(stop)
-	return nil
+	return s.serve(stop)
 }
 
 // serve is the straight line from ready to the end.
-func (s *server) serve(stop <-chan os.Signal) {
+func (s *server) serve(stop <-chan os.Signal) error {
 	defer s.close()
+	s.activity.stay(s.cfg.StayAwake)
+	s.hearCalendar()
 	s.resume()
 	first := s.status()
 	s.record.Notify("READY=1\nSTATUS=" + first)
@@ -58,8 +59,13 @@ func (s *server) serve(stop <-chan os.Signal) {
 		s.letGo()
 	}
 	s.record.Notify("STOPPING=1")
+	s.afterStopping()
+	if !s.isStopped() && s.calendar.called() {
+		return errCalled
+	}
 	s.drain()
 	s.record.Sleep(why, s.activity.accepted.Load(), s.activity.In.Load(), s.activity.Out.Load())
+	return nil
 }
 
 // server is the proxy at work.
@@ -74,6 +80,7 @@ type server struct {
 	asking    atomic.Bool  // for isReady
 	full      error        // why there is no more room
 	probe     *probe       // nil if the app is ready once it accepts
+	calendar  calendar
 
 	accepting sync.WaitGroup
 	others    sync.WaitGroup
@@ -85,8 +92,8 @@ type server struct {
 	cutOff  func()        // ends hard
 
 	// What tests do at the edge of idleness: before the accept loops are told
-	// to end, and between their end and the count.
-	beforePause, afterPause func()
+	// to end, between their end and the count, and once systemd knows of the end.
+	beforePause, afterPause, afterStopping func()
 }
 
 func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, error) {
@@ -102,7 +109,8 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 	s := &server{
 		listeners: listeners, targets: make(map[wire.Address]*target),
 		stopped: make(chan struct{}), ending: make(chan struct{}),
-		beforePause: func() {}, afterPause: func() {},
+		beforePause: func() {}, afterPause: func() {}, afterStopping: func() {},
+		calendar: calendar{path: cfg.Calendar},
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
 	s.activity, s.record = newActivity(), report.New(cfg.Container, stderr)
@@ -267,6 +275,7 @@ func (s *server) untilIdleOrStopped() string {
 		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
 		s.pause()
 		s.lookAgain()
+		s.hearCalendar()
 		switch {
 		case !idle:
 			return "stopped"
@@ -274,6 +283,16 @@ func (s *server) untilIdleOrStopped() string {
 			return fmt.Sprintf("idle for %s", s.cfg.IdleTimeout)
 		}
 		s.resume()
+	}
+}
+
+// isStopped reports whether the proxy ends because it was told to.
+func (s *server) isStopped() bool {
+	select {
+	case <-s.stopped:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -18,6 +18,7 @@ type running struct {
 	*server
 	stop chan os.Signal
 	done chan struct{}
+	err  error // what it has ended with
 	log  *proxytest.Log
 	addr string
 }
@@ -54,7 +55,7 @@ func prepareServer(t testing.TB, cfg wire.Config, files []*os.File) *running {
 func (r *running) run(t testing.TB) {
 	go func() {
 		defer close(r.done)
-		r.serve(r.stop)
+		r.err = r.serve(r.stop)
 	}()
 	t.Cleanup(func() {
 		r.cutOff()

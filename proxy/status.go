@@ -20,12 +20,7 @@ func (s *server) status() string {
 	if n := a.silent.Load(); n > 0 {
 		open += fmt.Sprintf(" (%d silent)", n)
 	}
-	now := wire.Status{Open: connections + sessions}
-	select {
-	case <-a.reached:
-		now.Reached = true
-	default:
-	}
+	now := wire.Status{Open: connections + sessions, Reached: a.isReached()}
 	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
@@ -46,6 +41,7 @@ func (s *server) keepStatus(last string) {
 			reached = nil // closed: once is enough
 		case <-tick.C:
 		}
+		s.hearCalendar()
 		if now := s.status(); now != last {
 			last = now
 			s.record.Notify("STATUS=" + now)

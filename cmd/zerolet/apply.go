@@ -22,6 +22,7 @@ type change struct {
 	// anything is taken: two files may have swapped their ports.
 	gone   *service.Service // whose units stop
 	closes []string         // the proxy that has to stop before its socket can be opened
+	timer  string           // a calendar that is no more
 	opens  [][]string       // systemctl's arguments
 	busy   *service.Service // keeps what it listens on
 }
@@ -157,6 +158,7 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 			changeOf = c.changeOfDependency
 		}
 		if change, needed := changeOf(e, s, units); needed {
+			change.timer = dropped(s, units)
 			all = append(all, change)
 		}
 	}
@@ -171,6 +173,15 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 		}
 	}
 	return all
+}
+
+// dropped is the calendar of a service that has none any more.
+func dropped(s *service.Service, units []generator.Unit) string {
+	timer := wire.Timer.Of(s.Name)
+	if !service.Generated(s.Timer) || slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == timer }) {
+		return ""
+	}
+	return timer
 }
 
 // leftAlone is about a declared service with a unit that is somebody else's.

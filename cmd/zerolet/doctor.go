@@ -261,6 +261,10 @@ func (c *call) doctorService(s *service.Service, trouble string) []finding {
 		return []finding{{fmt.Sprintf("%s: its socket is dead: %s", s.Name, trouble), c.mendApply()}}
 	case !s.Socket.Is("active") && !s.Dependency():
 		return []finding{{s.Name + ": its socket does not listen", fmt.Sprintf("systemctl %sstart %s", scope, socket)}}
+	case s.Timer["SubState"] == "elapsed":
+		return []finding{{s.Name + ": its calendar has no time that is still to come", fmt.Sprintf("systemctl %srestart %s, or mend WakeOn=", scope, wire.Timer.Of(s.Name))}}
+	case s.Timer.Found() && !s.Timer.Is("active"):
+		return []finding{{s.Name + ": its calendar does not run", fmt.Sprintf("systemctl %sstart %s", scope, wire.Timer.Of(s.Name))}}
 	case s.State() == service.Failing, s.State() == service.Awake && trouble != "":
 		what := map[bool]string{true: "could not be woken: "}[s.State() == service.Failing]
 		return []finding{{fmt.Sprintf("%s: %s%s", s.Name, what, trouble), fmt.Sprintf("journalctl %s-u %s.service tells more", scope, s.Name)}}

@@ -85,6 +85,9 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 	if at := s.SleepsAt(); !at.IsZero() {
 		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
 	}
+	if at := s.WakesAt(); !at.IsZero() {
+		fmt.Fprintf(&b, "  the calendar, next in %s\n", short(at.Sub(c.clock())))
+	}
 	if len(s.Changed(units)) > 0 || !s.Socket.Found() && !s.Dependency() {
 		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
 	}
@@ -150,6 +153,12 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "where the proxy asks for sockets inside the container"
 	case u.Name == wire.Entry.Of(name):
 		return "enters the container's network for the proxy, and makes them"
+	case u.Name == wire.Timer.Of(name):
+		return "when the calendar wakes it"
+	case u.Name == wire.Caller.Of(name):
+		return "wakes it then, and tells a proxy that runs already"
+	case u.Name == filepath.Join(wire.Socket.Of(name)+".d", "50-zerolet-calendar.conf"):
+		return "has the calendar run while the socket listens"
 	case u.Name == wire.Wake.Of(name):
 		return "starts the container for the first client who may connect"
 	case u.Name == wire.Open.Of(name):

@@ -42,11 +42,14 @@ func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
 // release has all that goes let go of what others may be about to take. What
 // is gone and runs lets its clients end meanwhile.
 func (c *call) release(ctx context.Context, changes []change) (l leave, err error) {
-	var closes, sockets []string
+	var closes, sockets, timers []string
 	var listened []service.Listener
 	kept := false // by an app with Mode=native, which has its sockets until its end
 	for _, change := range changes {
 		closes = append(closes, change.closes...)
+		if change.timer != "" {
+			timers = append(timers, change.timer)
+		}
 		if s := change.gone; s != nil {
 			l.add(s)
 			kept = kept || s.Opener.Found()
@@ -60,8 +63,14 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 		}
 	}
 	m := c.systemd()
+	if len(timers) > 0 {
+		_, err = m.Control(ctx, append([]string{"stop", "--"}, timers...)...)
+		// It may have come to a time for which there is no unit any more.
+		_, _ = m.Control(ctx, append([]string{"reset-failed", "--"}, timers...)...)
+	}
 	if len(sockets) > 0 {
-		_, err = m.Control(ctx, append([]string{"stop", "--"}, sockets...)...)
+		_, e := m.Control(ctx, append([]string{"stop", "--"}, sockets...)...)
+		err = errors.Join(err, e)
 	}
 	if l.unit != "" {
 		err = errors.Join(err, l.begin(ctx, m))

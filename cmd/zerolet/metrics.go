@@ -49,6 +49,11 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	gauge("awake", "Whether the container runs.", func(s *service.Service) (int, bool) { return number(s.Container.Is("active")), true })
 	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service.Service) (int, bool) { return number(s.State() == service.Failing), true })
 	gauge("connections", "Connections that are open.", ofSockets((*service.Service).Connections))
+	family("next_wake_timestamp_seconds", "gauge", "When the calendar wakes it next.", func(i int, labels string) {
+		if at := services[i].WakesAt(); !at.IsZero() {
+			fmt.Fprintf(&b, "zerolet_next_wake_timestamp_seconds{%s} %d\n", labels, at.Unix())
+		}
+	})
 	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *service.Past) float64 { return p.Ran().Seconds() })
 	counter("turned_away", "Records of clients that got no answer.", func(p *service.Past) float64 { return float64(p.Failures) })
 	family("cold_start_seconds", "summary", "How long the clients that woke it have waited.", func(i int, labels string) {

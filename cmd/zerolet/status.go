@@ -35,6 +35,7 @@ type serviceReport struct {
 	Connections  int           `json:"connections"`
 	LastWake     *service.Wake `json:"lastWake,omitempty"`
 	SleepsAt     *time.Time    `json:"sleepsAt,omitempty"`
+	WakesAt      *time.Time    `json:"wakesAt,omitempty"`
 	Error        string        `json:"error,omitempty"`
 
 	dependency bool
@@ -115,7 +116,8 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 func newServiceReport(s *service.Service, trouble string) serviceReport {
 	r := serviceReport{
 		Name: s.Name, File: s.Source(), State: s.State(), Since: moment(s.Since()), Listen: []string{},
-		NotListening: s.NotListening, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()), Error: trouble,
+		NotListening: s.NotListening, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()),
+		WakesAt: moment(s.WakesAt()), Error: trouble,
 	}
 	for _, l := range s.Listens() {
 		r.Listen = append(r.Listen, l.String())
@@ -204,7 +206,10 @@ func (r serviceReport) wakeText(now time.Time) string {
 }
 
 func (r serviceReport) sleepText(now time.Time) string {
-	if r.SleepsAt == nil {
+	switch {
+	case r.SleepsAt == nil && r.WakesAt != nil && r.State == service.Asleep:
+		return "wakes in " + short(r.WakesAt.Sub(now))
+	case r.SleepsAt == nil:
 		return "-"
 	}
 	return short(r.SleepsAt.Sub(now))

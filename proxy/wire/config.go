@@ -58,6 +58,11 @@ type Config struct {
 	IdleTimeout time.Duration
 	// StartTimeout is how long a connection is held, counted from its accept.
 	StartTimeout time.Duration
+	// StayAwake is the least time from a wake to the proxy's end.
+	StayAwake time.Duration
+	// Calendar, if not empty, is a file that a calendar touches which wakes the
+	// container.
+	Calendar string
 	// DrainTimeout is how long open connections may go on after SIGTERM.
 	DrainTimeout time.Duration
 	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the

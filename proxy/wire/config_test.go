@@ -64,6 +64,7 @@ func TestArgs(t *testing.T) {
 		{Container: container, Forwards: forwards, HostNetwork: true, ReadyCheck: NoCheck, Volumes: []string{"/a b", "/c"}},
 		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: []string{"/s"}, ProxyProtocol: 1, StartTimeout: Infinity},
 		{Container: container, Forwards: forwards, HideClient: true, MaxConnections: 1, DrainTimeout: 1, ConnectionIdleTimeout: 1},
+		{Container: container, Forwards: forwards, StayAwake: time.Hour, Calendar: "/run/c"},
 		{Container: container, Forwards: forwards, Start: "a-wake.target", AllowFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}},
 	} {
 		args := want.Args()

@@ -8,6 +8,10 @@ const (
 	FailMessage  = "691e5ba4bf124de6a0bfd8093aaafe3d" // a client got no answer
 )
 
+// Calendar is in the place of the client's address where none has woken the
+// container.
+const Calendar = "calendar"
+
 // The fields of these records.
 const (
 	FieldEvent       = "ZEROLET_EVENT"       // wake, sleep or fail

@@ -32,6 +32,8 @@ func (c *Config) options() []option {
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),
+		span("stay-awake", &c.StayAwake),
+		one("calendar", &c.Calendar, parsePath),
 		span("start-timeout", &c.StartTimeout),
 		span("drain-timeout", &c.DrainTimeout),
 		several("allow-from", &c.AllowFrom, netip.ParsePrefix),

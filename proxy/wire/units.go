@@ -16,17 +16,19 @@ type Unit string
 // The units of a container.
 const (
 	Container   Unit = ".service"
-	Socket      Unit = "-proxy.socket"  // holds the ports
-	Proxy       Unit = "-proxy.service" // holds the clients; runs while there are any
-	Wake        Unit = "-wake.target"   // starts the container for a client who may connect
-	Open        Unit = "-open.service"  // opens the sockets that a proxy with --native has left shut
+	Socket      Unit = "-proxy.socket"     // holds the ports
+	Proxy       Unit = "-proxy.service"    // holds the clients; runs while there are any
+	Wake        Unit = "-wake.target"      // starts the container for a client who may connect
+	Open        Unit = "-open.service"     // opens the sockets that a proxy with --native has left shut
+	Timer       Unit = "-calendar.timer"   // wakes the container at the times of a calendar
+	Caller      Unit = "-calendar.service" // does so
 	EntrySocket Unit = "-entry.socket"
 	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
 )
 
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
-	return []Unit{Socket, Proxy, Container, Wake, Open, EntrySocket, Entry}
+	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry}
 }
 
 // Of is the name of the unit for the container of this name.
@@ -36,6 +38,14 @@ func (u Unit) Of(name string) string { return name + string(u) }
 func (u Unit) Name(unit string) (name string, ok bool) {
 	return strings.CutSuffix(unit, string(u))
 }
+
+// CalendarDir is where a calendar leaves word for a proxy that runs already, below
+// the runtime directory of the manager. Who may not write there cannot keep a
+// container awake.
+const CalendarDir = "zerolet-calendar"
+
+// CalendarFile is the file in which it does so for the container of this name.
+func CalendarFile(name string) string { return CalendarDir + "/" + name }
 
 // Documentation is in the Documentation= of every unit that the generator
 // writes. With a FragmentPath= below a generator's directory it tells the units

@@ -6,7 +6,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
-       [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME]
+       [--stay-awake=TIME] [--calendar=PATH] [--start=UNIT] [--start-timeout=TIME]
+       [--drain-timeout=TIME]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
@@ -55,6 +56,10 @@ container for its proxy, which connects to the passed socket.
                         a connection without a byte for this long counts as
                         ended, and is closed when the proxy exits (infinity)
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
+  --stay-awake=TIME     exit no earlier than this long after the start, or after
+                        the last call of the calendar
+  --calendar=PATH       a file that is touched when a calendar calls: that is a
+                        use
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
   --forward=LISTEN=TARGET

@@ -148,6 +148,30 @@ var keys = []Key{
 		explain: (*Spec).Stops,
 	},
 	{
+		Name: "WakeOn", Type: "OnCalendar= syntax, repeatable",
+		Doc:   "when to wake the container without a client, such as Mon..Fri 08:00; what falls into a time in which the machine is off is not made up for",
+		Where: proxied, Export: Export{Lost: "a CronJob that asks the Service wakes it"},
+		proxy: (*Spec).tellCalendar,
+		parse: (*Spec).wakeOn,
+		explain: func(s *Spec) string {
+			return when(len(s.WakeOn) > 0, "the calendar wakes it: %s", strings.Join(s.WakeOn, "; "))
+		},
+	},
+	{
+		Name: "StayAwake", Type: "time span", Default: "0",
+		Doc:    "the least time from a wake to the stop of the container, however idle; with WakeOn=Mon..Fri 08:00, StayAwake=10h are office hours",
+		Where:  proxied,
+		Export: Export{Lost: "Knative keeps a pod for an hour at most after its last request: autoscaling.knative.dev/scale-to-zero-pod-retention-period"},
+		proxy:  func(s *Spec, c *wire.Config) { c.StayAwake = s.StayAwake.Duration() },
+		parse: func(s *Spec, v string) (err error) {
+			s.StayAwake, err = parseFinite(v, "write IdleTimeout=infinity for a container that is never stopped")
+			return err
+		},
+		explain: func(s *Spec) string {
+			return when(s.StayAwake > 0, "once awake, it stays so for %s at least", s.StayAwake)
+		},
+	},
+	{
 		Name: "Mode", Type: "proxy or native", Default: "proxy",
 		Doc:    "who accepts the connections: the proxy, or the app itself, from sockets that it takes from systemd (LISTEN_FDS)",
 		Where:  InContainer | WithNative | OnPorts, // podman passes sockets to a container, none to a pod

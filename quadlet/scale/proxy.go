@@ -28,6 +28,13 @@ func (s *Spec) tellReadyCheck(c *wire.Config) {
 	}
 }
 
+// tellCalendar names the file as it is below the manager's runtime directory.
+func (s *Spec) tellCalendar(c *wire.Config) {
+	if len(s.WakeOn) > 0 {
+		c.Calendar = wire.CalendarFile(s.Unit)
+	}
+}
+
 // tellSilence leaves the default out, which many command lines would have.
 func (s *Spec) tellSilence(c *wire.Config) {
 	if s.ConnectionIdleTimeout != Infinity {

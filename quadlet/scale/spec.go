@@ -16,6 +16,8 @@ type Spec struct {
 	Unit         string // name of the service without ".service"; "" if it cannot be one
 	IdleTimeout  Span
 	StartTimeout Span
+	StayAwake    Span
+	WakeOn       []string // OnCalendar= of a timer
 	AutoStart    bool
 	Native       bool // the app itself accepts from the sockets
 	Listen       []Listener
@@ -131,6 +133,19 @@ func (s *Spec) allow(value string) error {
 		}
 		s.AllowFrom = append(s.AllowFrom, p)
 	}
+	return nil
+}
+
+// wakeOn adds one WakeOn= line; an empty one forgets those before it.
+func (s *Spec) wakeOn(value string) error {
+	if value == "" {
+		s.WakeOn = nil
+		return nil
+	}
+	if err := checkCalendar(value); err != nil {
+		return err
+	}
+	s.WakeOn = append(s.WakeOn, value)
 	return nil
 }
 

@@ -30,6 +30,15 @@ func parsePositive(v, hint string) (Span, error) {
 	return span, err
 }
 
+// parseFinite is a time span that ends.
+func parseFinite(v, hint string) (Span, error) {
+	span, err := ParseSpan(v)
+	if err == nil && span == Infinity {
+		err = &quadlet.ValueError{Message: "a time span without an end", Hint: hint}
+	}
+	return span, err
+}
+
 // oneOf takes one of some words.
 func oneOf(v string, words ...string) (string, error) {
 	if !slices.Contains(words, v) {

@@ -243,6 +243,8 @@ func properties(kind wire.Unit, known systemd.Unit, depth Depth, proxy systemd.U
 		}
 	case wire.Open:
 		all = append(all, "NRestarts")
+	case wire.Timer:
+		all = append(all, "NextElapseUSecRealtime")
 	}
 	if kind == wire.Socket || depth == Closely {
 		all = append(all, origin...)

@@ -80,7 +80,7 @@ func (s *Service) disown() {
 	if Generated(s.Socket) || Generated(s.Proxy) {
 		return
 	}
-	for _, u := range []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.EntrySocket, &s.Entry} {
+	for _, u := range s.parts() {
 		if !s.Owns(*u) {
 			*u = nil
 		}

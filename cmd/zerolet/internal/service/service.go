@@ -23,6 +23,8 @@ type Service struct {
 	Container systemd.Unit
 	Target    systemd.Unit // starts the container for who may come, in a user's manager with AllowFrom=
 	Opener    systemd.Unit // opens the sockets again with Mode=native
+	Timer     systemd.Unit // wakes it at the times of a calendar
+	Caller    systemd.Unit // does so for the timer
 	// the system's way into the container
 	EntrySocket, Entry systemd.Unit
 
@@ -47,7 +49,7 @@ type Service struct {
 
 // parts are the units in the order of [wire.Units].
 func (s *Service) parts() []*systemd.Unit {
-	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.EntrySocket, &s.Entry}
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry}
 }
 
 // Units are the names of the service's units, in an order in which they can

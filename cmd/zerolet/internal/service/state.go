@@ -164,6 +164,9 @@ func (s *Service) SleepsAt() time.Time {
 	return s.status().Ends
 }
 
+// WakesAt is when the calendar wakes the service next; zero without a calendar.
+func (s *Service) WakesAt() time.Time { return s.Timer.Time("NextElapseUSecRealtime") }
+
 // ColdStart is how long the last wake took, from the container's start on if
 // it was started for it.
 func (s *Service) ColdStart() time.Duration {

@@ -260,7 +260,7 @@ func objectOf(name string) dbus.ObjectPath {
 
 // ofKind are the properties that are not of every unit, but of one kind.
 var ofKind = map[string]bool{
-	"Listen": true, "Result": true, "StatusText": true, "MainPID": true, "NRestarts": true,
+	"Listen": true, "Result": true, "StatusText": true, "MainPID": true, "NRestarts": true, "NextElapseUSecRealtime": true,
 	"ExecStart": true, "ExecStop": true, "ExecMainExitTimestamp": true, "IPAddressAllow": true,
 }
 

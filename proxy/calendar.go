@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// A calendar wakes the container as a client would, but has no connection. Its
+// service touches a file and then has systemd start the proxy. If the proxy runs
+// already, systemd does nothing; the file tells it, and that is a use.
+//
+// Nothing is lost at the end: systemd takes notice of a STOPPING=1 before that of
+// a child that ended later, such as touch (manager.h, EVENT_PRIORITY_NOTIFY and
+// EVENT_PRIORITY_SIGCHLD). So who has said STOPPING=1 and finds the file as it
+// was can go: the start that follows is for another proxy.
+
+// errCalled is how a proxy ends that has been called too late to stay: systemd
+// starts another one.
+var errCalled = errors.New("called by the calendar at the very end")
+
+// calendar is the file.
+type calendar struct {
+	path string // "" without a calendar
+	mu   sync.Mutex
+	seen time.Time // its time stamp; zero: there was none
+}
+
+// called reports whether the calendar has called since it was last asked.
+func (c *calendar) called() bool {
+	if c.path == "" {
+		return false
+	}
+	info, err := os.Stat(c.path)
+	if err != nil {
+		return false // its first call makes it, and the end of a proxy removes it
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	again := !info.ModTime().Equal(c.seen)
+	c.seen = info.ModTime()
+	return again
+}
+
+// hearCalendar counts a call as a use, and as a wake.
+func (s *server) hearCalendar() {
+	if !s.calendar.called() {
+		return
+	}
+	s.activity.touch(time.Now())
+	s.activity.stay(s.cfg.StayAwake)
+	s.background(s.wokenByCalendar)
+}
+
+// wokenByCalendar says when the app is there, though perhaps no client has come:
+// it is asked in the calendar's name.
+func (s *server) wokenByCalendar() {
+	if s.activity.isReached() {
+		return
+	}
+	if s.starter.start(s.hard) != nil {
+		return
+	}
+	for _, f := range s.cfg.Forwards {
+		if f.Listen.Network == wire.UDP {
+			continue
+		}
+		backend, err := s.targets[f.Listen].reach(s.hard, netip.AddrPort{}, time.Now())
+		if err != nil {
+			return // the proxy ends
+		}
+		if s.cfg.ProxyProtocol != 0 {
+			sendHeader(backend, proxyHeader(s.cfg.ProxyProtocol, wire.Address{}, wire.Address{}))
+		}
+		backend.Close()
+		break
+	}
+	s.reached(func() string { return wire.Calendar })
+}

@@ -1,0 +1,109 @@
+package system
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// The calendar wakes a container without any client, keeps it awake for as long
+// as its times go on, and is gone with its line.
+func TestCalendarWakes(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=10s", "WakeOn=*:*:*", "AutoStart=no")
+		h.Control("start", "app-proxy.socket")
+		h.WaitState("app.service", "active")
+		h.Wait("status names the calendar", func() bool { return calendarStatus(h).LastWake.Client == "calendar" })
+		woken := h.Property("app.service", "InvocationID")
+		before := calls(h)
+		h.Wait("the calendar calls several times", func() bool { return calls(h) > before+3 })
+		if h.Property("app.service", "InvocationID") != woken {
+			t.Errorf("another container: a call was no use\n%s", h.LastJournal())
+		}
+		h.Control("stop", "app-proxy.socket") // with what belongs to it
+		h.Expect("app-calendar.timer", "inactive")
+		h.WaitState("app.service", "inactive")
+		h.Control("start", "app-proxy.socket")
+		h.WaitState("app-calendar.timer", "active")
+		h.WaitState("app.service", "active")
+
+		h.PutFile("app.container", "[Container]\nImage=localhost/app\nExec=-http :80\n"+h.Publish()+"\n[ScaleToZero]\nIdleTimeout=1s\n")
+		if out := h.Must(t, "zerolet", "apply", "--now"); !strings.Contains(out, "~ app: has other settings") {
+			t.Errorf("apply: %s", out)
+		}
+		h.Expect("app-calendar.timer", "inactive")
+		h.Asleep()
+	})
+}
+
+// A call is a use, a wake lasts for StayAwake= at least, and who sleeps says when
+// the next one is. A user's proxy that starts for whoever comes starts the
+// container for the calendar, too.
+func TestCalendarAndStayAwake(t *testing.T) {
+	const least = 5 * time.Second
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "StayAwake=5s", "WakeOn=2190-01-01", "WakeOn=2191-01-01 UTC", "AllowFrom=127.0.0.0/8")
+		h.WaitState("app-calendar.timer", "active")
+		if at := calendarStatus(h).WakesAt; at.Year() < 2189 || at.Year() > 2190 {
+			t.Errorf("wakes at %s", at)
+		}
+		if out := h.Must(t, "zerolet", "status"); !strings.Contains(out, "wakes in ") {
+			t.Errorf("status:\n%s", out)
+		}
+		for _, wake := range []func(){
+			func() { h.Control("start", "app-calendar.service") },
+			func() { h.MustGet() },
+			func() { // a call in the middle
+				h.MustGet()
+				h.Control("start", "app-calendar.service")
+			},
+		} {
+			wake()
+			woken := time.Now()
+			h.WaitState("app.service", "active")
+			h.Asleep()
+			// What was told before it slept is rounded to the second.
+			if took := time.Since(woken); took < least-time.Second {
+				t.Errorf("asleep %s after the wake", took)
+			}
+		}
+		if out := h.Must(t, "zerolet", "history"); !strings.Contains(out, "app: 3 wakes") {
+			t.Errorf("history:\n%s", out)
+		}
+		h.Must(t, "zerolet", "doctor")
+		h.Control("stop", "app-calendar.timer")
+		h.WaitState("app-calendar.timer", "active") // Upholds=
+	})
+}
+
+// calls are how often the calendar of app has called.
+func calls(h *harness.Host) int {
+	h.Helper()
+	text, err := h.Journal(h.Context(), "app-calendar.service")
+	if err != nil {
+		h.Fatal(err)
+	}
+	return strings.Count(text, "Finished ")
+}
+
+type statusOfCalendar struct {
+	WakesAt  time.Time
+	LastWake struct{ Client string }
+}
+
+func calendarStatus(h *harness.Host) statusOfCalendar {
+	h.Helper()
+	var r struct{ Services []statusOfCalendar }
+	out, err := h.Session.Run(h.Context(), "zerolet", "status", "--json")
+	if err != nil {
+		h.Logf("status: %v: %s", err, out.Stderr)
+	}
+	if err := json.Unmarshal([]byte(out.Stdout), &r); err != nil || len(r.Services) != 1 {
+		h.Fatalf("%v: %s", err, out.Stdout)
+	}
+	return r.Services[0]
+}
