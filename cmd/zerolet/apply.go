@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -58,8 +59,8 @@ func (c *call) apply(ctx context.Context) (int, error) {
 // carryOut reloads the manager and does what the changes say.
 func (c *call) carryOut(ctx context.Context, changes []change, status int) (int, error) {
 	began := c.clock()
-	if _, err := c.systemd().Control(ctx, "daemon-reload"); err != nil {
-		return exitFailure, c.unreachable(err)
+	if err := c.reload(ctx); err != nil {
+		return exitFailure, err
 	}
 	failed := func(name string, err error) {
 		c.stderr.failure(failure{message: fmt.Sprintf("%s: %v", name, err), hint: fmt.Sprintf("zerolet doctor --%s", c.manager)})
@@ -84,6 +85,22 @@ func (c *call) carryOut(ctx context.Context, changes []change, status int) (int,
 		return exitError, failure{exitError, "interrupted", "zerolet apply does the rest"}
 	}
 	return status, nil
+}
+
+// reload has the manager read what the generator makes of the files.
+func (c *call) reload(ctx context.Context) error {
+	err := c.systemd().Reload(ctx)
+	if !errors.Is(err, systemd.ErrNotReloaded) {
+		return c.unreachable(err)
+	}
+	scope := "_PID=1"
+	if c.systemd().User {
+		scope = "--user-unit=init.scope"
+	}
+	return failure{
+		exitFailure, err.Error() + ": nothing was done",
+		fmt.Sprintf("journalctl %s says why: it may have too many files open for a second copy of its sockets (LimitNOFILE=)", scope),
+	}
 }
 
 // control has systemctl start a unit, and calls a failed job by its cause, which

@@ -129,7 +129,7 @@ func (c *call) refusal(ctx context.Context, s *service.Service) string {
 
 // unreachable says what to do when there is no manager to ask.
 func (c *call) unreachable(err error) error {
-	if errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	hint := "is systemd running?"

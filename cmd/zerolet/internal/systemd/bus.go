@@ -211,12 +211,7 @@ func (b *Bus) Fill(ctx context.Context, wanted []Wanted) error {
 // Changes tells that something about one of the units has changed. Several
 // changes may be told as one.
 func (b *Bus) Changes(ctx context.Context, names ...string) <-chan struct{} {
-	signals := make(chan *dbus.Signal, 64)
-	b.conn.Signal(signals)
-	// A direct connection gets every signal; a bus wants to know which, and the
-	// manager that somebody listens.
-	_ = b.conn.AddMatchSignal(dbus.WithMatchInterface(properties), dbus.WithMatchPathNamespace(unitObjects))
-	b.conn.Object(destination, object).GoWithContext(ctx, destination+".Manager.Subscribe", dbus.FlagNoReplyExpected, nil)
+	signals := b.signals(ctx, dbus.WithMatchInterface(properties), dbus.WithMatchPathNamespace(unitObjects))
 	paths := make(map[dbus.ObjectPath]bool)
 	for _, name := range names {
 		paths[objectOf(name)] = true
@@ -241,6 +236,22 @@ func (b *Bus) Changes(ctx context.Context, names ...string) <-chan struct{} {
 		}
 	}()
 	return changed
+}
+
+// signals are those that match. A direct connection gets every signal; a bus wants
+// to know which, and the manager that somebody listens.
+func (b *Bus) signals(ctx context.Context, match ...dbus.MatchOption) <-chan *dbus.Signal {
+	signals := make(chan *dbus.Signal, 64)
+	b.conn.Signal(signals)
+	_ = b.conn.AddMatchSignal(match...)
+	b.conn.Object(destination, object).GoWithContext(ctx, destination+".Manager.Subscribe", dbus.FlagNoReplyExpected, nil)
+	return signals
+}
+
+// ping waits for an answer, before which everything has come that was sent
+// before.
+func (b *Bus) ping(ctx context.Context) error {
+	return b.conn.Object(destination, object).CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0).Err
 }
 
 // objectOf is the object of a unit: what is no letter and no digit is in hex
