@@ -5,6 +5,7 @@ package corpus
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +14,27 @@ import (
 // corpus the test is skipped; ZEROLET_CORPUS says where it is if it is not
 // beside the repository.
 func Copy(t testing.TB, dropin func(i int, text string) string) (dir string, names []string) {
+	t.Helper()
+	return copied(t, ".container", dropin)
+}
+
+// Pods is Copy for .pod files. Each has a container more, NAME-member.container.
+func Pods(t testing.TB, dropin func(i int, text string) string) (dir string, names []string) {
+	t.Helper()
+	dir, names = copied(t, ".pod", dropin)
+	for _, name := range names {
+		text := "[Container]\nImage=localhost/member\nPod=" + name + "\n"
+		if err := os.WriteFile(filepath.Join(dir, Member(name)), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, names
+}
+
+// Member is the name of the file of a pod's added container.
+func Member(pod string) string { return strings.TrimSuffix(pod, ".pod") + "-member.container" }
+
+func copied(t testing.TB, ext string, dropin func(i int, text string) string) (dir string, names []string) {
 	t.Helper()
 	from := os.Getenv("ZEROLET_CORPUS")
 	if from == "" {
@@ -28,9 +50,9 @@ func Copy(t testing.TB, dropin func(i int, text string) string) (dir string, nam
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	paths, err := filepath.Glob(filepath.Join(dir, "*.container"))
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+ext))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no .container in %s: %v", from, err)
+		t.Fatalf("no %s in %s: %v", ext, from, err)
 	}
 	for i, path := range paths {
 		names = append(names, filepath.Base(path))

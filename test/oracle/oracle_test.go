@@ -156,7 +156,7 @@ func planOf(t *testing.T, bin, dir string, m quadlet.Manager) *generator.Plan {
 	}.Plan(t.Context())
 }
 
-func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*generator.Endpoint {
+func planned(t *testing.T, bin, dir string, m quadlet.Manager) (map[string]*generator.Endpoint, map[string]generator.Unit) {
 	t.Helper()
 	plan := planOf(t, bin, dir, m)
 	for _, d := range plan.Diagnostics {
@@ -166,44 +166,66 @@ func planned(t *testing.T, bin, dir string, m quadlet.Manager) map[string]*gener
 	for _, e := range plan.Endpoints {
 		endpoints[e.Spec.File.Name()] = e
 	}
-	return endpoints
+	units := make(map[string]generator.Unit)
+	for _, u := range plan.Units(generator.Layout{}) {
+		units[u.Name] = u
+	}
+	return endpoints, units
+}
+
+// entries are those of a unit.
+func entries(u generator.Unit) []quadlet.Entry {
+	file, _ := quadlet.Parse(u.Name, u.Text())
+	return file.Entries
 }
 
 // row is a line of docs/compatibility.md.
 type row struct {
-	version, converter, manager string
-	equal, refused, different   int
+	kind, version, converter, manager string
+
+	equal, refused, different int
 }
 
 func TestCorpus(t *testing.T) {
 	var rows []row
-	for _, o := range oracles() {
-		bin := o.build(t)
-		for _, m := range []quadlet.Manager{quadlet.System, quadlet.User} {
-			t.Run(fmt.Sprintf("%s/%s", o.version, m), func(t *testing.T) {
-				rows = append(rows, compareAll(t, o, bin, m))
-			})
+	for _, kind := range kinds() {
+		for _, o := range oracles() {
+			bin := o.build(t)
+			for _, m := range []quadlet.Manager{quadlet.System, quadlet.User} {
+				t.Run(fmt.Sprintf("%s/%s/%s", kind.name, o.version, m), func(t *testing.T) {
+					rows = append(rows, compareAll(t, kind, o, bin, m))
+				})
+			}
 		}
 	}
 	record(t, rows)
 }
 
-func compareAll(t *testing.T, o oracle, bin string, m quadlet.Manager) row {
-	dir, names := corpus.Copy(t, func(i int, _ string) string {
+// kind is one of those of files that are scaled.
+type kind struct {
+	name   string
+	corpus func(testing.TB, func(i int, text string) string) (dir string, names []string)
+}
+
+func kinds() []kind { return []kind{{"container", corpus.Copy}, {"pod", corpus.Pods}} }
+
+func compareAll(t *testing.T, k kind, o oracle, bin string, m quadlet.Manager) row {
+	dir, names := k.corpus(t, func(i int, _ string) string {
 		return fmt.Sprintf("[ScaleToZero]\nListen=127.0.0.1:%d:80\n", 20000+i)
 	})
-	r := row{version: o.version, converter: "embedded", manager: m.String()}
+	r := row{kind: k.name, version: o.version, converter: "embedded", manager: m.String()}
 	delegate := ""
 	if o.own {
 		r.converter, delegate = "the machine's own", bin
 	}
 	var theirs map[string]*quadlet.File
-	if o.own {
+	switch {
+	case o.own:
 		theirs = stock(t, bin, dir, names, m)
-	} else {
+	case k.name == "container": // it knows no pods
 		theirs = stockEach(t, bin, dir, names, m)
 	}
-	ours := planned(t, delegate, dir, m)
+	ours, units := planned(t, delegate, dir, m)
 	for _, name := range names {
 		e := ours[name]
 		switch {
@@ -221,7 +243,12 @@ func compareAll(t *testing.T, o oracle, bin string, m quadlet.Manager) row {
 			t.Errorf("%s: stock Quadlet refuses it and zerolet does not", name)
 			r.different++
 		default:
-			if diff := compare(e, theirs[name]); diff != "" {
+			diff := compare(e, theirs[name])
+			if k.name == "pod" {
+				member := corpus.Member(name)
+				diff += differences(entries(units[strings.TrimSuffix(member, ".container")+".service"]), theirs[member].Entries, e)
+			}
+			if diff != "" {
 				t.Errorf("%s:\n%s", name, diff)
 				r.different++
 				continue
@@ -240,7 +267,14 @@ func firstError(e *generator.Endpoint) string {
 // compare tells where our unit differs from stock's but for what the design
 // changes (docs/internals/how-it-works.md names it).
 func compare(e *generator.Endpoint, stock *quadlet.File) string {
-	ours, theirs := settings(e, e.ServiceUnit()), settings(e, stock.Entries)
+	return differences(e.ServiceUnit(), stock.Entries, e)
+}
+
+func differences(our, stock []quadlet.Entry, e *generator.Endpoint) string {
+	ours, theirs := settings(e, our), settings(e, stock)
+	for _, member := range e.MemberServices() { // they start with the pod, if not by it
+		theirs = slices.DeleteFunc(theirs, func(s string) bool { return s == "[Unit] Wants="+member || s == "[Unit] Before="+member })
+	}
 	ours = slices.DeleteFunc(ours, func(s string) bool {
 		socket := e.Spec.Unit + "-proxy.socket"
 		return s == "[Service] TimeoutStartSec="+e.Spec.StartTimeout.String() && !slices.Contains(theirs, s) ||
@@ -285,7 +319,8 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 		return "", false // [Install] is the socket's; systemd reads no X- section
 	}
 	switch e.Section + " " + e.Key + "=" + e.Value {
-	case "Unit Documentation=man:zerolet.container(5)", "Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
+	case "Unit Documentation=man:zerolet.container(5)", "Unit Documentation=man:podman-pod(1)",
+		"Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
 		"Service SuccessExitStatus=143", "Service Restart=no",
 		"Unit Wants=network-online.target", "Unit After=network-online.target",
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
@@ -294,8 +329,8 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 	if e.Key == "ExecStopPost" && strings.HasPrefix(e.Value, "-rm -f %t/") {
 		return "", false
 	}
-	if e.Key == "ExecStart" {
-		return fmt.Sprintf("ExecStart: %q", arguments(of, e)), true
+	if e.Key == "ExecStart" || e.Key == "ExecStartPre" {
+		return fmt.Sprintf("%s: %q", e.Key, arguments(of, e)), true
 	}
 	return fmt.Sprintf("[%s] %s=%s", e.Section, e.Key, e.Value), true
 }
@@ -317,7 +352,7 @@ func arguments(of *generator.Endpoint, e quadlet.Entry) []string {
 				continue
 			}
 			out = append(out, "--publish", words[i])
-		case strings.HasPrefix(words[i], "--pidfile=%t/"):
+		case strings.HasPrefix(words[i], "--pidfile=%t/"), words[i] == "--exit-policy=continue":
 		case checked && slices.Contains([]string{"--health-startup-cmd", "--health-startup-interval", "--health-startup-timeout"}, words[i]):
 			i++
 		default:
@@ -410,7 +445,7 @@ func TestRefused(t *testing.T) {
 			if o.own {
 				bin, image = o.build(t), ":3:1: error: quadlet: requested Quadlet image nowhere.image was not found"
 			}
-			endpoints := planned(t, bin, dir, quadlet.System)
+			endpoints, _ := planned(t, bin, dir, quadlet.System)
 			for name, want := range map[string]string{
 				"key.container":   ":3:1: error: quadlet: unsupported key 'Frobnicate' in group 'Container'",
 				"mode.container":  ":4:1: error: quadlet: invalid KillMode 'process'",
@@ -432,7 +467,7 @@ func TestRefused(t *testing.T) {
 // record writes the table into the document, or tells that it is out of date.
 func record(t *testing.T, rows []row) {
 	const path, start, end = "../../docs/compatibility.md", "<!-- table: go test ./oracle -update -->\n", "<!-- end -->\n"
-	if len(rows) != 2*len(oracles()) || t.Skipped() {
+	if len(rows) != 2*len(kinds())*len(oracles()) || t.Skipped() {
 		return // no corpus
 	}
 	have, err := os.ReadFile(path)
@@ -445,9 +480,9 @@ func record(t *testing.T, rows []row) {
 		t.Fatalf("%s has no place for the table", path)
 	}
 	var b strings.Builder
-	b.WriteString(before + start + "| Podman | converter | manager | equal | refused with a reason | different |\n|---|---|---|---|---|---|\n")
+	b.WriteString(before + start + "| files | Podman | converter | manager | equal | refused with a reason | different |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d |\n", r.version, r.converter, r.manager, r.equal, r.refused, r.different)
+		fmt.Fprintf(&b, "| .%s | %s | %s | %s | %d | %d | %d |\n", r.kind, r.version, r.converter, r.manager, r.equal, r.refused, r.different)
 	}
 	b.WriteString(end + after)
 	if *update {

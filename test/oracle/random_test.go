@@ -252,7 +252,7 @@ func (o oracle) compareRandom(t *testing.T, bin, dir string, names []string, m q
 	} else {
 		theirs = stockEach(t, bin, dir, names, m)
 	}
-	ours := planned(t, delegate, dir, m)
+	ours, _ := planned(t, delegate, dir, m)
 	first := texts(t, delegate, dir, m)
 	for name, u := range unitsOf(t, delegate, dir, m) {
 		if !u.Same(first[name]) {
