@@ -3,9 +3,11 @@ package reliability
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
@@ -218,5 +220,46 @@ func TestPodIdleEdge(t *testing.T) {
 		}
 		b.run(h, r)
 		b.check(h, talliedInJournal(h))
+	})
+}
+
+// How long a pod takes from nothing to its first answer, and what systemctl takes
+// to start the stock pod, in turns. It is measured, and asserted by nothing.
+func TestPodColdStart(t *testing.T) {
+	if !*soak {
+		t.Skip("it measures: -soak")
+	}
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		pod(h, "1s")
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.PutFile("stock.pod", fmt.Sprintf("[Pod]\nPublishPort=%d:80\n", h.Port+20))
+		for member, exec := range map[string]string{"web": "-http :80", "db": "-echo :81"} {
+			h.PutFile("stock-"+member+".container", "[Container]\nImage="+image+"\nExec="+exec+"\nPod=stock.pod\n[Quadlet]\nDefaultDependencies=no\n")
+		}
+		h.Reload()
+		stock := *h
+		stock.Port += 20
+		var ours, theirs []time.Duration
+		for range 15 {
+			began := time.Now()
+			h.MustGet()
+			ours = append(ours, time.Since(began))
+			podAsleep(h)
+			began = time.Now()
+			h.Control("start", "stock-pod.service", "stock-web.service", "stock-db.service")
+			for _, err := stock.Get(); err != nil; _, err = stock.Get() {
+				time.Sleep(time.Millisecond)
+			}
+			theirs = append(theirs, time.Since(began))
+			h.Control("stop", "stock-pod.service")
+			h.WaitState("stock-pod.service", "inactive")
+		}
+		slices.Sort(ours)
+		slices.Sort(theirs)
+		t.Logf("from nothing to the first answer, median of %d: %s, by systemctl start %s", len(ours),
+			ours[len(ours)/2].Round(time.Millisecond), theirs[len(theirs)/2].Round(time.Millisecond))
 	})
 }
