@@ -55,10 +55,7 @@ func (e *Endpoint) entrySocket() Unit {
 // entry serves one proxy and one container, and starts anew for the next.
 func (e *Endpoint) entry(l Layout) Unit {
 	service := section("Service",
-		"ExecStart", l.command(wire.Config{
-			Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy),
-			PIDFile: e.pidFile(), Conmon: e.isPod(),
-		}),
+		"ExecStart", l.command(e.found(wire.Config{Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy)})),
 		// One that somebody has stopped would be in the next one's place for good.
 		"WatchdogSec", "30",
 		"WatchdogSignal", "SIGKILL")
@@ -74,6 +71,16 @@ func (e *Endpoint) entry(l Layout) Unit {
 			"StopWhenUnneeded", "yes",
 			"StartLimitIntervalSec", "0"),
 		service)
+}
+
+// found has the container's network found.
+func (e *Endpoint) found(c wire.Config) wire.Config {
+	if e.isKube() {
+		c.Infra = true
+	} else {
+		c.PIDFile, c.Conmon = e.pidFile(), e.isPod()
+	}
+	return c
 }
 
 // entrySandbox leaves what entering takes: to look at a process of another

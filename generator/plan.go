@@ -189,6 +189,7 @@ func (e *Endpoint) override() convert.Override {
 	switch {
 	case e.isPod():
 		o.Settings = append(o.Settings, keepPod)
+	case e.isKube(): // podman kube play tells nobody of pids
 	case e.asksPID():
 		o.Settings = append(o.Settings, convert.Setting{Key: "PodmanArgs", Value: word("--pidfile=" + e.pidFile())})
 	}

@@ -34,6 +34,8 @@ type dependency struct{ key, unit string }
 // and a start of a container that has begun meanwhile fails with it.
 var keepPod = convert.Setting{Key: "PodmanArgs", Value: "--exit-policy=continue"}
 
+func (e *Endpoint) isKube() bool { return e.Spec.File.Kind() == "Kube" }
+
 func (e *Endpoint) isPod() bool { return e.Spec.File.Kind() == "Pod" }
 
 func (m *Member) service() string { return wire.Container.Of(m.File.Unit()) }

@@ -285,7 +285,7 @@ func (e *Endpoint) config() wire.Config {
 	case e.entered():
 		c.Entry = e.entryPath()
 	case e.Inside():
-		c.PIDFile, c.Conmon = e.pidFile(), e.isPod()
+		c = e.found(c)
 	}
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
@@ -335,7 +335,11 @@ func (e *Endpoint) service() Unit {
 		e.takeSockets(&u)
 	}
 	files := leftovers(e.Service)
-	if e.asksPID() && !e.isPod() {
+	switch {
+	case e.isKube() && e.asksHTTP():
+		set(&u, "Service", "ExecStartPre", "touch "+word(e.pidFile()))
+		files = append(files, word(e.pidFile()))
+	case e.asksPID() && !e.isPod() && !e.isKube():
 		files = append([]string{word(e.pidFile())}, files...)
 	}
 	removeLater(&u, files)

@@ -44,7 +44,7 @@ func (c *call) exported(ctx context.Context, g generator.Generator, plan *genera
 		if e.Refused() {
 			continue
 		}
-		if len(e.Members) > 0 {
+		if e.Spec.File.Kind() != "Container" {
 			e.Diagnostics.Errorf(e.Spec.SectionPos(), "write the containers of one Service by hand; kubectl explain ksvc.spec.template.spec.containers tells how",
 				"a pod is not exported: of several containers Knative serves one, and no line says which")
 			continue

@@ -43,6 +43,8 @@ type Config struct {
 	PIDFile string
 	// Conmon says that the pid is that of conmon(8), and its child is the process.
 	Conmon bool
+	// Infra says that the process is that of an infra container in the unit.
+	Infra bool
 	// Entry, if not empty, is the socket of a process that enters the network
 	// namespace, and the targets are inside.
 	Entry string
@@ -163,12 +165,14 @@ func (c *Config) check() error {
 		return errors.New("--conmon without --pidfile=")
 	case c.Enter != (c.Client != ""):
 		return errors.New("--enter and --client= go together")
-	case c.Enter && (c.PIDFile == "" || c.Native || c.Entry != "" || len(c.Forwards) > 0):
-		return errors.New("--enter wants --pidfile=, and excludes --entry=, --native and --forward=")
+	case c.PIDFile != "" && c.Infra:
+		return errors.New("--pidfile= and --infra exclude each other")
+	case c.Enter && (c.PIDFile == "" && !c.Infra || c.Native || c.Entry != "" || len(c.Forwards) > 0):
+		return errors.New("--enter wants --pidfile= or --infra, and excludes --entry=, --native and --forward=")
 	case c.Enter:
 		return nil
-	case c.PIDFile != "" && c.Entry != "", c.Inside() && c.HostNetwork:
-		return errors.New("--pidfile=, --entry= and --host-network exclude each other")
+	case (c.PIDFile != "" || c.Infra) && c.Entry != "", c.Inside() && c.HostNetwork:
+		return errors.New("--pidfile=, --infra, --entry= and --host-network exclude each other")
 	case c.Native && (c.Inside() || c.HostNetwork || len(c.Forwards) > 0):
 		return errors.New("--native excludes --pidfile=, --entry=, --host-network and --forward=")
 	case len(c.Forwards) == 0 && !c.Native:
@@ -190,7 +194,7 @@ func (c *Config) checkForwards() error {
 }
 
 // Inside reports whether the targets are in the container's network namespace.
-func (c *Config) Inside() bool { return c.PIDFile != "" || c.Entry != "" }
+func (c *Config) Inside() bool { return c.PIDFile != "" || c.Infra || c.Entry != "" }
 
 // Serves reports whether these are the words of the proxy of the container,
 // whatever else they say: another version may know other options.

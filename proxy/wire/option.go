@@ -29,6 +29,7 @@ func (c *Config) options() []option {
 		one("entry", &c.Entry, parsePath),
 		one("pidfile", &c.PIDFile, parsePath),
 		toggle("conmon", &c.Conmon),
+		toggle("infra", &c.Infra),
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),

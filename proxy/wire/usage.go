@@ -2,7 +2,7 @@ package wire
 
 // Usage is what --help prints.
 const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
-       [--pidfile=PATH [--conmon] | --entry=PATH | --host-network]
+       [--pidfile=PATH [--conmon] | --infra | --entry=PATH | --host-network]
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
@@ -12,7 +12,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
-       zerolet-proxy --enter --container=UNIT --pidfile=PATH [--conmon] --client=UNIT
+       zerolet-proxy --enter --container=UNIT --client=UNIT
+       --pidfile=PATH [--conmon] | --infra
        zerolet-proxy --help | --version
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
@@ -29,6 +30,8 @@ container for its proxy, which connects to the passed socket.
                         targets are then inside its network namespace
   --conmon              the pid is that of conmon, which has started the
                         container's process: so it is of a pod
+  --infra               targets are inside the network of the infra container
+                        whose conmon is in the unit: so it is of a .kube file
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
                         the sockets inside in place of this process
   --client=UNIT         the service unit of the proxy that the entry serves

@@ -18,7 +18,7 @@ func (c Config) embed(overrides []Override) []Result {
 	for i, o := range overrides {
 		if pos, ok := ofPod(o.File); ok {
 			results[i].Diagnostics.Errorf(pos, "install Podman 5.3 or later, with its Quadlet",
-				"the Quadlet 4.9.5 that is built in knows no pods")
+				"the Quadlet 4.9.5 that is built in converts no pods")
 			continue
 		}
 		service, err := convertContainer(o, names, c.Manager == quadlet.User)
@@ -31,10 +31,11 @@ func (c Config) embed(overrides []Override) []Result {
 	return results
 }
 
-// ofPod is where a file is about a pod, or says that its container is in one.
+// ofPod is where a file is about a pod, or says that its container is in one. It
+// knows .kube files, but not how they are scaled: nobody has tried so old a Podman.
 func ofPod(f *quadlet.File) (quadlet.Pos, bool) {
 	e, ok := f.Last("Container", "Pod")
-	return cmp.Or(e.Pos, f.UnitPos()), f.Kind() == "Pod" || ok && e.Value != ""
+	return cmp.Or(e.Pos, f.UnitPos()), f.Kind() != "Container" || ok && e.Value != ""
 }
 
 func convertContainer(o Override, names map[string]string, user bool) (service *quadlet.File, err error) {

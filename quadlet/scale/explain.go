@@ -8,7 +8,12 @@ import (
 )
 
 // What is what the file is about, in words.
-func (s *Spec) What() string { return strings.ToLower(s.File.Kind()) }
+func (s *Spec) What() string {
+	if where(s.File) == InContainer {
+		return "container"
+	}
+	return "pod"
+}
 
 // when is a sentence, or none.
 func when(told bool, format string, args ...any) string {

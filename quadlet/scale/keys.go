@@ -30,7 +30,7 @@ type Key struct {
 // Where is a set of the sections in which a key has a meaning.
 type Where uint
 
-// The kinds of sections. Those of .kube files are not read yet.
+// The kinds of sections.
 const (
 	InContainer  Where = 1 << iota // of a .container file
 	InPod                          // of a .pod file, whose ports are all its containers'

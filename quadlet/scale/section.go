@@ -21,7 +21,7 @@ func Scales(f *quadlet.File) bool { return where(f) != 0 }
 
 // where is the kind of the section in a file, 0 if it means nothing there.
 func where(f *quadlet.File) Where {
-	return map[string]Where{"Container": InContainer, "Pod": InPod}[f.Kind()]
+	return map[string]Where{"Container": InContainer, "Pod": InPod, "Kube": InKube}[f.Kind()]
 }
 
 // Misplaced tells where a file of another kind has the section in vain.
@@ -29,8 +29,8 @@ func Misplaced(f *quadlet.File) quadlet.Diagnostics {
 	var ds quadlet.Diagnostics
 	for _, s := range f.Sections {
 		if IsSection(s.Name) {
-			ds.Errorf(s.Pos, "move the section to the .container or .pod file of the app",
-				"[%s] is for .container and .pod files: nothing is scaled here", s.Name)
+			ds.Errorf(s.Pos, "move the section to the .container, .pod or .kube file of the app",
+				"[%s] is for .container, .pod and .kube files: nothing is scaled here", s.Name)
 		}
 	}
 	return ds

@@ -10,7 +10,7 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-// Spec is what a .container or .pod file with a [ScaleToZero] section asks for.
+// Spec is what a .container, .pod or .kube file with a [ScaleToZero] section asks for.
 type Spec struct {
 	File         *quadlet.File
 	Unit         string // name of the service without ".service"; "" if it cannot be one
@@ -65,6 +65,7 @@ func Read(f *quadlet.File, search quadlet.Search) (*Spec, quadlet.Diagnostics) {
 	s.readNetwork(search.Manager, &ds)
 	CheckCgroup(s, f, &ds)
 	s.checkPod(&ds)
+	s.readKube(&ds)
 	s.checkPorts(&ds)
 	s.checkSockets(&ds)
 	s.checkLocal(&ds)

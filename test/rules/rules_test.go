@@ -70,9 +70,9 @@ func rules() map[string]rule {
 			[]string{podman + "parser", sys},
 		},
 		"quadlet/scale": {
-			// A row says what the proxy is told.
+			// A row says what the proxy is told. What a .kube file plays is YAML.
 			"means the same on every machine, whatever Podman it has",
-			[]string{quadlet, wire},
+			[]string{quadlet, wire, "go.yaml.in/yaml/v3"},
 		},
 		"quadlet/convert": {
 			"runs Quadlet for files with overrides, whoever asks for them and why",

@@ -95,7 +95,8 @@ func podCases() []podCase {
 			if h.UserManager {
 				mode = "UserNS=keep-id"
 			}
-			return []string{mode, fmt.Sprintf("PublishPort=%d:81", port), fmt.Sprintf("PublishPort=%d:81/udp", port)}, []string{"Exec=" + peers(":81")}
+			// Not every user may bind 81.
+			return []string{mode, fmt.Sprintf("PublishPort=%d:8081", port), fmt.Sprintf("PublishPort=%d:8081/udp", port)}, []string{"Exec=" + peers(":8081")}
 		}, func(h *harness.Host, _ string, port int) { sees(h, port) }},
 		{"host", func(_ *harness.Host, port int) (pod, web []string) {
 			return []string{"Network=host", fmt.Sprintf("PublishPort=%d:%d", port, port+5)}, []string{fmt.Sprintf("Exec=-http :%d", port+5)}
@@ -106,7 +107,7 @@ func podCases() []podCase {
 			h.M.Root().Must(h.T, "mkdir", "-p", dir)
 			h.M.Root().Must(h.T, "chmod", "777", dir)
 			return []string{"Volume=" + dir + ":/run/web", "[ScaleToZero]", fmt.Sprintf("Listen=%d:%s/app.sock", port, dir)},
-				[]string{"Exec=-http unix:/run/web/app.sock"}
+				[]string{"Exec=-http unix:/run/web/app.sock", "PodmanArgs=--umask=0000"} // the proxy is nobody in particular
 		}, answers},
 		{"ready", own("[ScaleToZero]", "ReadyCheck=http:/"), answers},
 		{"proxy", own("[ScaleToZero]", "ClientAddress=proxy", "MaxConnections=1", "ConnectionIdleTimeout=1min"), answers},

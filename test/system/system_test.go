@@ -228,6 +228,7 @@ func TestForky(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *harness.Host){
 		"TCP":    wakesTwice,
 		"UDP":    datagrams,
+		"Pod":    wakesPod,
 		"Native": func(_ *testing.T, h *harness.Host) { native(h, "") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,20 +36,30 @@ func procCgroup(pid int) string { return fmt.Sprintf("/proc/%d/cgroup", pid) }
 type whereabouts struct {
 	pidfile string
 	conmon  bool   // has the pid of conmon, whose child the process is
+	infra   bool   // conmon is to be looked for in the unit
 	unit    string // in whose cgroup the process of the pid is
 	// cgroup tells where the kernel writes the cgroup of a process.
 	cgroup func(pid int) string
 }
 
 func whereaboutsOf(cfg wire.Config) whereabouts {
-	return whereabouts{pidfile: cfg.PIDFile, conmon: cfg.Conmon, unit: cfg.Container, cgroup: procCgroup}
+	return whereabouts{
+		pidfile: cfg.PIDFile, conmon: cfg.Conmon || cfg.Infra, infra: cfg.Infra, unit: cfg.Container, cgroup: procCgroup,
+	}
+}
+
+func (w whereabouts) pid() (int, error) {
+	if w.infra {
+		return findInfra(w.unit)
+	}
+	return readPID(w.pidfile)
 }
 
 // openContainer finds the container. Pids are used again, and a pidfile may be
 // old, so the process must be in the cgroup of the container's unit. The pidfd
 // is opened first and asked last: in between, the pid means this process.
 func openContainer(w whereabouts) (*container, error) {
-	pid, err := readPID(w.pidfile)
+	pid, err := w.pid()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +74,7 @@ func openContainer(w whereabouts) (*container, error) {
 		if !alive {
 			return nil, ErrNoContainer
 		}
-		return nil, fmt.Errorf("pid %d of %s: %w", pid, w.pidfile, notThere(err))
+		return nil, fmt.Errorf("pid %d of %s: %w", pid, cmp.Or(w.pidfile, w.unit), notThere(err))
 	}
 	return c, nil
 }

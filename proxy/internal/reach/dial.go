@@ -64,7 +64,7 @@ type Source interface {
 // expect it.
 func New(cfg wire.Config, cgroup *Cgroup, note func(string)) Source {
 	switch {
-	case cfg.PIDFile != "":
+	case cfg.PIDFile != "", cfg.Infra:
 		return newContainerNamespace(&nsenter{whereaboutsOf(cfg)}, cfg, note)
 	case cfg.Entry != "":
 		return newContainerNamespace(&entry{path: cfg.Entry}, cfg, note)

@@ -76,8 +76,8 @@ func (h *helper) enter() (int, error) {
 }
 
 // Enter is the entry's process: it serves the proxy that connects to the passed
-// socket, and ends with it. Of cfg it takes Container, PIDFile, Conmon and
-// Client.
+// socket, and ends with it. Of cfg it takes Container, PIDFile, Conmon, Infra
+// and Client.
 func Enter(cfg wire.Config, files []*os.File) error {
 	// Nothing in the container may trace it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

@@ -65,7 +65,7 @@ func (h Host) abandoned(s *Service) bool {
 // abandoned proxy's are those that have no file either, and the container's if
 // stock Quadlet has taken it over.
 func (s *Service) Owns(u systemd.Unit) bool {
-	stock := fromGenerator(u) && slices.Contains([]string{".container", ".pod"}, filepath.Ext(u["SourcePath"]))
+	stock := fromGenerator(u) && slices.Contains([]string{".container", ".pod", ".kube"}, filepath.Ext(u["SourcePath"]))
 	return Generated(u) || s.Abandoned && (!u.Found() || stock)
 }
 
