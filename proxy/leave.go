@@ -9,11 +9,16 @@ func (s *server) letGo() {
 		s.relay.close()
 		s.relay = nil
 	}
-	for _, l := range s.listeners {
-		l.last = true
-		l.Unwake()
-		s.acceptAll(l)
+	s.listening.Lock()
+	listeners := s.listeners
+	s.listeners = nil
+	s.listening.Unlock()
+	for _, l := range listeners {
+		if !l.lent { // of the others the stand-in keeps who waits
+			l.last = true
+			l.Unwake()
+			s.acceptAll(l)
+		}
 		l.Close()
 	}
-	s.listeners = nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,13 @@ type listener struct {
 	// inherited none of them.
 	emptied bool
 	last    bool // accept does not wait any more: EAGAIN
+	// loop is closed when who accepts has ended.
+	loop chan struct{}
+	// lent says that the stand-in has the socket, too, and can have accept(2) wait
+	// for a client: whether it does is a flag of what both have (fcntl(2)). Nobody
+	// waits for that for long. abandoned is set when it was for too long.
+	lent      bool
+	abandoned atomic.Bool
 }
 
 // newListeners turns the passed descriptors into listeners. Two sockets may share a
@@ -37,7 +46,7 @@ func newListeners(files []*os.File, forwards []wire.Forward) (ls []*listener, mi
 			closeAll(ls)
 		}
 	}()
-	if len(files) == 0 {
+	if len(files) == 0 && slices.ContainsFunc(forwards, func(f wire.Forward) bool { return f.Listen.Device == "" }) {
 		return nil, nil, fmt.Errorf("%w: no socket was passed; start the socket unit instead", wire.ErrConfig)
 	}
 	used := make(map[wire.Address]bool)
@@ -50,7 +59,7 @@ func newListeners(files []*os.File, forwards []wire.Forward) (ls []*listener, mi
 		used[l.forward.Listen] = true
 	}
 	for _, f := range forwards {
-		if !used[f.Listen] {
+		if !used[f.Listen] && f.Listen.Device == "" { // else the stand-in brings it
 			missing = append(missing, f)
 		}
 	}
@@ -67,7 +76,11 @@ func newListener(file *os.File, forwards []wire.Forward) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	forward, err := prepare(fd, forwards)
+	addr, err := sock.ListeningAddress(fd)
+	var forward wire.Forward
+	if err == nil {
+		forward, err = prepare(fd, addr, forwards)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -75,13 +88,11 @@ func newListener(file *os.File, forwards []wire.Forward) (*listener, error) {
 	return &listener{Socket: sock.New(fd), forward: forward}, nil
 }
 
-// prepare sets the options on the listening socket, from which accepted ones
-// inherit them: that saves five system calls for each connection.
-func prepare(fd int, forwards []wire.Forward) (wire.Forward, error) {
-	addr, err := sock.ListeningAddress(fd)
-	if err != nil {
-		return wire.Forward{}, err
-	}
+// prepare finds the forward of a listening socket, and sets the options on it, from
+// which accepted ones inherit them: that saves five system calls for each
+// connection.
+func prepare(fd int, addr wire.Address, forwards []wire.Forward) (wire.Forward, error) {
+	var err error
 	switch addr.Network {
 	case wire.TCP:
 		err = sock.Tune(fd)

@@ -50,6 +50,9 @@ func (s *server) serve(stop <-chan os.Signal) error {
 	s.background(func() { s.keepStatus(first) })
 	s.background(func() { s.watchStop(stop) })
 
+	if s.standIn != nil {
+		s.background(s.takeStandIn)
+	}
 	if s.cfg.ConnectionIdleTimeout != wire.Infinity {
 		s.background(s.watchSilence)
 	}
@@ -71,7 +74,10 @@ func (s *server) serve(stop <-chan os.Signal) error {
 // server is the proxy at work.
 type server struct {
 	shared
-	listeners []*listener
+	standIn   *standIn // nil if it has none
+	listening sync.Mutex
+	running   bool        // the listeners accept
+	listeners []*listener // with those of the stand-in
 	targets   map[wire.Address]*target
 	cgroup    *reach.Cgroup
 	source    reach.Source
@@ -97,6 +103,10 @@ type server struct {
 }
 
 func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, error) {
+	standIn, files, err := newStandIn(cfg, files)
+	if err != nil {
+		return nil, err
+	}
 	listeners, missing, err := newListeners(files, cfg.Forwards)
 	if err != nil {
 		return nil, err
@@ -107,7 +117,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s := &server{
-		listeners: listeners, targets: make(map[wire.Address]*target),
+		standIn: standIn, listeners: listeners, targets: make(map[wire.Address]*target),
 		stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforePause: func() {}, afterPause: func() {}, afterStopping: func() {},
 		calendar: calendar{path: cfg.Calendar},
@@ -239,17 +249,68 @@ func (s *server) close() {
 	s.source.Close()
 	s.loops.Close()
 	closeAll(s.listeners)
+	if s.standIn != nil {
+		s.standIn.Close()
+	}
 }
 
 // resume starts to accept.
 func (s *server) resume() {
-	s.paused = make(chan struct{})
+	s.listening.Lock()
+	s.paused, s.running = make(chan struct{}), true
 	for _, l := range s.listeners {
-		l.Unwake()
-		s.accepting.Go(func() { s.acceptAll(l) })
+		s.begin(l)
 	}
+	s.listening.Unlock()
 	if s.relay != nil {
 		s.relay.resume()
+	}
+}
+
+// begin starts to accept from one socket.
+func (s *server) begin(l *listener) {
+	l.Unwake()
+	loop := make(chan struct{})
+	l.loop = loop
+	run := s.accepting.Go
+	if l.lent {
+		run = func(f func()) { go f() }
+	}
+	run(func() {
+		defer close(loop)
+		s.acceptAll(l)
+	})
+}
+
+// add takes more sockets to accept from, now or when that is resumed.
+func (s *server) add(ls []*listener) {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	s.listeners = append(s.listeners, ls...)
+	for _, l := range ls {
+		if s.running {
+			s.begin(l)
+		}
+	}
+}
+
+// remove closes sockets that were added.
+func (s *server) remove(ls []*listener) {
+	var there []*listener
+	s.listening.Lock()
+	s.listeners = slices.DeleteFunc(s.listeners, func(l *listener) bool {
+		if !slices.Contains(ls, l) {
+			return false
+		}
+		there = append(there, l)
+		return true
+	})
+	s.listening.Unlock()
+	for _, l := range there {
+		l.Wake()
+		if s.ended(l) {
+			l.Close()
+		}
 	}
 }
 
@@ -258,11 +319,15 @@ func (s *server) resume() {
 // where it starts the proxy anew.
 func (s *server) pause() {
 	s.beforePause()
+	s.listening.Lock()
+	s.running = false
 	close(s.paused)
 	for _, l := range s.listeners {
 		l.Wake()
 	}
+	s.listening.Unlock()
 	s.accepting.Wait()
+	s.awaitLent()
 	if s.relay != nil {
 		s.relay.pause()
 	}
@@ -340,6 +405,12 @@ func (s *server) acceptAll(l *listener) {
 		var full noSlot
 		fd, peer, err := l.accept(s.slots, held)
 		switch {
+		case err == nil && l.abandoned.Load():
+			sock.New(fd).Reset()
+			s.slots.leave()
+			held.leave()
+			l.Close()
+			return
 		case err == nil && !allowed(s.cfg.AllowFrom, peer): // the manager did not see to it
 			sock.New(fd).Reset()
 			s.slots.leave()

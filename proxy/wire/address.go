@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -22,19 +23,31 @@ const (
 type Address struct {
 	Network Network
 	IP      netip.AddrPort // of TCP and UDP
-	Path    string         // of Unix; empty for a socket without a name
+	// Device, if not empty, is the interface of a stand-in on which alone it
+	// listens there, with TCP.
+	Device string
+	Path   string // of Unix; empty for a socket without a name
 }
 
 // TCPAddress is an address of TCP.
 func TCPAddress(a netip.AddrPort) Address { return Address{Network: TCP, IP: a} }
 
-// ParseAddress reads ADDRESS:PORT, which is TCP, udp:ADDRESS:PORT or unix:PATH.
+// StandInAddress is the port of a stand-in on one of its interfaces.
+func StandInAddress(device string, port uint16) Address {
+	return Address{Network: TCP, IP: netip.AddrPortFrom(netip.IPv6Unspecified(), port), Device: device}
+}
+
+// ParseAddress reads ADDRESS:PORT, which is TCP, udp:ADDRESS:PORT, unix:PATH or
+// network:DEVICE:PORT.
 func ParseAddress(s string) (Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if !filepath.IsAbs(path) {
 			return Address{}, fmt.Errorf("want unix:/PATH, not %q", s)
 		}
 		return Address{Network: Unix, Path: path}, nil
+	}
+	if rest, ok := strings.CutPrefix(s, "network:"); ok {
+		return parseStandIn(rest)
 	}
 	text, udp := strings.CutPrefix(s, "udp:")
 	ip, err := netip.ParseAddrPort(text)
@@ -47,12 +60,24 @@ func ParseAddress(s string) (Address, error) {
 	return TCPAddress(ip), nil
 }
 
+// parseStandIn reads DEVICE:PORT. No interface has a colon in its name.
+func parseStandIn(s string) (Address, error) {
+	device, text, _ := strings.Cut(s, ":")
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 || device == "" {
+		return Address{}, fmt.Errorf("want network:DEVICE:PORT, not %q", s)
+	}
+	return StandInAddress(device, uint16(port)), nil
+}
+
 // String is what [ParseAddress] reads.
 func (a Address) String() string {
-	switch a.Network {
-	case Unix:
+	switch {
+	case a.Device != "":
+		return fmt.Sprintf("network:%s:%d", a.Device, a.IP.Port())
+	case a.Network == Unix:
 		return "unix:" + a.Path
-	case UDP:
+	case a.Network == UDP:
 		return "udp:" + a.IP.String()
 	default:
 		return a.IP.String()
@@ -97,7 +122,7 @@ func ParseForward(s string) (Forward, error) {
 	if err != nil {
 		return Forward{}, err
 	}
-	if target.IP.IsValid() && target.IP.Addr().IsUnspecified() {
+	if target.IP.IsValid() && target.IP.Addr().IsUnspecified() || target.Device != "" {
 		return Forward{}, fmt.Errorf("%s is no address to connect to", right)
 	}
 	if (listen.Network == UDP) != (target.Network == UDP) {

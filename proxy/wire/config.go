@@ -51,6 +51,9 @@ type Config struct {
 	// Enter says that this is that process, and Client is the unit it serves.
 	Enter  bool
 	Client string
+	// StandIn, if not empty, is the passed socket to which the container's
+	// stand-in brings those that it listens on.
+	StandIn string
 	// HostNetwork says that the container has the network of the proxy, where
 	// others can listen, too.
 	HostNetwork bool
@@ -181,14 +184,20 @@ func (c *Config) check() error {
 	return c.checkForwards()
 }
 
-// checkForwards finds a public address with two targets.
+// checkForwards finds a public address with two targets, and one that nobody
+// brings.
 func (c *Config) checkForwards() error {
 	taken := make(map[Address]bool)
+	brought := false
 	for _, f := range c.Forwards {
+		brought = brought || f.Listen.Device != ""
 		if taken[f.Listen] {
 			return fmt.Errorf("%s is forwarded twice", f.Listen)
 		}
 		taken[f.Listen] = true
+	}
+	if brought != (c.StandIn != "") {
+		return errors.New("--stand-in= and --forward=network: go together")
 	}
 	return nil
 }

@@ -66,6 +66,7 @@ func TestArgs(t *testing.T) {
 		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: []string{"/s"}, ProxyProtocol: 1, StartTimeout: Infinity},
 		{Container: container, Forwards: forwards, HideClient: true, MaxConnections: 1, DrainTimeout: 1, ConnectionIdleTimeout: 1},
 		{Container: container, Forwards: forwards, StayAwake: time.Hour, Calendar: "/run/c"},
+		{Container: container, Forwards: []Forward{{StandInAddress("proxy", 80), parseAddress(t, "127.0.0.1:80")}}, StandIn: "/run/s"},
 		{Container: container, Forwards: forwards, Start: "a-wake.target", AllowFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}},
 	} {
 		args := want.Args()
@@ -146,6 +147,11 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --proxy-protocol=v3":                    "want v1 or v2",
 		ok + " --max-connections=-1":                   "is negative",
 		ok + " --allow-from=::1":                       "no '/'",
+		ok + " --stand-in=s":                           "not an absolute path",
+		ok + " --stand-in=/s":                          "go together",
+		ok + " --forward=network:a:81=127.0.0.1:81":    "go together",
+		ok + " --forward=network:a=127.0.0.1:81":       "want network:DEVICE:PORT",
+		ok + " --forward=[::]:81=network:a:81":         "no address to connect to",
 		"--open --native":                              "stands alone",
 		ok + " --max-connections=x":                    "want a number",
 		ok + " extra":                                  "unexpected argument",

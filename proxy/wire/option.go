@@ -30,6 +30,7 @@ func (c *Config) options() []option {
 		one("pidfile", &c.PIDFile, parsePath),
 		toggle("conmon", &c.Conmon),
 		toggle("infra", &c.Infra),
+		one("stand-in", &c.StandIn, parsePath),
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),

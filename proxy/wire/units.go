@@ -23,12 +23,13 @@ const (
 	Timer       Unit = "-calendar.timer"   // wakes the container at the times of a calendar
 	Caller      Unit = "-calendar.service" // does so
 	EntrySocket Unit = "-entry.socket"
-	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
+	StandIn     Unit = "-standin.service" // has the container's names on a network while it sleeps
+	Entry       Unit = "-entry.service"   // makes sockets inside a rootful container for its proxy
 )
 
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
-	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry}
+	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn}
 }
 
 // Of is the name of the unit for the container of this name.

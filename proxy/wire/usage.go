@@ -7,7 +7,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
        [--stay-awake=TIME] [--calendar=PATH] [--start=UNIT] [--start-timeout=TIME]
-       [--drain-timeout=TIME]
+       [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
@@ -35,6 +35,8 @@ container for its proxy, which connects to the passed socket.
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
                         the sockets inside in place of this process
   --client=UNIT         the service unit of the proxy that the entry serves
+  --stand-in=PATH       the passed socket to which the container's stand-in brings
+                        the sockets that it listens on
   --host-network        targets are in the proxy's own network: a process there
                         that is not in the container's unit gets nothing
   --ready-check=CHECK   none: the app is ready once it accepts; http:/PATH: once
@@ -68,7 +70,8 @@ container for its proxy, which connects to the passed socket.
   --forward=LISTEN=TARGET
                         LISTEN is the local address of a passed socket,
                         TARGET where the app listens: [::]:8080=127.0.0.1:80,
-                        unix:/run/web.sock=unix:/run/app.sock.
+                        unix:/run/web.sock=unix:/run/app.sock,
+                        network:DEVICE:80=127.0.0.1:80, of the stand-in.
                         [::] and 0.0.0.0 mean the same in LISTEN
 
 TIME is written as in 1m30s, 500ms or infinity.

@@ -155,7 +155,11 @@ func (s *Files) split(path string) (volume, below string) {
 
 // Verify looks who listens: the process that has called listen(2), as SO_PEERCRED
 // tells (unix(7)). If that has exited, its pid may be another's by now.
-func (s *Files) Verify(fd int, _ wire.Address) error {
+func (s *Files) Verify(fd int, _ wire.Address) error { return s.cgroup.HoldsPeer(fd, "listens there") }
+
+// HoldsPeer fails unless the process at the other end of a unix socket, which does
+// what is said of it, is in the unit.
+func (u *Cgroup) HoldsPeer(fd int, does string) error {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
@@ -165,12 +169,12 @@ func (s *Files) Verify(fd int, _ wire.Address) error {
 		return err
 	}
 	defer unix.Close(pidfd)
-	err = s.cgroup.holds(int(cred.Pid))
+	err = u.holds(int(cred.Pid))
 	if sock.Ready(pidfd, unix.POLLIN) { // asked last: until now the pid has meant that process
 		return errOrphan
 	}
 	if err != nil {
-		return fmt.Errorf("pid %d of uid %d listens there: %w", cred.Pid, cred.Uid, err)
+		return fmt.Errorf("pid %d of uid %d %s: %w", cred.Pid, cred.Uid, does, err)
 	}
 	return nil
 }
