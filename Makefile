@@ -11,7 +11,7 @@ GO      ?= go
 LIBEXEC  = $(DESTDIR)$(PREFIX)/libexec/zerolet
 UNITLIB  = $(DESTDIR)$(PREFIX)/lib/systemd
 MAN      = $(DESTDIR)$(PREFIX)/share/man
-BINS     = bin/zerolet bin/zerolet-generator bin/zerolet-proxy
+BINS     = bin/zerolet bin/zerolet-generator bin/zerolet-proxy bin/zerolet-standin
 PAGES    = bin/man/zerolet.1 bin/man/zerolet.container.5 bin/man/zerolet-generator.8 bin/man/zerolet-proxy.8
 # Tools of the build have a module of their own. A distribution sets MD2MAN=go-md2man.
 TOOL     = $(GO) tool -modfile=$(CURDIR)/packaging/tools/go.mod
@@ -48,6 +48,7 @@ $(PAGES):
 
 install: build ## install below DESTDIR and PREFIX (default /usr)
 	install -D -m 0755 -t $(LIBEXEC) bin/zerolet-generator bin/zerolet-proxy
+	install -D -m 0755 -t $(LIBEXEC)/standin bin/zerolet-standin
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/zerolet
 	install -d $(UNITLIB)/system-generators $(UNITLIB)/user-generators
 	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/system-generators/zerolet-system-generator

@@ -142,9 +142,16 @@ type claim struct {
 	protocol string
 	port     uint16
 	path     string
+	network  string // of the stand-in of a file, which no other shares
 }
 
-func claimOf(l scale.Listener) claim { return claim{l.Protocol, l.HostPort, l.HostFile} }
+func claimOf(l scale.Listener) claim {
+	c := claim{protocol: l.Protocol, port: l.HostPort, path: l.HostFile}
+	if l.HostNetwork != "" {
+		c.network = l.HostNetwork + " at " + l.Pos.String()
+	}
+	return c
+}
 
 func (c claim) String() string {
 	if c.path != "" {
@@ -193,7 +200,7 @@ func (p *Plan) checkListeners() {
 				e.Diagnostics.Errorf(l.Pos, otherPort, "%s is already claimed at %s", claimOf(l), pair[1].Pos)
 			}
 			own.add(l)
-			if e.Spec.Network == scale.Host && !e.Spec.Native && !l.Unix() && l.HostPort == l.ContainerPort {
+			if e.Spec.Network == scale.Host && !e.Spec.Native && !l.Unix() && l.HostNetwork == "" && l.HostPort == l.ContainerPort {
 				e.Diagnostics.Errorf(l.Pos, "let the app listen on another port, and publish that: PublishPort=8080:80",
 					"with Network=host the app takes this port itself")
 			}

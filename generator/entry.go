@@ -25,13 +25,16 @@ const entryDir = "%t/zerolet-entry"
 // entryPath is the socket of the entry, as a value of a unit. The path of one
 // has at most 107 bytes (unix(7)), a unit's name 255; and ":" would part the
 // words of BindReadOnlyPaths=.
-func (e *Endpoint) entryPath() string {
+func (e *Endpoint) entryPath() string { return entryDir + "/" + e.shortName() }
+
+// shortName is that of the units, or what stands for it where it does not fit.
+func (e *Endpoint) shortName() string {
 	name := e.Spec.Unit
 	if len(name) > 64 || strings.ContainsAny(name, `:\`) {
 		sum := sha256.Sum256([]byte(name))
 		name = hex.EncodeToString(sum[:16])
 	}
-	return entryDir + "/" + name
+	return name
 }
 
 // entrySocket is there while the proxy is. Left to itself it would not listen after

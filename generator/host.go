@@ -13,7 +13,7 @@ func (p *Plan) checkHostPorts() {
 	sockets := make(map[claim][]scale.Listener)
 	for _, e := range p.Endpoints {
 		for _, l := range e.Spec.Listen {
-			if !e.Refused() && !l.Unix() && onLoopback(l) {
+			if !e.Refused() && !l.Unix() && l.HostNetwork == "" && onLoopback(l) {
 				sockets[claimOf(l)] = append(sockets[claimOf(l)], l)
 			}
 		}

@@ -26,6 +26,9 @@ func (e *Endpoint) reserved() []wire.Unit {
 	if e.entered() {
 		units = append(units, wire.Entry, wire.EntrySocket)
 	}
+	if e.hasStandIn() {
+		units = append(units, wire.StandIn)
+	}
 	return units
 }
 

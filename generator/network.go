@@ -16,9 +16,13 @@ func (p *Plan) findNetworks(files []*quadlet.File) {
 	for _, e := range p.Endpoints {
 		for _, entry := range e.Spec.File.All(e.Spec.File.Kind(), "Network") {
 			name, _, _ := strings.Cut(entry.Value, ":")
-			i := slices.IndexFunc(files, func(f *quadlet.File) bool { return f.Name() == name && f.Kind() == "Network" })
-			if i >= 0 {
-				e.networks = append(e.networks, network{files[i], boundTo(files[i], files)})
+			if f := networkFile(files, name); f != nil {
+				e.networks = append(e.networks, network{f, boundTo(f, files)})
+			}
+		}
+		for _, j := range e.standIn.networks {
+			if j.file != nil {
+				e.networks = append(e.networks, network{j.file, boundTo(j.file, files)})
 			}
 		}
 	}
@@ -61,26 +65,27 @@ func (p *Plan) networkUnits() []Unit {
 	return units
 }
 
+// networksDir is where Podman keeps its networks (podman-network(1), "netavark").
+func networksDir(m quadlet.Manager) string {
+	if m == quadlet.User {
+		return "%h/.local/share/containers/storage/networks/"
+	}
+	return "/etc/containers/networks/"
+}
+
 // again is what has the unit make the network anew once it is gone. Where Podman
-// keeps its file (podman-network(1), "netavark") the look costs nothing; elsewhere
+// keeps its file the look costs nothing; elsewhere
 // podman itself looks at each start, which is what its option --ignore is for. A
 // unit that is not over with its start, since others stop with it or it has
 // something to do when it stops, stops with the last container. What the file says
 // itself remains.
 func (n network) again(m quadlet.Manager) []*unit.UnitSection {
-	dir := "/etc/containers/networks/"
-	if m == quadlet.User {
-		dir = "%h/.local/share/containers/storage/networks/"
-	}
-	name := "systemd-" + strings.TrimSuffix(n.Name(), filepath.Ext(n.Name()))
-	if e, ok := n.Last("Network", "NetworkName"); ok && e.Value != "" {
-		name = e.Value // in the same unit specifiers mean the same
-	}
+	name := podmanNetwork(n.File) // in the same unit specifiers mean the same
 	switch {
 	case declared(n.File, "Unit", "StopWhenUnneeded"), declared(n.File, "Service", "RemainAfterExit", "ExecCondition"):
 		return nil
 	case n.bound, declared(n.File, "Network", "NetworkDeleteOnStop"), declared(n.File, "Service", "ExecStop", "ExecStopPost"):
 		return []*unit.UnitSection{section("Unit", "StopWhenUnneeded", "yes")}
 	}
-	return []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(dir+name+".json"))}
+	return []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(networksDir(m)+name+".json"))}
 }

@@ -27,6 +27,7 @@ type Endpoint struct {
 	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
 	networks []network
+	standIn  standIn
 	manager  quadlet.Manager
 	search   quadlet.Search
 	admin    adminUnit
@@ -38,6 +39,8 @@ type Forward struct {
 	// Target is where the app listens unless that is a unix socket, inside the
 	// container's network where that is its own.
 	Target netip.AddrPort
+	// Device is the stand-in's interface in the network of Listen.
+	Device string
 }
 
 // Plan is what one run of the generator is going to write.
@@ -68,6 +71,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
 	p.findMembers(files)
+	p.findStandIns(files)
 	p.checkNames(files)
 	p.checkContainers(files)
 	p.checkRemoved(files)
@@ -115,7 +119,9 @@ func (p *Plan) forward() {
 			continue
 		}
 		for _, l := range e.Spec.Listen {
-			e.Forwards = append(e.Forwards, Forward{Listen: l, Target: netip.AddrPortFrom(loopback, l.ContainerPort)})
+			e.Forwards = append(e.Forwards, Forward{
+				Listen: l, Target: netip.AddrPortFrom(loopback, l.ContainerPort), Device: e.device(l),
+			})
 		}
 	}
 }
@@ -185,6 +191,9 @@ func (e *Endpoint) override() convert.Override {
 	}
 	for _, p := range e.Spec.Published {
 		o.Settings = append(o.Settings, convert.Setting{Key: "PublishPort", Value: p.Value})
+	}
+	if e.hasStandIn() {
+		o.Settings = append(o.Settings, e.aside()...)
 	}
 	switch {
 	case e.isPod():

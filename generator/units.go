@@ -18,6 +18,7 @@ import (
 // Layout is what the units depend on besides the plan.
 type Layout struct {
 	Proxy   string // path of zerolet-proxy
+	StandIn string // directory that is the root of a stand-in
 	Zerolet string // path of zerolet, which tells why an endpoint was refused
 }
 
@@ -73,6 +74,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if len(e.Spec.WakeOn) > 0 {
 		units = append(units, e.calendar()...)
 	}
+	if e.hasStandIn() {
+		units = append(units, e.standInUnit(l))
+	}
 	return append(units, e.installLinks()...)
 }
 
@@ -93,6 +97,9 @@ func (e *Endpoint) socket() Unit {
 		return f.Listen.Host.Is6() && f.Listen.Host.IsUnspecified()
 	})
 	for _, f := range e.Forwards {
+		if f.Listen.HostNetwork != "" {
+			continue
+		}
 		if ipv6Only && f.bare() {
 			add(s, f.listenKey(), netip.AddrPortFrom(netip.IPv4Unspecified(), f.Listen.HostPort).String())
 			add(s, f.listenKey(), f.bound().String())
@@ -125,6 +132,7 @@ func (e *Endpoint) socket() Unit {
 	for _, unit := range e.PartOf {
 		add(u, "PartOf", unit)
 	}
+	e.forStandIn(u, s)
 	return e.unit(e.name(wire.Socket), Normal, u, s)
 }
 
@@ -196,6 +204,8 @@ func (f Forward) listenValue() string {
 	switch {
 	case f.Listen.HostPath != "":
 		return oneLine(f.Listen.HostPath)
+	case f.Listen.HostNetwork != "":
+		return fmt.Sprintf("%s:%d", f.Listen.HostNetwork, f.Listen.HostPort)
 	case f.bare():
 		return fmt.Sprint(f.Listen.HostPort)
 	}
@@ -203,7 +213,9 @@ func (f Forward) listenValue() string {
 }
 
 // bare reports whether the public side is a port of every address.
-func (f Forward) bare() bool { return f.Listen.HostPath == "" && !f.Listen.Host.IsValid() }
+func (f Forward) bare() bool {
+	return f.Listen.HostPath == "" && f.Listen.HostNetwork == "" && !f.Listen.Host.IsValid()
+}
 
 // String is the public side as it is told to a person.
 func (f Forward) String() string {
@@ -232,6 +244,9 @@ func (f Forward) wire() wire.Forward {
 	listen, target := wire.Address{Network: network, IP: f.bound()}, wire.Address{Network: network, IP: f.Target}
 	if f.Listen.HostPath != "" {
 		listen = wire.Address{Network: wire.Unix, Path: f.Listen.HostPath}
+	}
+	if f.Device != "" {
+		listen = wire.StandInAddress(f.Device, f.Listen.HostPort)
 	}
 	if f.Listen.ContainerPath != "" {
 		target = wire.Address{Network: wire.Unix, Path: f.Listen.ContainerPath}
@@ -287,6 +302,9 @@ func (e *Endpoint) config() wire.Config {
 	case e.Inside():
 		c = e.found(c)
 	}
+	if e.hasStandIn() {
+		c.StandIn = e.standInSocket()
+	}
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
 	}
@@ -307,7 +325,7 @@ func (e *Endpoint) forwards() []wire.Forward {
 	var forwards []wire.Forward
 	wildcards := make(map[claim]bool)
 	for _, f := range e.Forwards {
-		if claim := claimOf(f.Listen); f.bound().Addr().IsUnspecified() {
+		if claim := claimOf(f.Listen); f.Device == "" && f.bound().Addr().IsUnspecified() {
 			if wildcards[claim] {
 				continue
 			}

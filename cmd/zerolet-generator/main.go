@@ -56,6 +56,7 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		libexec := libexecDir()
 		layout := generator.Layout{
 			Proxy:   filepath.Join(libexec, "zerolet-proxy"),
+			StandIn: filepath.Join(libexec, "standin"),
 			Zerolet: filepath.Join(libexec, "../../bin/zerolet"),
 		}
 		units := plan.Units(layout)

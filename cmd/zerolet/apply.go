@@ -250,7 +250,15 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 	socket, proxy := wire.Socket.Of(s.Name), wire.Proxy.Of(s.Name)
 	on := ranges(listens(e))
 	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.Relic], "--", socket}}
+	restart := [][]string{{"restart", "--", socket}}
+	if slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == wire.StandIn.Of(s.Name) }) {
+		stands := []string{"start", "--", wire.StandIn.Of(s.Name)} // to know whether it does
+		start, restart = append(start, stands), append(restart, stands)
+	}
 	changed := s.Changed(units)
+	if slices.Contains(changed, wire.StandIn.Of(s.Name)) {
+		changed = append(changed, socket) // it starts with that, and anew
+	}
 	switch {
 	case s.Socket["UnitFileState"] == "masked":
 		return change{mark: "=", name: s.Name, text: "its socket is masked: left alone"}, true
@@ -271,7 +279,7 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 	if s.Proxy.Is("active", "activating") {
 		closes = []string{proxy} // else the restart of the socket restarts it
 	}
-	return change{mark: "~", name: s.Name, text: "listens on " + on, closes: closes, opens: [][]string{{"restart", "--", socket}}}, true
+	return change{mark: "~", name: s.Name, text: "listens on " + on, closes: closes, opens: restart}, true
 }
 
 // laterChange is about a change that needs no other socket: what sleeps has it

@@ -102,10 +102,14 @@ func explainPorts(table io.Writer, e *generator.Endpoint) {
 			n++
 		}
 		var on []string
+		as := ""
+		if names := e.NamesOn(rest[0]); len(names) > 0 {
+			as = " as " + strings.Join(names, " and ")
+		}
 		for _, f := range rest[:n] {
 			on = append(on, f.String())
 		}
-		fmt.Fprintf(table, "  listens on %s, which %s\t%s\n", ranges(on), leadTo(e, rest[:n]), line(first.Pos))
+		fmt.Fprintf(table, "  listens on %s%s, which %s\t%s\n", ranges(on), as, leadTo(e, rest[:n]), line(first.Pos))
 		rest = rest[n:]
 	}
 	for _, p := range e.Spec.Published {
@@ -159,6 +163,8 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "wakes it then, and tells a proxy that runs already"
 	case u.Name == filepath.Join(wire.Socket.Of(name)+".d", "50-zerolet-calendar.conf"):
 		return "has the calendar run while the socket listens"
+	case u.Name == wire.StandIn.Of(name):
+		return "has the container's names on a network, and listens there while nothing runs"
 	case u.Name == wire.Wake.Of(name):
 		return "starts the container for the first client who may connect"
 	case u.Name == wire.Open.Of(name):

@@ -121,7 +121,7 @@ func TestRecipes(t *testing.T) {
 	}
 	for _, text := range texts {
 		dir := t.TempDir()
-		for name, text := range map[string]string{"web.container": text, "back.network": "[Network]\n", "db.volume": "[Volume]\n", "world.volume": "[Volume]\n"} {
+		for name, text := range map[string]string{"web.container": text, "back.network": "[Network]\n", "proxy.network": "[Network]\n", "db.volume": "[Volume]\n", "world.volume": "[Volume]\n"} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -58,7 +58,7 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 				sockets = append(sockets, wire.Socket.Of(s.Name))
 			}
 		}
-		for _, args := range change.opens {
+		for _, args := range change.opens[:min(len(change.opens), 1)] {
 			l.before = append(l.before, wire.Container.Of(strings.TrimSuffix(args[len(args)-1], string(wire.Socket))))
 		}
 	}

@@ -60,6 +60,7 @@ func (c *call) planOf(ctx context.Context) *generator.Plan {
 func (c *call) layout() generator.Layout {
 	return generator.Layout{
 		Proxy:   filepath.Join(c.prefix, "libexec/zerolet/zerolet-proxy"),
+		StandIn: filepath.Join(c.prefix, "libexec/zerolet/standin"),
 		Zerolet: filepath.Join(c.prefix, "bin/zerolet"),
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/systemd"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 func (c *call) systemd() systemd.Manager {
@@ -103,6 +104,9 @@ func (c *call) trouble(s *service.Service, words map[string]string) string {
 	switch {
 	case trouble.Text != "":
 		return trouble.Text
+	case s.Absent():
+		flag := map[bool]string{true: " --user"}[c.systemd().User]
+		return fmt.Sprintf("its stand-in on %s does not run: journalctl%s -u %s", ranges(s.Networks()), flag, wire.StandIn.Of(s.Name))
 	case len(s.NotListening) > 0 && s.Socket.Found() && !s.Refused():
 		return fmt.Sprintf("nothing listens on %s: zerolet apply --%s", ranges(s.NotListening), c.manager)
 	case s.Orphan():

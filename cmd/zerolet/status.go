@@ -125,6 +125,7 @@ func newServiceReport(s *service.Service, trouble string) serviceReport {
 	for _, m := range s.Members {
 		r.Members = append(r.Members, wire.Container.Of(m.Name))
 	}
+	r.Listen = append(r.Listen, s.Networks()...)
 	if s.Dependency() {
 		r.dependency, r.NeededBy = true, s.Others()
 	}

@@ -31,7 +31,7 @@ func (s *Spec) checkPorts(ds *quadlet.Diagnostics) {
 	var low []Listener
 	lowest := s.search.UnprivilegedPort
 	for _, l := range s.Listen {
-		if port := int(l.HostPort); l.HostPath == "" && port < s.search.UnprivilegedPort {
+		if port := int(l.HostPort); l.HostPath == "" && l.HostNetwork == "" && port < s.search.UnprivilegedPort {
 			low, lowest = append(low, l), min(lowest, port)
 		}
 	}

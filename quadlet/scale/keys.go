@@ -61,10 +61,22 @@ type Export struct {
 var keys = []Key{
 	{
 		Name: "Listen", Type: "PublishPort= syntax, repeatable",
-		Doc:   "what to listen on and which container port it leads to; without it every PublishPort= of the file",
+		Doc:   "what to listen on and which container port it leads to; without it every PublishPort= of the file; NETWORK.network:PORT: the container's names on that network, beside these",
 		Where: anyFile | WithNative | OnPorts, Export: Export{As: []string{"containerPort"}},
 		proxy: untold,
 		parse: (*Spec).listen, explain: onItsOwnLine,
+	},
+	{
+		Name: "StandIn", Type: "auto, leave or rename", Default: StandInAuto,
+		Doc:    "how the container leaves its names on a network of Listen= to its stand-in; leave: it is not on that network; rename: it is there as NAME-app; auto: it leaves if it is left with another network that is not internal",
+		Where:  InContainer | WithNative | OnPorts,
+		Export: Export{Note: "a Service has its name while its app sleeps"},
+		proxy:  untold,
+		parse: func(s *Spec, v string) (err error) {
+			s.StandIn, err = oneOf(v, StandInAuto, StandInLeave, StandInRename)
+			return err
+		},
+		check: (*Spec).checkStandInKey, explain: onItsOwnLine,
 	},
 	{
 		Name: "AllowFrom", Type: "addresses and prefixes, repeatable",

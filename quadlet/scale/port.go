@@ -20,6 +20,9 @@ type Publish struct {
 	Host     netip.Addr
 	HostPort uint16 // the first one; 0 if HostPath is set
 	HostPath string // a unix socket; specifiers are not expanded
+	// HostNetwork is the network on which a stand-in listens in place of the
+	// container: NAME.network, or what Podman calls it. Host is zero then.
+	HostNetwork string
 
 	ContainerPort uint16 // the first one; 0 if ContainerPath is set
 	ContainerPath string // a unix socket; specifiers are not expanded
@@ -55,8 +58,9 @@ func ParsePublish(text string) ([]Publish, error) {
 }
 
 // ParseListen reads a value of Listen=. That is a value of PublishPort=, but
-// either side may also be the path of a unix socket. An error is a
-// [*quadlet.ValueError].
+// either side may also be the path of a unix socket, and in place of an address
+// the name of a network may stand, as in NETWORK.network:PORT[:CONTAINERPORT]. An
+// error is a [*quadlet.ValueError].
 func ParseListen(text string) ([]Publish, error) {
 	p := publishParser{text: text, unix: true}
 	return p.result(p.parse())
@@ -143,6 +147,9 @@ func (p *publishParser) result(err *quadlet.ValueError) ([]Publish, error) {
 func (p *publishParser) parse() *quadlet.ValueError {
 	if err := p.characters(); err != nil {
 		return err
+	}
+	if network, ports, found := p.network(); found {
+		return p.onNetwork(network, ports)
 	}
 	host, container, err := p.sides(part{p.text, 0})
 	if err != nil {

@@ -16,9 +16,9 @@ type Published struct {
 }
 
 // readPorts settles which ports are scaled and which stay published by Podman.
-// With Listen= only what it names is scaled.
+// With Listen= only what it names is scaled, unless all that is on networks.
 func (s *Spec) readPorts(ds *quadlet.Diagnostics) {
-	named := len(s.Listen) > 0
+	named := slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostNetwork == "" })
 	for _, e := range s.File.All(s.File.Kind(), "PublishPort") {
 		ports, err := ParsePublish(e.Value)
 		switch {
@@ -106,7 +106,7 @@ func (s *Spec) named(ports []Publish) int {
 
 func (s *Spec) listensFor(port uint16, protocol string) bool {
 	return slices.ContainsFunc(s.Listen, func(l Listener) bool {
-		return l.ContainerPort == port && l.Protocol == protocol
+		return l.HostNetwork == "" && l.ContainerPort == port && l.Protocol == protocol
 	})
 }
 

@@ -25,7 +25,9 @@ type Spec struct {
 	Network      Network
 	Socket       Socket
 
-	ReadyCheck            string // "tcp", "none" or "http:/path"
+	StandInPos            quadlet.Pos // where StandIn= is set, if it is
+	StandIn               string      // "auto", "leave" or "rename"
+	ReadyCheck            string      // "tcp", "none" or "http:/path"
 	ConnectionIdleTimeout Span
 	ProxyProtocol         string         // "no", "v1" or "v2"
 	ClientAddress         string         // "client" or "proxy"
@@ -68,6 +70,7 @@ func Read(f *quadlet.File, search quadlet.Search) (*Spec, quadlet.Diagnostics) {
 	s.readKube(&ds)
 	s.checkPorts(&ds)
 	s.checkSockets(&ds)
+	s.checkStandIn(&ds)
 	s.checkLocal(&ds)
 	s.checkKeys(&ds)
 	s.checkKind(&ds)

@@ -66,7 +66,7 @@ func TestFiles(t *testing.T) {
 			"/usr/share/doc/zerolet/changelog.Debian.gz", "/usr/share/doc/zerolet/copyright", "/usr/share/lintian/overrides/zerolet",
 		}},
 		{"rpm -qlp /pkg/zerolet-0.1.0-*.rpm", []string{
-			"/usr/libexec/zerolet", "/usr/share/doc/zerolet", "/usr/share/doc/zerolet/README.md",
+			"/usr/libexec/zerolet", "/usr/libexec/zerolet/standin", "/usr/share/doc/zerolet", "/usr/share/doc/zerolet/README.md",
 			"/usr/share/licenses/zerolet", "/usr/share/licenses/zerolet/LICENSE", "/usr/share/licenses/zerolet/copyright",
 		}},
 	} {

@@ -245,6 +245,8 @@ func properties(kind wire.Unit, known systemd.Unit, depth Depth, proxy systemd.U
 		all = append(all, "NRestarts")
 	case wire.Timer:
 		all = append(all, "NextElapseUSecRealtime")
+	case wire.StandIn:
+		all = append(all, "ExecStart")
 	}
 	if kind == wire.Socket || depth == Closely {
 		all = append(all, origin...)
@@ -304,6 +306,9 @@ func (l *look) listen(all []*Service) error {
 			if !s.Dependency() && !listening[address] {
 				s.NotListening = append(s.NotListening, address.Address)
 			}
+		}
+		if !s.standsIn() {
+			s.NotListening = append(s.NotListening, s.Networks()...)
 		}
 	}
 	return nil

@@ -27,6 +27,7 @@ type Service struct {
 	Caller    systemd.Unit // does so for the timer
 	// the system's way into the container
 	EntrySocket, Entry systemd.Unit
+	StandIn            systemd.Unit // has the container's names on a network
 
 	Members []*Service // the containers of a pod, each with its unit alone
 
@@ -49,7 +50,7 @@ type Service struct {
 
 // parts are the units in the order of [wire.Units].
 func (s *Service) parts() []*systemd.Unit {
-	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry}
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn}
 }
 
 // Units are the names of the service's units, in an order in which they can
@@ -126,15 +127,32 @@ func (s *Service) Source() string {
 	return ""
 }
 
-// Listens are the sockets of the socket unit.
+// Listens are the sockets of the socket unit. That to which a stand-in brings its
+// own is for no client.
 func (s *Service) Listens() []Listener {
 	var all []Listener
 	for line := range strings.Lines(s.Socket["Listen"]) {
-		if l, ok := parseListener(strings.TrimSpace(line)); ok {
+		if l, ok := parseListener(strings.TrimSpace(line)); ok && l.Kind != "SequentialPacket" {
 			all = append(all, l)
 		}
 	}
 	return all
+}
+
+// standsIn reports whether the stand-in listens, or is about to. While systemd waits
+// with the next try, it calls a unit activating.
+func (s *Service) standsIn() bool {
+	return s.StandIn.Is("active") || s.StandIn.Is("activating") && s.StandIn["SubState"] == "start"
+}
+
+// Absent reports whether the stand-in is to listen and does not run.
+func (s *Service) Absent() bool {
+	return len(s.Networks()) > 0 && s.Socket.Is("active") && !s.standsIn()
+}
+
+// Networks are the ports of the stand-in, each after its network.
+func (s *Service) Networks() []string {
+	return wire.StandInPorts(strings.Fields(s.StandIn["ExecStart"]))
 }
 
 // Allowed are the addresses that may connect, if there are such (AllowFrom=):
