@@ -45,7 +45,7 @@ func main() {
 		})
 	}
 	ready := new(string)
-	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
+	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /who the client's address, /lookup?name=N those of a name, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
@@ -183,13 +183,33 @@ func httpServer(id string, ready *string) server {
 		_, _ = io.Copy(w, r.Body)
 	})
 	mux.HandleFunc("/of", func(w http.ResponseWriter, r *http.Request) {
-		other, err := http.Get(r.FormValue("url")) //nolint:gosec,noctx // the test says which
+		ask, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.FormValue("url"), nil)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		ask.Close = true                         // a connection that is kept would keep the other awake
+		other, err := http.DefaultClient.Do(ask) //nolint:gosec // the test says which
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
 		defer other.Body.Close()
 		_, _ = io.Copy(w, other.Body)
+	})
+	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err == nil {
+			_, _ = fmt.Fprint(w, from.Addr().Unmap())
+		}
+	})
+	mux.HandleFunc("/lookup", func(w http.ResponseWriter, r *http.Request) {
+		addrs, err := net.DefaultResolver.LookupHost(r.Context(), r.FormValue("name"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		_, _ = fmt.Fprint(w, strings.Join(addrs, " "))
 	})
 	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.ParseInt(r.FormValue("n"), 10, 64)

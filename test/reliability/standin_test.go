@@ -1,0 +1,120 @@
+package reliability
+
+import (
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/test/harness"
+)
+
+// named is an app that has its name on a network.
+func named(h *harness.Host, idle string) harness.Bridge {
+	h.Helper()
+	b := harness.NewBridge(h)
+	b.Name("ContainerName=web", "Network=proxy.network", "[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout="+idle)
+	return b
+}
+
+// answered waits until the app is reached by its name. While there is no stand-in,
+// there is no such name.
+func answered(b harness.Bridge) (id string) {
+	b.Helper()
+	b.Wait("the app answers by its name", func() (ok bool) {
+		var err error
+		id, err = b.Ask("web:8096")
+		return err == nil
+	})
+	return id
+}
+
+// Whatever happens to the stand-in, it comes back with new sockets, and the proxy
+// that serves takes them.
+func TestStandInFaults(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		b := named(h, "1h")
+		for _, test := range []struct {
+			name string
+			do   func(b harness.Bridge)
+			same bool // the app has gone on
+		}{
+			{"it is killed asleep", killStandIn, false},
+			{"it is killed awake", killStandIn, true},
+			{"it is removed", func(b harness.Bridge) { b.Must(b.T, "podman", "rm", "--force", "--time=0", "systemd-app-standin") }, true},
+			{"the proxy is killed", func(b harness.Bridge) {
+				b.Control("kill", "--signal=KILL", "--kill-whom=main", "app-proxy.service")
+			}, true},
+			{"the app is killed", func(b harness.Bridge) { b.Must(b.T, "podman", "kill", "web-app") }, false},
+			{"a neighbour is restarted", func(b harness.Bridge) {
+				b.Must(b.T, "podman", "restart", "--time=0", "client")
+			}, true},
+			{"networks are set up anew", func(b harness.Bridge) { b.Must(b.T, "podman", "network", "reload", "--all") }, true},
+			{"the socket is restarted", func(b harness.Bridge) { b.Control("restart", "app-proxy.socket") }, false},
+			{"the network is removed and made anew", func(b harness.Bridge) {
+				b.Must(b.T, "podman", "network", "rm", "--force", "--time=0", "systemd-proxy")
+				b.Wait("the stand-in has made the network anew", func() bool {
+					_, err := b.Session.Run(b.Context(), "podman", "network", "exists", "systemd-proxy")
+					return err == nil && b.State("app-standin.service") == "active"
+				})
+				b.Control("restart", "client.service")
+			}, false},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := b.For(t)
+				before := ""
+				if test.name != "it is killed asleep" {
+					before = answered(b)
+				}
+				invocation := b.Property("app-standin.service", "InvocationID")
+				test.do(b)
+				if strings.HasPrefix(test.name, "it is") {
+					b.Wait("there is another stand-in", func() bool {
+						return b.State("app-standin.service") == "active" && b.Property("app-standin.service", "InvocationID") != invocation
+					})
+				}
+				after := answered(b)
+				if same := after == before; test.same && !same {
+					t.Errorf("the app was started anew\n%s", b.LastJournal())
+				}
+				if got, want := b.Lookup("web"), b.Address("systemd-app-standin"); got != want {
+					t.Errorf("web is %s, and its stand-in %s", got, want)
+				}
+			})
+		}
+	})
+}
+
+func killStandIn(b harness.Bridge) { b.Must(b.T, "podman", "kill", "systemd-app-standin") }
+
+// A proxy whose stand-in never comes is one without clients.
+func TestStandInNeverComes(t *testing.T) {
+	each(t, func(_ *testing.T, h *harness.Host) {
+		b := named(h, "1s")
+		b.Control("stop", "client.service")
+		b.Control("start", "app-proxy.service")
+		b.Asleep()
+	})
+}
+
+// Clients in a network come at the edge between idle and awake.
+func TestIdleEdgeByName(t *testing.T) {
+	bothManagers(t, wakes(12, 4), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		b := named(h, "300ms")
+		starts := make(map[string]bool)
+		asked := 0
+		for ; left.Load() > 0; asked++ {
+			id, err := b.Ask("web:8096")
+			if err != nil {
+				h.Fatalf("request %d is lost: %v\n%s", asked+1, err, h.LastJournal())
+			}
+			if !starts[id] {
+				starts[id] = true
+				left.Add(-1)
+			}
+			time.Sleep(300*time.Millisecond + time.Duration(r.IntN(600)-100)*time.Millisecond) // what is tried is the moment
+		}
+		h.Logf("%d requests, %d wakes, none lost", asked, len(starts))
+	})
+}
