@@ -53,10 +53,10 @@ func conmonOf(t *testing.T, script string) whereabouts {
 func TestChildOfConmon(t *testing.T) {
 	own := isolated(t)
 	for script, want := range map[string]error{
-		"sleep 1000 & " + own + " sleep 1000 &":            nil,
-		own + " sleep 1000 & sleep 1000 &":                 nil,
-		"sleep 1000 &":                                     errHostNetwork,
-		"true":                                             ErrNoContainer,
+		"sleep 1000 & " + own + " sleep 1000 &": nil,
+		own + " sleep 1000 & sleep 1000 &":      nil,
+		"sleep 1000 &":                          errHostNetwork,
+		"true":                                  ErrNoContainer,
 		"sh -c '" + own + " sleep 1000 & sleep 1000; :' &": errHostNetwork,
 	} {
 		w := conmonOf(t, script)
