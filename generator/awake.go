@@ -17,7 +17,7 @@ func (p *Plan) checkCircles(starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if reaches(starts, e.name(wire.Container), n.Unit) {
-				e.Diagnostics.Warnf(n.Pos, neverBoth,
+				e.stayAwake(n.Pos, neverBoth,
 					"%s and %s need each other: neither ever sleeps", n.Unit, e.name(wire.Container))
 			}
 		}
@@ -30,7 +30,7 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	always := make(map[string]bool)
 	passing := make(map[string]bool) // sleep, or end by themselves
 	for _, f := range files {
-		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || ends(f)
+		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || Ends(f)
 	}
 	for _, e := range p.Endpoints {
 		for _, m := range e.Members {
@@ -54,11 +54,32 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if always[n.Unit] {
-				e.Diagnostics.Warnf(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or remove this line",
+				e.stayAwake(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or remove this line",
 					"%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
 			}
 		}
 	}
+}
+
+// stayAwake warns of what keeps a container up for good.
+func (e *Endpoint) stayAwake(pos quadlet.Pos, hint, format string, args ...any) {
+	e.Diagnostics.Warnf(pos, hint, format, args...)
+	e.awake = append(e.awake, e.Diagnostics[len(e.Diagnostics)-1])
+}
+
+// Awake is what keeps a container up for good, or never starts it, if anything
+// does.
+func (e *Endpoint) Awake() (quadlet.Diagnostic, bool) {
+	if len(e.awake) == 0 {
+		return quadlet.Diagnostic{}, false
+	}
+	return e.awake[0], true
+}
+
+// Sleeps reports whether the container stops when it is not used, as far as the
+// files say.
+func (e *Endpoint) Sleeps() bool {
+	return !e.Refused() && len(e.awake) == 0 && (e.Spec.Dependency() || e.Spec.IdleTimeout != scale.Infinity)
 }
 
 // boots reports whether a target starts the file's service, as default.target
@@ -74,8 +95,8 @@ func boots(f *quadlet.File) bool {
 	return false
 }
 
-// ends reports whether the file is a job (systemd.service(5), Type=).
-func ends(f *quadlet.File) bool {
+// Ends reports whether the file is a job (systemd.service(5), Type=).
+func Ends(f *quadlet.File) bool {
 	kind, _ := f.Last("Service", "Type")
 	remains, _ := f.Last("Service", "RemainAfterExit")
 	yes, _ := scale.ParseBool(remains.Value)
@@ -86,6 +107,7 @@ func ends(f *quadlet.File) bool {
 // files without the section, which may start one in turn.
 func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 	starts := make(map[string][]string)
+	scaled := p.byFile()
 	services := make(map[string]string) // by the names that a file may give them
 	for _, f := range files {
 		services[f.Name()] = wire.Container.Of(f.Unit())
@@ -96,7 +118,7 @@ func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 		for _, key := range pulling() {
 			for _, entry := range f.All("Unit", key) {
 				for _, word := range entry.Words() {
-					if service, ok := services[word]; ok && service != unit {
+					if service, ok := services[word]; ok && service != unit && !scaled[f].turned(service) {
 						starts[unit] = append(starts[unit], service)
 					}
 				}

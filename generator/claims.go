@@ -243,7 +243,11 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 	}
 	for _, e := range p.Endpoints {
 		for _, pair := range podman.others(e.Spec.Listen) {
-			e.clash(pair[0].Pos, pair[1].Pos, otherPort,
+			hint := otherPort
+			if e.owner.publishes(pair[1].Pos) {
+				hint = "remove it from " + e.owner.Name() + ": the app's own file says where to listen"
+			}
+			e.clash(pair[0].Pos, pair[1].Pos, hint,
 				fmt.Sprintf("podman publishes %s, too, for", claimOf(pair[0])), fmt.Sprintf("%s is a socket of", claimOf(pair[0])))
 		}
 	}

@@ -18,6 +18,9 @@ type Generator struct {
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
 	TempDir string   // see [convert.Config]
+	// Dropins are drop-ins that are not there, by the names of the files that are
+	// to be read as if they were.
+	Dropins map[string]*quadlet.File
 	// AdminUnit reports whether the administrator has a unit file of this name
 	// where it would win over a generated one, and whether it is a mask. Nil is
 	// no unit at all.
@@ -40,6 +43,9 @@ func (g Generator) Read() *Plan {
 	read := make(map[*quadlet.File]quadlet.Diagnostics)
 	for _, path := range sources.Units() {
 		f, ds := sources.Load(path)
+		if d := g.Dropins[f.Name()]; d != nil {
+			f.Merge(d)
+		}
 		files, read[f] = append(files, f), ds
 	}
 	p := NewPlan(g.Search, files)

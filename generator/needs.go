@@ -60,6 +60,13 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 			}
 		}
 	}
+	joinedNeeds(files, endpoints)
+	for _, e := range p.Endpoints {
+		if !e.Refused() && e.Spec.Unit != "" {
+			e.installNeeds()
+		}
+	}
+	p.findBound(endpoints)
 	for _, e := range p.Endpoints {
 		e.finishNeeds()
 		e.checkNativeNeeds()
@@ -94,24 +101,45 @@ func (e *Endpoint) need(unit string, on dependency, word string, pos quadlet.Pos
 	}
 }
 
-// finishNeeds adds what [Install] says, and tells of a dependency that nothing
-// starts.
+// finishNeeds keeps what starts the container, and tells of a dependency that
+// nothing does.
 func (e *Endpoint) finishNeeds() {
 	if e.Refused() || e.Spec.Unit == "" {
 		e.Needs = nil
 		return
 	}
-	e.installNeeds()
+	ordered := slices.Clone(e.Needs)
 	e.Needs = slices.DeleteFunc(e.Needs, func(n Need) bool { return !n.pulls })
 	if e.Spec.Dependency() && len(e.Needs) == 0 {
-		but := ""
-		if boots(e.Spec.File) {
-			but = "; [Install] is not used, since a target would keep it up"
-		}
-		e.Diagnostics.Warnf(e.Spec.SectionPos(),
-			"add PublishPort=8080:80 to ["+e.Spec.File.Kind()+"], or Listen=8080:80 here, or Requires="+e.name(wire.Container)+" and After="+e.name(wire.Container)+" to [Unit] of the container that needs it",
-			"%s is never started: the file has no port, and no other needs it%s", e.name(wire.Container), but)
+		e.tellForgotten(ordered)
 	}
+}
+
+// tellForgotten tells of a dependency that nothing starts, at the line that nearly
+// does.
+func (e *Endpoint) tellForgotten(ordered []Need) {
+	name := e.name(wire.Container)
+	if len(ordered) > 0 {
+		e.stayAwake(ordered[0].Pos, "add Requires="+name+" beside it",
+			"%s is never started: %s comes after it, but does not need it", name, ordered[0].Unit)
+		return
+	}
+	for _, entry := range e.Spec.File.All("Unit", "After") {
+		for _, word := range entry.Words() {
+			if filepath.Ext(word) == ".service" || filepath.Ext(word) == ".container" {
+				e.stayAwake(entry.Pos, "if it is to run while "+word+" does, write PartOf="+word+" beside it",
+					"%s is never started: it comes after %s, which does not need it", name, word)
+				return
+			}
+		}
+	}
+	but := ""
+	if boots(e.Spec.File) {
+		but = "; [Install] is not used, since a target would keep it up"
+	}
+	e.stayAwake(e.Spec.SectionPos(),
+		"add PublishPort=8080:80 to ["+e.Spec.File.Kind()+"], or Listen=8080:80 here, or Requires="+name+" and After="+name+" to [Unit] of the container that needs it",
+		"%s is never started: the file has no port, and no other needs it%s", name, but)
 }
 
 // installNeeds adds the services that [Install] names: they start the container

@@ -28,6 +28,10 @@ type Endpoint struct {
 
 	networks []network
 	standIn  standIn
+	owner    *owner              // nil if the container's network is its own
+	joined   bool                // others are in its network
+	apps     []*Endpoint         // with which it comes and goes, though its file is bound to them
+	awake    quadlet.Diagnostics // what keeps it up for good, or never starts it
 	manager  quadlet.Manager
 	search   quadlet.Search
 	admin    adminUnit
@@ -77,6 +81,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkRemoved(files)
 	p.checkListeners()
 	p.checkHostPorts()
+	p.findOwners(files)
 	p.checkPublished(files)
 	p.forward()
 	p.findNeeds(files)

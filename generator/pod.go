@@ -109,7 +109,7 @@ func (p *Plan) findMembers(files []*quadlet.File) {
 		if e == nil {
 			continue
 		}
-		m := &Member{File: f, once: ends(f)}
+		m := &Member{File: f, once: Ends(f)}
 		if with, ok := f.Last("Container", "StartWithPod"); ok {
 			yes, err := scale.ParseBool(with.Value)
 			m.lazy = err == nil && !yes

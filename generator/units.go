@@ -30,6 +30,7 @@ func (p *Plan) Units(l Layout) []Unit {
 			units = append(units, e.units(l)...)
 		}
 	}
+	units = append(units, p.ownerUnits()...)
 	return append(units, p.networkUnits()...)
 }
 
@@ -352,6 +353,14 @@ func (e *Endpoint) service() Unit {
 	if e.Spec.Native {
 		e.takeSockets(&u)
 	}
+	e.turnRound(&u)
+	if e.owner != nil {
+		set(&u, "Unit", "BindsTo", e.owner.service())
+		set(&u, "Unit", "After", e.owner.service())
+	}
+	if e.joined {
+		leavesNothing(&u, e.Spec.File)
+	}
 	files := leftovers(e.Service)
 	switch {
 	case e.isKube() && e.asksHTTP():
@@ -368,24 +377,32 @@ func (e *Endpoint) service() Unit {
 // needed.
 func (e *Endpoint) sleeps(u *Unit, service *quadlet.File) {
 	set(u, "Unit", "Documentation", wire.Documentation)
-	set(u, "Unit", "StopWhenUnneeded", "yes")
-	// The proxy's Upholds= brings the container back while it is needed. With
-	// Restart= one that cannot start would go on for ever, clients or none:
-	// StopWhenUnneeded= does not see a unit between two tries.
-	if declared(service, "Service", "Restart") {
-		set(u, "Service", "Restart", "no")
-	}
-	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
-	if !declared(service, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
-		set(u, "Unit", "StartLimitIntervalSec", "0")
-	}
+	stopsUnneeded(u, service)
 	// Long enough for the image to be pulled.
 	if !declared(service, "Service", "TimeoutStartSec", "TimeoutSec") {
 		set(u, "Service", "TimeoutStartSec", e.Spec.StartTimeout.String())
 	}
-	// An app that ends by SIGTERM when its container is stopped has not failed.
-	set(u, "Service", "SuccessExitStatus", "143")
+	endsBySIGTERM(u)
 }
+
+// stopsUnneeded has a container's unit stop when nobody needs it, and start as often
+// as somebody does.
+func stopsUnneeded(u *Unit, f *quadlet.File) {
+	set(u, "Unit", "StopWhenUnneeded", "yes")
+	// Who needs the container brings it back (Upholds=, BindsTo=). With Restart=
+	// one that cannot start would go on for ever, clients or none:
+	// StopWhenUnneeded= does not see a unit between two tries.
+	if declared(f, "Service", "Restart") {
+		set(u, "Service", "Restart", "no")
+	}
+	// Every wake counts as a start; systemd's 5 in 10 s would end the service.
+	if !declared(f, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
+		set(u, "Unit", "StartLimitIntervalSec", "0")
+	}
+}
+
+// endsBySIGTERM has an app that ends so when its container is stopped not fail.
+func endsBySIGTERM(u *Unit) { set(u, "Service", "SuccessExitStatus", "143") }
 
 // leftovers are the files that Podman leaves when the container is gone: besides
 // the pid file (tried on 5.4) the cid file on 4.3, which then refuses the next

@@ -1,6 +1,9 @@
 package quadlet
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // kind is one of Quadlet's kinds of files: the section that is about the object,
 // and what its service's name ends in unless ServiceName= says it
@@ -48,6 +51,17 @@ func (f *File) Unit() string {
 
 // Suffix is what the names of services of such files end in.
 func (f *File) Suffix() string { return f.kind().suffix }
+
+// ContainerName is what Podman calls the container of a .container file
+// (GetContainerResourceName in Podman 6.0.0's pkg/systemd/quadlet/quadlet.go). A
+// name with other specifiers than %N stays as it is.
+func (f *File) ContainerName() string {
+	name := "systemd-%N"
+	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
+		name = e.Value
+	}
+	return strings.ReplaceAll(name, "%N", f.Unit())
+}
 
 // UnitPos is where the file says how its service is called: the line of
 // ServiceName=, or that of the section.

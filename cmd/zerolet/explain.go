@@ -72,6 +72,9 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 	} else {
 		explainPorts(table, e)
 	}
+	if owner, at := e.Owner(); owner != nil {
+		fmt.Fprintf(table, "  is in the network of %s, starts after it and stops with it\t%s\n", quadlet.Printable(owner.Name()), line(at))
+	}
 	explainKeys(table, e.Spec)
 	_ = table.Flush() // into memory
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -110,18 +111,28 @@ func TestRecipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts := []string{read(t, "../../packaging/bootc/web.container")}
-	for _, match := range regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllStringSubmatch(string(doc), -1) {
-		if !strings.HasPrefix(match[1], "# ") { // those of a pod: TestPodRecipe
-			texts = append(texts, match[1])
+	machines := []map[string]string{{"web.container": read(t, "../../packaging/bootc/web.container")}}
+	named := regexp.MustCompile(`^# (\S+)\n`)
+	for recipe := range strings.SplitSeq(string(doc), "\n## ") {
+		together := make(map[string]string) // files that say how they are called
+		for _, match := range regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllStringSubmatch(recipe, -1) {
+			if name := named.FindStringSubmatch(match[1]); name != nil {
+				together[name[1]] = match[1]
+			} else {
+				machines = append(machines, map[string]string{"web.container": match[1]})
+			}
+		}
+		if !strings.Contains(recipe, "\n[Pod]\n") && !strings.Contains(recipe, "\n[Kube]\n") { // of the built-in Quadlet none: TestPodRecipe
+			machines = append(machines, together)
 		}
 	}
-	if len(texts) < 5 {
-		t.Errorf("only %d files", len(texts))
+	if len(machines) < 5 {
+		t.Errorf("only %d recipes", len(machines))
 	}
-	for _, text := range texts {
+	for _, files := range machines {
 		dir := t.TempDir()
-		for name, text := range map[string]string{"web.container": text, "back.network": "[Network]\n", "proxy.network": "[Network]\n", "db.volume": "[Volume]\n", "world.volume": "[Volume]\n"} {
+		maps.Copy(files, map[string]string{"back.network": "[Network]\n", "proxy.network": "[Network]\n", "db.volume": "[Volume]\n", "world.volume": "[Volume]\n"})
+		for name, text := range files {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +141,7 @@ func TestRecipes(t *testing.T) {
 			m := machine{uid: uid, getenv: func(name string) string { return map[string]string{"QUADLET_UNIT_DIRS": dir}[name] }}
 			var out strings.Builder
 			if status := run(t.Context(), []string{"check", manager}, m, &out, &out); status != exitOK {
-				t.Errorf("%s\n%s", text, &out)
+				t.Errorf("%s\n%s", files, &out)
 			}
 		}
 	}

@@ -3,6 +3,8 @@ package convert
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 
 	podmanfile "github.com/containers/podman/v4/pkg/systemd/parser"
 	podman "github.com/containers/podman/v4/pkg/systemd/quadlet"
@@ -21,7 +23,7 @@ func (c Config) embed(overrides []Override) []Result {
 				"the Quadlet 4.9.5 that is built in converts no pods")
 			continue
 		}
-		service, err := convertContainer(o, names, c.Manager == quadlet.User)
+		service, err := convertContainer(o, c.spellOwner, names, c.Manager == quadlet.User)
 		if err != nil {
 			results[i].Diagnostics = refused(o.File, err.Error())
 			continue
@@ -38,7 +40,20 @@ func ofPod(f *quadlet.File) (quadlet.Pos, bool) {
 	return cmp.Or(e.Pos, f.UnitPos()), f.Kind() != "Container" || ok && e.Value != ""
 }
 
-func convertContainer(o Override, names map[string]string, user bool) (service *quadlet.File, err error) {
+// spellOwner has a container join another one as Podman 4.9.5 spells it: its Quadlet
+// does not know Network=NAME.container, which came with Podman 5.0.
+func (c Config) spellOwner(f *quadlet.File) {
+	for i, e := range f.Entries {
+		if e.Section != "Container" || e.Key != "Network" || !strings.HasSuffix(e.Value, ".container") {
+			continue
+		}
+		if owner, found := c.Sources.Find(e.Value); found {
+			f.Entries[i].Value = "container:" + owner.ContainerName()
+		}
+	}
+}
+
+func convertContainer(o Override, spell func(*quadlet.File), names map[string]string, user bool) (service *quadlet.File, err error) {
 	// A Mount= with an empty source crashes podman/v4 (quadlet.go,
 	// handleStorageSource): one file must not take the others down.
 	defer func() {
@@ -49,7 +64,9 @@ func convertContainer(o Override, names map[string]string, user bool) (service *
 	o.Newer = nil
 	dropin, _ := quadlet.Parse(o.File.Path, o.text())
 	merged := *o.File
+	merged.Entries = slices.Clone(merged.Entries)
 	merged.Merge(dropin)
+	spell(&merged)
 	source, err := canonical(&merged)
 	if err != nil {
 		return nil, err

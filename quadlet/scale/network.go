@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -41,10 +42,31 @@ func (s *Spec) readNetwork(m quadlet.Manager, ds *quadlet.Diagnostics) {
 		switch {
 		case mode == "host":
 			s.Network = Host
-		case mode == "container" || mode == "ns" || strings.HasSuffix(mode, ".container"):
+		case mode == "ns", kind == "Pod" && (mode == "container" || strings.HasSuffix(mode, ".container")):
 			ds.Errorf(e.Pos, ownNetwork, "a %s in the network of another one cannot be scaled", what)
 		case m == quadlet.System && (mode == "pasta" || mode == "slirp4netns"):
 			ds.Errorf(e.Pos, "use a bridge network (Podman's default), or run the "+what+" in a user manager", "Network=%s is for rootless containers", mode)
 		}
 	}
+}
+
+// Joined is the assignment by which a container is in the network of another
+// one, its owner: Network=NAME.container of Quadlet's, or Podman's own
+// container:NAME. A container has no other network then (podman-run(1), --network).
+func Joined(f *quadlet.File) (quadlet.Entry, bool) {
+	for _, e := range f.All("Container", "Network") {
+		if mode, _, _ := strings.Cut(e.Value, ":"); mode == "container" || strings.HasSuffix(mode, ".container") {
+			return e, true
+		}
+	}
+	return quadlet.Entry{}, false
+}
+
+// InHostNetwork reports whether a container has no network of its own, as far as
+// its file says.
+func InHostNetwork(f *quadlet.File) bool {
+	return slices.ContainsFunc(f.All("Container", "Network"), func(e quadlet.Entry) bool {
+		mode, _, _ := strings.Cut(e.Value, ":")
+		return mode == "host"
+	})
 }

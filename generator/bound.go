@@ -1,0 +1,113 @@
+package generator
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// A container without a port may be bound to an app the wrong way round: its file
+// says BindsTo=app.service, as a worker's does that is to run beside the app, and
+// each would keep the other up. What is meant is that it comes and goes with the
+// app. So it does: the app brings it up, and it is part of the app.
+
+// binding are the settings that bind a container to another one.
+func binding() []string { return append(pulling(), "PartOf") }
+
+// findBound finds containers that nothing starts but the apps to which they are
+// bound.
+func (p *Plan) findBound(endpoints map[string]*Endpoint) {
+	for _, e := range p.Endpoints {
+		if e.Refused() || e.Spec.Unit == "" || !e.Spec.Dependency() {
+			continue
+		}
+		apps, at := e.boundTo(endpoints)
+		if len(apps) == 0 || slices.ContainsFunc(e.Needs, func(n Need) bool { return n.pulls && !slices.Contains(apps, endpoints[n.Unit]) }) {
+			continue
+		}
+		e.apps = apps
+		for i, app := range apps {
+			app.Needs = slices.DeleteFunc(app.Needs, func(n Need) bool { return n.Unit == e.name(wire.Container) })
+			e.need(app.name(wire.Container), dependency{"Requires", e.name(wire.Container)}, e.name(wire.Container), at[i])
+		}
+	}
+}
+
+// boundTo are the containers with ports to which one is bound, and the lines that
+// say so.
+func (e *Endpoint) boundTo(endpoints map[string]*Endpoint) (apps []*Endpoint, at []quadlet.Pos) {
+	for _, entry := range e.Spec.File.Entries {
+		if entry.Section != "Unit" || !slices.Contains(binding(), entry.Key) {
+			continue
+		}
+		for _, word := range entry.Words() {
+			app := endpoints[word]
+			if app != nil && !app.Spec.Dependency() && !app.Refused() && !slices.Contains(apps, app) {
+				apps, at = append(apps, app), append(at, entry.Pos)
+			}
+		}
+	}
+	return apps, at
+}
+
+// BoundTo reports whether the container comes and goes with an app to which its file
+// is bound.
+func (e *Endpoint) BoundTo(app *Endpoint) bool { return slices.Contains(e.apps, app) }
+
+// isApp reports whether a container is bound to the service, by either of its
+// names.
+func (e *Endpoint) isApp(name string) bool {
+	return slices.ContainsFunc(e.apps, func(app *Endpoint) bool {
+		return name == app.name(wire.Container) || name == app.Spec.File.Name()
+	})
+}
+
+// turned reports whether the endpoint of a file, if there is one, is started by the
+// service that its file starts.
+func (e *Endpoint) turned(service string) bool { return e != nil && e.isApp(service) }
+
+// turnRound has such a container be part of its apps, and start none of them.
+func (e *Endpoint) turnRound(u *Unit) {
+	for _, s := range u.Sections {
+		if s.Section != "Unit" {
+			continue
+		}
+		var kept []*unit.UnitEntry
+		for _, entry := range s.Entries {
+			if slices.Contains(pulling(), entry.Name) {
+				entry.Value = e.withoutApps(entry.Value)
+			}
+			if entry.Value != "" || !slices.Contains(pulling(), entry.Name) {
+				kept = append(kept, entry)
+			}
+		}
+		s.Entries = kept
+	}
+	for _, app := range e.apps {
+		if !slices.Contains(e.names("PartOf"), app.name(wire.Container)) {
+			set(u, "Unit", "PartOf", app.name(wire.Container))
+		}
+	}
+}
+
+// names are the units that a list of the file's names.
+func (e *Endpoint) names(key string) (names []string) {
+	for _, entry := range e.Spec.File.All("Unit", key) {
+		names = append(names, entry.Words()...)
+	}
+	return names
+}
+
+// withoutApps is a list of units without the apps, as it was written if there is
+// none among them.
+func (e *Endpoint) withoutApps(value string) string {
+	words := quadlet.Entry{Section: "Unit", Key: "Requires", Value: value}.Words()
+	if !slices.ContainsFunc(words, e.isApp) {
+		return value
+	}
+	return strings.Join(slices.DeleteFunc(words, e.isApp), " ")
+}

@@ -1,0 +1,140 @@
+package system
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// behind are the ports of the apps behind one owner, the last of them with an echo.
+func behind(h *harness.Host) []int { return []int{h.Port + 10, h.Port + 20, h.Port + 30} }
+
+// Apps in the network of another container wake it, share it, keep it, and see
+// their own clients. It sleeps with the last of them, with a section or without.
+func TestSharedNetwork(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, network := range []string{"vpn.container", "container:tunnel"} {
+			name, port := []string{"films", "books"}[i], behind(h)[i]
+			h.PutFile(name+".container", fmt.Sprintf("[Container]\nImage=%s\nExec=%s\nNetwork=%s\n[ScaleToZero]\nListen=%d:%[4]d\nListen=%[4]d:%[4]d/udp\nIdleTimeout=1s\n",
+				image, peers(fmt.Sprintf(":%d", port)), network, port))
+		}
+		echo := behind(h)[2]
+		h.PutFile("echo.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-echo :%d\nNetwork=vpn.container\n[ScaleToZero]\nListen=%[2]d:%[2]d\nIdleTimeout=1s\n", image, echo))
+		for _, section := range []string{"", "[ScaleToZero]\n", "PublishPort=" + fmt.Sprint(h.Port) + ":9000\n[ScaleToZero]\nIdleTimeout=1s\n"} {
+			h.PutFile("vpn.container", "[Container]\nImage="+image+"\nExec=-http :9000\nContainerName=tunnel\n[Service]\nRestart=always\n[Container]\n"+section)
+			h.Reload()
+			for _, name := range []string{"films", "books", "echo"} {
+				h.WaitState(name+"-proxy.socket", "active")
+			}
+			h.Expect("vpn.service", "inactive")
+			if section == "" {
+				sees(h, behind(h)[0])
+			}
+			h.Peer("udp", netip.AddrPortFrom(lab.Outside()[0], 0), behind(h)[0])
+			h.Peer("tcp", netip.AddrPortFrom(lab.Outside()[0], 0), behind(h)[1])
+			c := h.ConnectTo(echo)
+			said(h, c, "x")
+			pid := h.Property("vpn.service", "MainPID")
+			h.WaitState("films.service", "inactive")
+			h.WaitState("books.service", "inactive")
+			said(h, c, "y")
+			if again := h.Property("vpn.service", "MainPID"); again != pid {
+				t.Errorf("the owner was started anew while it was needed: pid %s, then %s", pid, again)
+			}
+			c.Close()
+			h.WaitState("vpn.service", "inactive")
+			nothingLeft(h)
+		}
+	})
+}
+
+// said has an echo answer.
+func said(h *harness.Host, c interface {
+	Read([]byte) (int, error)
+	Write([]byte) (int, error)
+}, text string) {
+	h.Helper()
+	got := make([]byte, len(text))
+	if _, err := c.Write([]byte(text)); err != nil {
+		h.Fatal(err)
+	}
+	if _, err := c.Read(got); err != nil || string(got) != text {
+		h.Fatalf("read %q: %v\n%s", got, err, h.LastJournal())
+	}
+}
+
+// nothingLeft fails the test if a container or a failed unit is there.
+func nothingLeft(h *harness.Host) {
+	h.Helper()
+	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
+		h.Errorf("containers are left: %s", left)
+	}
+	failed, err := h.M.Failed(h.Context())
+	if err != nil {
+		h.Error(err)
+	}
+	for _, unit := range failed {
+		if strings.HasPrefix(unit, h.Name+": ") {
+			h.Errorf("a failed unit: %s", unit)
+		}
+	}
+}
+
+// The recipe for a VPN does what it says, with another app in each image.
+func TestRecipeVPN(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		files := recipe(t, h, "A VPN and its clients")
+		ports := regexp.MustCompile(`(?m)^Listen=(\d+):`)
+		var sockets []string
+		for name, text := range files {
+			exec := "-http :9000"
+			if port := ports.FindStringSubmatch(text); port != nil {
+				exec = "-http :" + port[1]
+				text += "IdleTimeout=1s\n"
+				sockets = append(sockets, port[1])
+			}
+			h.PutFile(name, strings.Replace(text, "[Container]\n", "[Container]\nExec="+exec+"\n", 1)+"\n")
+		}
+		if len(files) < 4 || len(sockets) != len(files)-1 {
+			t.Fatalf("the recipe has %d files, %d with a port", len(files), len(sockets))
+		}
+		h.Must(t, "zerolet", "apply")
+		for _, port := range sockets {
+			h.Must(t, "curl", "-sS", "http://localhost:"+port+"/")
+		}
+		h.Expect("vpn.service", "active")
+		h.WaitState("vpn.service", "inactive")
+		nothingLeft(h)
+		for name := range files { // the other manager has the same ports
+			h.Must(t, "rm", h.QuadletDir+"/"+name)
+		}
+		h.Must(t, "zerolet", "apply")
+	})
+}
+
+// recipe are the files of a recipe, each after its name in a comment, for the app's
+// image, and without what the lab has not.
+func recipe(t *testing.T, h *harness.Host, title string) map[string]string {
+	t.Helper()
+	image, err := h.AppImage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := between(t, read(t, "../../docs/recipes.md")+"\n## ", "## "+title+"\n", "\n## ")
+	files := make(map[string]string)
+	for _, block := range regexp.MustCompile("(?s)```ini\n# (\\S+)\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		body := regexp.MustCompile(`(?m)^Image=.*`).ReplaceAllString(block[2], "Image="+image)
+		body = regexp.MustCompile(`(?m)^(AddDevice|EnvironmentFile|Volume)=.*\n`).ReplaceAllString(body, "")
+		files[block[1]] = body
+	}
+	return files
+}
