@@ -187,7 +187,7 @@ func (p *Plan) checkInside(files []*quadlet.File) {
 	each(func(_ *Endpoint, from, to string, _ quadlet.Pos) { starts[from] = append(starts[from], to) })
 	each(func(e *Endpoint, from, to string, pos quadlet.Pos) {
 		if reaches(starts, to, from) {
-			e.Diagnostics.Warnf(pos, neverBoth, "%s and %s need each other: neither ever sleeps", from, to)
+			e.stayAwake(pos, neverBoth, "%s and %s need each other: neither ever sleeps", from, to)
 		}
 	})
 }

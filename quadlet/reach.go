@@ -103,6 +103,10 @@ func RealDir(path string) (string, error) {
 // rights of who may have written that one.
 func ReadNamed(by, path string) ([]byte, error) { return ReadAs(readerOf(filepath.Dir(by)), path) }
 
+// ReaderOf is the user, not root, who decides where a path leads: 0 if there is none,
+// or it is not root who asks.
+func ReaderOf(path string) int { return readerOf(path) }
+
 // hintOf says whose rights were not enough.
 func hintOf(uid int) string {
 	if uid == 0 {

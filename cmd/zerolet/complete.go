@@ -42,7 +42,7 @@ func (c *call) candidates(ctx context.Context, words []string) []string {
 		flags.VisitAll(func(f *flag.Flag) { found = append(found, "--"+f.Name) })
 		return found
 	}
-	if all[i].names == noNames || takesValue(flags, words[len(words)-2]) {
+	if all[i].names == noNames || all[i].names == oneDir || takesValue(flags, words[len(words)-2]) {
 		return nil
 	}
 	for _, word := range words[1 : len(words)-1] { // which may be names, or wrong

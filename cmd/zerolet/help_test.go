@@ -63,6 +63,8 @@ func TestCommandLine(t *testing.T) {
 		"apply web":             "apply takes no name",
 		"--version web":         "--version stands alone",
 		"wake --user":           "wake needs a name",
+		"suggest a b":           "suggest takes one directory",
+		"suggest /none":         "no such file or directory",
 		"check --json -- --x/y": "lstat",
 	} {
 		var out, errs strings.Builder
@@ -89,7 +91,7 @@ func TestComplete(t *testing.T) {
 		"st":              "status",
 		"-":               "--help --version",
 		"--v":             "--version",
-		"":                "check render apply status history metrics wake sleep explain doctor export",
+		"":                "check render apply status history metrics wake sleep explain doctor suggest export",
 		"status --w":      "--watch",
 		"status --user w": "web",
 		"wake x":          "",

@@ -30,6 +30,7 @@ type options struct {
 	now    bool
 	force  bool
 	strict bool
+	write  bool
 	since  string
 	svg    string
 }
@@ -49,6 +50,7 @@ const (
 	anyNames arity = iota
 	someName       // at least one
 	noNames
+	oneDir // or none
 )
 
 func verbs() []verb {
@@ -76,6 +78,10 @@ func verbs() []verb {
 		}},
 		{name: "explain", run: (*call).explain},
 		{name: "doctor", names: noNames, run: (*call).doctor},
+		{name: "suggest", names: oneDir, run: (*call).suggest, flags: func(f *flag.FlagSet, o *options) {
+			jsonFlag(f, o)
+			f.BoolVar(&o.write, "write", false, "write the drop-ins")
+		}},
 		{name: "export", names: someName, run: (*call).export, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.strict, "strict", false, "leave out files with a warning, too")
 		}},
@@ -121,6 +127,8 @@ func (c *call) parse(args []string) (verb, error) {
 	switch {
 	case v.names == noNames && len(c.names) > 0:
 		return v, usage("%s takes no name", v.name)
+	case v.names == oneDir && len(c.names) > 1:
+		return v, usage("%s takes one directory", v.name)
 	case v.names == someName && len(c.names) == 0:
 		return v, failure{exitUsage, v.name + " needs a name", "zerolet status lists them"}
 	}

@@ -36,23 +36,10 @@ func Member(pod string) string { return strings.TrimSuffix(pod, ".pod") + "-memb
 
 func copied(t testing.TB, ext string, dropin func(i int, text string) string) (dir string, names []string) {
 	t.Helper()
-	from := os.Getenv("ZEROLET_CORPUS")
-	if from == "" {
-		from = "../../../shared/corpus/quadlet"
-	}
-	if _, err := os.Stat(from); err != nil {
-		t.Skipf("no corpus of real Quadlet files: %v", err)
-	}
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
+	dir = Plain(t)
 	paths, err := filepath.Glob(filepath.Join(dir, "*"+ext))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no %s in %s: %v", ext, from, err)
+		t.Fatalf("no %s in the corpus: %v", ext, err)
 	}
 	for i, path := range paths {
 		names = append(names, filepath.Base(path))
@@ -68,4 +55,24 @@ func copied(t testing.TB, ext string, dropin func(i int, text string) string) (d
 		}
 	}
 	return dir, names
+}
+
+// Plain is Copy without drop-ins.
+func Plain(t testing.TB) string {
+	t.Helper()
+	from := os.Getenv("ZEROLET_CORPUS")
+	if from == "" {
+		from = "../../../shared/corpus/quadlet"
+	}
+	if _, err := os.Stat(from); err != nil {
+		t.Skipf("no corpus of real Quadlet files: %v", err)
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

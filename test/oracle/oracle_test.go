@@ -148,12 +148,16 @@ func stockEach(t *testing.T, bin, dir string, names []string, m quadlet.Manager)
 
 func planOf(t *testing.T, bin, dir string, m quadlet.Manager) *generator.Plan {
 	t.Helper()
+	return generatorOf(bin, dir, m).Plan(t.Context())
+}
+
+func generatorOf(bin, dir string, m quadlet.Manager) generator.Generator {
 	return generator.Generator{
 		Quadlet: bin,
 		Search: quadlet.Search{Manager: m, Getenv: func(name string) string {
 			return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
 		}},
-	}.Plan(t.Context())
+	}
 }
 
 func planned(t *testing.T, bin, dir string, m quadlet.Manager) (map[string]*generator.Endpoint, map[string]generator.Unit) {
@@ -466,10 +470,22 @@ func TestRefused(t *testing.T) {
 
 // record writes the table into the document, or tells that it is out of date.
 func record(t *testing.T, rows []row) {
-	const path, start, end = "../../docs/compatibility.md", "<!-- table: go test ./oracle -update -->\n", "<!-- end -->\n"
 	if len(rows) != 2*len(kinds())*len(oracles()) || t.Skipped() {
 		return // no corpus
 	}
+	table := "| files | Podman | converter | manager | equal | refused with a reason | different |\n|---|---|---|---|---|---|---|\n"
+	for _, r := range rows {
+		table += fmt.Sprintf("| .%s | %s | %s | %s | %d | %d | %d |\n", r.kind, r.version, r.converter, r.manager, r.equal, r.refused, r.different)
+	}
+	document(t, "table", table)
+}
+
+// document puts a table in its place in the document, or tells that it is not
+// there.
+func document(t *testing.T, name, table string) {
+	t.Helper()
+	const path, end = "../../docs/compatibility.md", "<!-- end -->\n"
+	start := "<!-- " + name + ": go test ./oracle -update -->\n"
 	have, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -477,21 +493,16 @@ func record(t *testing.T, rows []row) {
 	before, rest, ok := strings.Cut(string(have), start)
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		t.Fatalf("%s has no place for the table", path)
+		t.Fatalf("%s has no place for the %s", path, name)
 	}
-	var b strings.Builder
-	b.WriteString(before + start + "| files | Podman | converter | manager | equal | refused with a reason | different |\n|---|---|---|---|---|---|---|\n")
-	for _, r := range rows {
-		fmt.Fprintf(&b, "| .%s | %s | %s | %s | %d | %d | %d |\n", r.kind, r.version, r.converter, r.manager, r.equal, r.refused, r.different)
-	}
-	b.WriteString(end + after)
+	want := before + start + table + end + after
 	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if string(have) != b.String() {
-		t.Errorf("%s is out of date; it should be\n%s", path, b.String())
+	if string(have) != want {
+		t.Errorf("%s is out of date; it should be\n%s", path, want)
 	}
 }

@@ -82,6 +82,10 @@ func rules() map[string]rule {
 			"runs at each daemon-reload: it links nothing that runs later",
 			[]string{quadlet, scale, convert, wire, systemd + "unit"},
 		},
+		"generator/suggest": {
+			"asks the generator what becomes of files: it has no judgement of its own on what sleeps",
+			[]string{quadlet, scale, module + "/generator", wire},
+		},
 		"proxy/wire": {
 			"is what both sides of a wire know: nothing of either side, and no system call",
 			nil,
@@ -116,7 +120,7 @@ func rules() map[string]rule {
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",
-			[]string{quadlet, scale, convert, module + "/generator", wire, release, command + "service", command + "systemd", command + "knative", systemd + "journal", sys},
+			[]string{quadlet, scale, convert, module + "/generator", module + "/generator/suggest", wire, release, command + "service", command + "systemd", command + "knative", systemd + "journal", sys},
 		},
 		"cmd/zerolet/internal/service": {
 			"sees what runs, of which a file says nothing",

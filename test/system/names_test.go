@@ -102,7 +102,9 @@ func TestLabels(t *testing.T) {
 		b.Asleep()
 		// Traefik asks for events of containers, and looks anew at each.
 		for line := range strings.Lines(api(t, b, "/events?since="+began+"&until="+b.Must(t, "date", "+%s"))) {
-			var event struct{ Actor struct{ Attributes map[string]string } }
+			var event struct {
+				Actor struct{ Attributes map[string]string }
+			}
 			if err := json.Unmarshal([]byte(line), &event); err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,103 @@
+package suggest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// users are the containers that use one, whether or not their files say that they need
+// it: they are in one of its networks, and call it by its name in what they are told.
+// If it has no port, and nobody is known who needs it, that is the only other one there
+// which has.
+func users(used *generator.Endpoint, plan *generator.Plan) []*generator.Endpoint {
+	var callers, others []*generator.Endpoint
+	for _, e := range plan.Endpoints {
+		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) {
+			continue
+		}
+		if calls(e, used) {
+			callers = append(callers, e)
+		}
+		if !e.Spec.Dependency() {
+			others = append(others, e)
+		}
+	}
+	if len(callers) == 0 && len(others) == 1 && used.Spec.Dependency() && len(used.Needs) == 0 {
+		return others
+	}
+	return callers
+}
+
+// networks are those on which containers reach each other by name.
+func networks(f *quadlet.File) (names []string) {
+	for _, e := range f.All(f.Kind(), "Network") {
+		name, _, _ := strings.Cut(e.Value, ":")
+		if !slices.Contains([]string{"host", "none", "private", "bridge", "pasta", "slirp4netns", "container", "ns"}, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func shareNetwork(a, b *quadlet.File) bool {
+	of := networks(b)
+	return slices.ContainsFunc(networks(a), func(name string) bool { return slices.Contains(of, name) })
+}
+
+// calls reports whether a name of one endpoint stands in what another one's
+// containers are told.
+func calls(e, used *generator.Endpoint) bool {
+	names := namesOf(used)
+	for _, f := range e.Files() {
+		for _, key := range []string{"Environment", "Exec", "Entrypoint", "PodmanArgs"} {
+			for _, entry := range f.All("Container", key) {
+				for _, argument := range entry.Arguments() {
+					value := argument
+					if key == "Environment" {
+						_, value, _ = strings.Cut(argument, "=")
+					}
+					if slices.ContainsFunc(names, func(name string) bool { return hasWord(value, name) }) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// namesOf are those by which its containers are found in a network.
+func namesOf(e *generator.Endpoint) (names []string) {
+	for _, f := range e.Files() {
+		if f.Kind() == "Container" {
+			names = append(names, f.ContainerName())
+		}
+		for _, key := range []string{"NetworkAlias", "HostName", "PodName"} {
+			for _, entry := range f.All(f.Kind(), key) {
+				names = append(names, entry.Value)
+			}
+		}
+	}
+	return names
+}
+
+// hasWord reports whether a name stands in a text by itself, as the host of an
+// address does.
+func hasWord(text, name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	for at := 0; name != ""; {
+		i := strings.Index(text[at:], name)
+		if i < 0 {
+			return false
+		}
+		from, to := at+i, at+i+len(name)
+		if (from == 0 || !strings.Contains(letters, text[from-1:from])) && (to == len(text) || !strings.Contains(letters, text[to:to+1])) {
+			return true
+		}
+		at = from + 1
+	}
+	return false
+}
