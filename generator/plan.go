@@ -63,18 +63,19 @@ type Plan struct {
 // concerns several files, of all kinds: names, and ports that two of them claim.
 func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p := &Plan{Manager: s.Manager}
+	pods := scaledPods(files)
 	for _, f := range files {
 		switch {
 		case !scale.Scales(f):
 			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)
 			continue
-		case !scale.HasSection(f), scaledPod(f, files) != nil:
+		case !scale.HasSection(f), pods.of(f) != nil:
 			continue
 		}
 		spec, ds := scale.Read(f, s)
 		p.Endpoints = append(p.Endpoints, &Endpoint{Spec: spec, Diagnostics: ds, manager: s.Manager, search: s})
 	}
-	p.findMembers(files)
+	p.findMembers(files, pods)
 	p.findStandIns(files)
 	p.checkNames(files)
 	p.checkContainers(files)
@@ -272,8 +273,12 @@ func (p *Plan) Select(names []string) error {
 	return nil
 }
 
+// named reports whether a person means this endpoint, perhaps by a container of its
+// pod.
 func (e *Endpoint) named(name string) bool {
-	file := e.Spec.File.Name()
-	return name == e.Spec.File.Path || name == file || name == strings.TrimSuffix(file, filepath.Ext(file)) ||
-		strings.TrimSuffix(name, ".service") == e.Spec.Unit
+	return slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool {
+		file := f.Name()
+		return name == f.Path || name == file || name == strings.TrimSuffix(file, filepath.Ext(file)) ||
+			strings.TrimSuffix(name, ".service") == f.Unit()
+	})
 }

@@ -86,26 +86,32 @@ func (e *Endpoint) members(are func(*Member) bool) []string {
 	return names
 }
 
-// scaledPod is the pod with a section in which a container is.
-func scaledPod(f *quadlet.File, files []*quadlet.File) *quadlet.File {
-	pod, ok := scale.PodOf(f)
-	if !ok {
-		return nil
+// pods are the files of the pods that are scaled, by their names.
+type pods map[string]*quadlet.File
+
+func scaledPods(files []*quadlet.File) pods {
+	p := make(pods)
+	for _, f := range files {
+		if f.Kind() == "Pod" && scale.HasSection(f) {
+			p[f.Name()] = f
+		}
 	}
-	i := slices.IndexFunc(files, func(f *quadlet.File) bool { return f.Name() == pod.Value && scale.HasSection(f) })
-	if i < 0 {
-		return nil
-	}
-	return files[i]
+	return p
+}
+
+// of is the pod in which a container is, nil if that is none of them.
+func (p pods) of(f *quadlet.File) *quadlet.File {
+	pod, _ := scale.PodOf(f)
+	return p[pod.Value]
 }
 
 // findMembers finds the containers of pods. One with StartWithPod=no that no
 // file needs is started by a person or a timer, and by nobody else: it stays as
 // Quadlet makes it, and the pod is up while it runs.
-func (p *Plan) findMembers(files []*quadlet.File) {
+func (p *Plan) findMembers(files []*quadlet.File, pods pods) {
 	endpoints := p.byFile()
 	for _, f := range files {
-		e := endpoints[scaledPod(f, files)]
+		e := endpoints[pods.of(f)]
 		if e == nil {
 			continue
 		}

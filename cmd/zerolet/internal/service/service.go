@@ -92,6 +92,9 @@ func Of(unit string) string {
 
 // Called reports whether a person means this service.
 func (s *Service) Called(name string) bool {
+	if slices.ContainsFunc(s.Members, func(m *Service) bool { return m.Called(name) }) {
+		return true // for its pod
+	}
 	if strings.Contains(name, "/") {
 		return s.Source() == name
 	}
