@@ -121,7 +121,7 @@ func (p *Plan) findMembers(files []*quadlet.File, pods pods) {
 			m.lazy = err == nil && !yes
 		}
 		if m.lazy && !pulled(f, files) {
-			e.Needs = append(e.Needs, Need{Unit: m.service(), Pos: f.UnitPos(), pulls: true})
+			e.need(m.service(), dependency{"BindsTo", e.name(wire.Container)}, e.name(wire.Container), f.UnitPos())
 			continue
 		}
 		e.Members = append(e.Members, m)

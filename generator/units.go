@@ -539,6 +539,9 @@ func install(files ...*quadlet.File) map[string][]string {
 // it is the default instance, or none (enableServiceFile in Podman's
 // cmd/quadlet/main.go).
 func installedName(f *quadlet.File) string {
+	if !scale.ValidUnit(f.Unit()) {
+		return ""
+	}
 	base, instance, template := strings.Cut(f.Unit(), "@")
 	if !template || instance != "" {
 		return wire.Container.Of(f.Unit())

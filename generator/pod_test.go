@@ -1,0 +1,91 @@
+package generator
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// podPlan is the plan of shop.pod with containers, as far as it goes without a
+// Quadlet.
+func podPlan(pod string, members map[string]string) (*Plan, *Endpoint) {
+	parse := func(name, text string) *quadlet.File {
+		f, _ := quadlet.Parse("/etc/containers/systemd/"+name, []byte(text))
+		return f
+	}
+	files := []*quadlet.File{parse("shop.pod", "[Pod]\nPublishPort=8080:80\n"+pod+"\n[ScaleToZero]\n")}
+	for _, name := range slices.Sorted(func(yield func(string) bool) {
+		for name := range members {
+			if !yield(name) {
+				return
+			}
+		}
+	}) {
+		files = append(files, parse(name, "[Container]\nImage=localhost/x\n"+members[name]+"\n"))
+	}
+	plan := NewPlan(quadlet.Search{Getenv: func(string) string { return "" }}, files)
+	return plan, plan.Endpoints[0]
+}
+
+// Who is upheld, who runs once and who is left alone is a matter of the files.
+func TestMembers(t *testing.T) {
+	plan, e := podPlan("", map[string]string{
+		"web.container":    "Pod=shop.pod",
+		"db.container":     "Pod=shop.pod\nServiceName=base",
+		"init.container":   "Pod=shop.pod\n[Service]\nType=oneshot",
+		"stays.container":  "Pod=shop.pod\n[Service]\nType=oneshot\nRemainAfterExit=yes",
+		"cache.container":  "Pod=shop.pod\nStartWithPod=no\n",
+		"user.container":   "[Unit]\nWants=cache.service",
+		"backup.container": "Pod=shop.pod\nStartWithPod=no\n[Service]\nType=oneshot",
+		"other.container":  "Pod=other.pod",
+	})
+	if e.Refused() {
+		t.Fatal(plan.All())
+	}
+	for what, tt := range map[string]struct{ got, want string }{
+		"upheld":    {strings.Join(e.upheld(), " "), "shop-pod.service base.service stays.service web.service"},
+		"jobs":      {strings.Join(e.jobs(), " "), "init.service"},
+		"all":       {strings.Join(e.services(), " "), "shop-pod.service cache.service base.service init.service stays.service web.service"},
+		"needed by": {strings.Join(e.NeededBy(), " "), "backup.service user.service"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: %s, want %s", what, tt.got, tt.want)
+		}
+	}
+	for _, u := range e.needed() {
+		text := string(u.Text())
+		if !strings.Contains(text, "Upholds=shop-pod.service base.service stays.service web.service") || !strings.Contains(text, "Wants=init.service") ||
+			strings.Contains(text, "cache.service") != strings.HasPrefix(u.Name, "user.service.d/") {
+			t.Errorf("%s:\n%s", u.Name, text)
+		}
+	}
+}
+
+// Whatever a container of a pod is called, no unit is written outside.
+func TestNastyMembers(t *testing.T) {
+	for _, text := range []string{
+		"ServiceName=../../etc/x", "ServiceName=../../etc/x\nStartWithPod=no", "ServiceName=a b", "ServiceName=" + strings.Repeat("n", 250),
+		"ServiceName=x@", "ServiceName=%n", "ServiceName=shop-pod", "ServiceName=shop-pod-proxy",
+	} {
+		plan, e := podPlan("", map[string]string{"web.container": "Pod=shop.pod", "bad.container": "Pod=shop.pod\n" + text + "\n[Install]\nWantedBy=default.target"})
+		if !strings.Contains(text, "StartWithPod") && !e.Refused() {
+			t.Errorf("%s is not refused", text)
+		}
+		if !e.Refused() {
+			continue
+		}
+		for _, u := range plan.Units(Layout{Proxy: "/p", Zerolet: "/z"}) {
+			if !filepath.IsLocal(u.Name) || len(filepath.Base(u.Name)) > 255 || filepath.Clean(u.Name) != u.Name {
+				t.Errorf("%s: %s", text, u.Name)
+			}
+		}
+		for _, u := range e.needed() {
+			if !filepath.IsLocal(u.Name) {
+				t.Errorf("%s: %s", text, u.Name)
+			}
+		}
+	}
+}
