@@ -212,6 +212,7 @@ func TestPodRecipe(t *testing.T) {
 			t.Errorf("check: %s", out)
 		}
 		h.Must(t, "zerolet", "apply")
+		verifyOf(h, "shop-pod", "shop-web.service", "shop-db.service", "shop-cache.service")
 		for _, port := range []int{5432, 6379} {
 			if id, err := h.GetPath(fmt.Sprintf("/of?url=http://localhost:%d", port)); err != nil || id == "" {
 				t.Errorf("port %d: %q, %v", port, id, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -192,15 +193,18 @@ func TestVerify(t *testing.T) {
 }
 
 // verify expects nothing about the units of app from systemd.
-func verify(h *harness.Host) {
+func verify(h *harness.Host) { h.Helper(); verifyOf(h, "app") }
+
+// verifyOf is verify for a service of any name, and others that belong to it.
+func verifyOf(h *harness.Host, name string, others ...string) {
 	h.Helper()
 	// systemd-analyze 262 tells root so with each run: it sandboxes generators, and may not load libmount for it.
 	const always = "Read-only bind remount failed, ignoring: Operation not supported"
-	scope, units := "--system", []string{"app-entry.socket", "app-entry.service"}
+	scope, units := "--system", []string{name + "-entry.socket", name + "-entry.service"}
 	if h.UserManager {
 		scope, units = "--user", []string{"zerolet-removed.path"}
 	}
-	for _, unit := range append(units, "app-proxy.socket", "app-proxy.service", "app.service", "zerolet-removed.service") {
+	for _, unit := range slices.Concat(units, []string{name + "-proxy.socket", name + "-proxy.service", name + ".service", "zerolet-removed.service"}, others) {
 		out, err := h.Session.Run(h.Context(), "systemd-analyze", scope, "--generators=yes", "--man=no", "verify", unit)
 		if text := strings.TrimSpace(strings.ReplaceAll(out.Stdout+out.Stderr, always, "")); err != nil || text != "" {
 			h.Errorf("verify %s: %v\n%s", unit, err, text)
