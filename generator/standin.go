@@ -236,7 +236,7 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 			continue
 		}
 		s.left = append(s.left, entry.Value)
-		s.take(i, options)
+		s.take(i, e.own(options))
 	}
 	if len(s.left) == 0 {
 		return

@@ -126,7 +126,7 @@ func (x *exporter) ports() {
 			if served == nil {
 				served = l
 			}
-			local = local && (l.HostPath != "" || l.Host.IsLoopback())
+			local = local && (l.HostPath != "" || l.HostNetwork != "" || l.Host.IsLoopback())
 			x.address(*l)
 		}
 	}
