@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,28 +38,92 @@ func main() {
 	}
 }
 
+// standIn has a listening socket for each address.
+type standIn struct {
+	path      string // where the proxy is found
+	addresses []string
+	listening []int
+	links     int   // tells of changes of the interfaces (rtnetlink(7))
+	indices   []int // of the interfaces, when the sockets were made
+}
+
 // serve waits for clients, and for the proxy that serves them.
 func serve(path string, addresses []string) error {
-	var listening []int
-	for _, address := range addresses {
+	links, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err == nil {
+		err = unix.Bind(links, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK})
+	}
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	s := &standIn{path: path, addresses: addresses, links: links}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	for {
+		knocks, err := await(slices.Concat(s.listening, []int{s.links})...)
+		if err != nil {
+			return err
+		}
+		if !knocks[len(s.listening)] {
+			began := time.Now()
+			if err := s.handOver(); err != nil {
+				fmt.Fprintln(os.Stderr, "zerolet-standin:", err)
+			}
+			if time.Since(began) < pause { // the client is still there, and nobody takes it
+				time.Sleep(pause)
+			}
+		}
+		if err := s.follow(); err != nil {
+			return err
+		}
+	}
+}
+
+// listen makes the sockets.
+func (s *standIn) listen() error {
+	s.indices = s.interfaces()
+	for _, address := range s.addresses {
 		fd, err := listen(address)
 		if err != nil {
 			return fmt.Errorf("%s: %w", address, err)
 		}
-		listening = append(listening, fd)
+		s.listening = append(s.listening, fd)
 	}
-	for {
-		if err := await(listening); err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := handOver(path, listening); err != nil {
-			fmt.Fprintln(os.Stderr, "zerolet-standin:", err)
-		}
-		if time.Since(began) < pause { // the client is still there, and nobody takes it
-			time.Sleep(pause)
+	return nil
+}
+
+// follow makes the sockets anew where the interfaces are: podman network reload(1)
+// makes those anew, with the same names, and a socket is bound to a number.
+func (s *standIn) follow() error {
+	buf := make([]byte, 4096)
+	for { // what has changed is looked at, not what is told of it
+		if _, _, err := unix.Recvfrom(s.links, buf, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+			break
 		}
 	}
+	if now := s.interfaces(); slices.Equal(now, s.indices) || slices.Contains(now, 0) {
+		return nil // or not yet
+	}
+	for _, fd := range s.listening {
+		unix.Close(fd)
+	}
+	s.listening = nil
+	return s.listen()
+}
+
+// interfaces are the numbers of the interfaces, 0 for one that is not there.
+func (s *standIn) interfaces() []int {
+	var indices []int
+	for _, address := range s.addresses {
+		device, _, _ := strings.Cut(address, ":")
+		index := 0
+		if request, err := unix.NewIfreq(device); err == nil && unix.IoctlIfreq(s.links, unix.SIOCGIFINDEX, request) == nil {
+			index = int(request.Uint32())
+		}
+		indices = append(indices, index)
+	}
+	return indices
 }
 
 // pause is how long to leave systemd alone after nothing came of it.
@@ -98,37 +163,40 @@ func listen(address string) (int, error) {
 	return fd, err
 }
 
-// await returns when a client waits to be accepted.
-func await(listening []int) error {
-	var all []unix.PollFd
-	for _, fd := range listening {
-		all = append(all, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+// await returns which of the descriptors have something to tell, once one has.
+func await(fds ...int) ([]bool, error) {
+	all := make([]unix.PollFd, len(fds))
+	for i, fd := range fds {
+		all[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	}
 	for {
-		if _, err := unix.Poll(all, -1); err != unix.EINTR {
-			return os.NewSyscallError("poll", err)
+		_, err := unix.Poll(all, -1)
+		if err == unix.EINTR {
+			continue
 		}
+		ready := make([]bool, len(all))
+		for i, p := range all {
+			ready[i] = p.Revents != 0
+		}
+		return ready, os.NewSyscallError("poll", err)
 	}
 }
 
 // handOver passes the sockets to the proxy, which systemd starts for it, and
-// returns when that has let go of them: then clients wait here again.
-func handOver(path string, listening []int) error {
+// returns when that has let go of them: then clients wait here again. A change of
+// the interfaces ends it, too.
+func (s *standIn) handOver() error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: s.path}); err != nil {
 		return os.NewSyscallError("connect", err)
 	}
-	if err := unix.Sendmsg(fd, []byte{0}, unix.UnixRights(listening...), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(fd, []byte{0}, unix.UnixRights(s.listening...), nil, unix.MSG_NOSIGNAL); err != nil {
 		return os.NewSyscallError("sendmsg", err)
 	}
-	for {
-		n, err := unix.Read(fd, make([]byte, 1))
-		if n <= 0 && err != unix.EINTR { // its end, or a reset: it has gone
-			return nil
-		}
-	}
+	_, err = await(fd, s.links) // the proxy says nothing before its end
+	return err
 }

@@ -58,7 +58,7 @@ func TestScaling(t *testing.T) {
 		{"ConnectionIdleTimeout=1min", "", "ConnectionIdleTimeout= has no equivalent"},
 		{"SocketMode=0600", "", "is about a unix socket"},
 		{"Listen=%t/web.sock:80", "networking.knative.dev/visibility: cluster-local", "listens on this machine only"},
-		{"Listen=proxy:8096:80", "networking.knative.dev/visibility: cluster-local", "listens on this machine only"},
+		{"Listen=proxy:8096:80", "containerPort: 80\n", "and no longer to proxy:8096:80"},
 		{"Listen=8080:/run/app.sock", "", "no TCP port for Knative to serve"},
 		{"Listen=8080:80\nListen=5353:53/udp", "containerPort: 80\n", "warning: udp has no equivalent in Knative: 5353:53/udp"},
 		{"Listen=5353:53/udp", "", "error: no TCP port for Knative to serve"},
