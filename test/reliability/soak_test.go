@@ -60,14 +60,20 @@ func TestIdleEdgeByForce(t *testing.T) {
 		b := &boundary{idle: 50 * time.Millisecond, services: 8, wakes: left}
 		app := installApp(h)
 		for i := range b.services {
-			dropIn(h, name(i)+".service", "[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
-				"ExecStart=unshare --map-root-user --net sh -c 'ip link set lo up && echo $$$$ >%t/%N.pid && exec "+app+" -tally :80'",
-				"ExecStopPost=rm -f %t/%N.pid", "StandardOutput=append:%t/tally.log")
+			byForce(h, name(i), app+" -tally :80")
 			h.Declare(name(i), "Image=localhost/none", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=50ms")
 		}
 		b.run(h, r)
 		b.check(h, talliedInFile(h))
 	})
+}
+
+// byForce has a service run a command in a network of its own, in the place of Podman.
+func byForce(h *harness.Host, name, command string) {
+	h.Helper()
+	dropIn(h, name+".service", "[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
+		"ExecStart=unshare --map-root-user --net sh -c 'ip link set lo up && echo $$$$ >%t/%N.pid && exec "+command+"'",
+		"ExecStopPost=rm -f %t/%N.pid", "StandardOutput=append:%t/tally.log")
 }
 
 // wakes are how many a test makes, with -soak a share of those asked for.

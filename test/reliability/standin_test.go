@@ -98,23 +98,28 @@ func TestStandInNeverComes(t *testing.T) {
 	})
 }
 
-// Clients in a network come at the edge between idle and awake.
+// Clients in a network come at the edge between idle and awake, of an app that is the
+// command of its unit, as in TestIdleEdgeByForce. The stand-in is Podman's.
 func TestIdleEdgeByName(t *testing.T) {
-	bothManagers(t, wakes(12, 4), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
-		b := named(h, "300ms")
+	bothManagers(t, wakes(24, 2), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		byForce(h, "app", installApp(h)+" -http :80")
+		const idle = 50 * time.Millisecond
+		b := named(h, idle.String())
 		starts := make(map[string]bool)
-		asked := 0
-		for ; left.Load() > 0; asked++ {
+		asked, worst := 0, time.Duration(0)
+		for began := time.Now(); left.Load() > 0 && time.Since(began) < *limit; asked++ {
+			sent := time.Now()
 			id, err := b.Ask("web:8096")
 			if err != nil {
 				h.Fatalf("request %d is lost: %v\n%s", asked+1, err, h.LastJournal())
 			}
+			worst = max(worst, time.Since(sent))
 			if !starts[id] {
 				starts[id] = true
 				left.Add(-1)
 			}
-			time.Sleep(300*time.Millisecond + time.Duration(r.IntN(600)-100)*time.Millisecond) // what is tried is the moment
+			time.Sleep(idle/2 + time.Duration(r.Int64N(int64(2*idle)))) // what is tried is the moment
 		}
-		h.Logf("%d requests, %d wakes, none lost", asked, len(starts))
+		h.Logf("%d requests, %d wakes, none lost, longest wait %s", asked, len(starts), worst)
 	})
 }
