@@ -404,7 +404,8 @@ func (e *Endpoint) forStandIn(u, s *unit.UnitSection) {
 	add(s, "SocketMode", "0600")
 	add(s, "DirectoryMode", "0700")
 	add(s, "RemoveOnStop", "yes")
-	add(u, "Wants", e.name(wire.StandIn))
+	// Restart= is not for a unit whose network could not be made.
+	add(u, "Upholds", e.name(wire.StandIn))
 }
 
 // standInUnit runs it while the socket is there.
