@@ -202,14 +202,6 @@ func (e *Endpoint) device(l scale.Listener) string {
 	return ""
 }
 
-// containerName is what Quadlet has Podman call the container.
-func (e *Endpoint) containerName() string {
-	if name, ok := e.Spec.File.Last("Container", "ContainerName"); ok && name.Value != "" {
-		return e.own(name.Value)
-	}
-	return "systemd-" + literal(e.Spec.Unit)
-}
-
 // own is a value of the container's unit, for another unit: what tells of the
 // unit there is replaced (systemd.unit(5), "Specifiers"), the rest is the same.
 func (e *Endpoint) own(value string) string {
@@ -221,7 +213,7 @@ func (e *Endpoint) own(value string) string {
 // stepAside settles what becomes of the container on the networks of its stand-in.
 func (e *Endpoint) stepAside(files []*quadlet.File) {
 	s := &e.standIn
-	s.names = []string{e.containerName()}
+	s.names = []string{e.own(e.Spec.File.ContainerName())}
 	for _, alias := range e.Spec.File.All("Container", "NetworkAlias") {
 		s.names = append(s.names, e.own(alias.Value))
 	}
@@ -264,10 +256,25 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 			"the container leaves network %s, where %s is its stand-in now", network, s.names[0])
 	case how == scale.StandInRename:
 		s.renamed = s.names[0] + "-app"
+		e.checkGuests(at, files)
 		if !forced {
 			why := "it has no other network to the outside"
 			e.Diagnostics.Warnf(at, "podman exec takes "+s.renamed+" now; StandIn=rename says that this is meant",
 				"the container is called %s, and %s is its stand-in: %s", s.renamed, s.names[0], why)
+		}
+	}
+}
+
+// checkGuests refuses to rename a container whose network is another one's, too, by a
+// name that is not renamed with it: the file says it, or stock Quadlet converts that.
+func (e *Endpoint) checkGuests(at quadlet.Pos, files []*quadlet.File) {
+	name := e.Spec.File.ContainerName()
+	for _, f := range files {
+		for _, entry := range f.All("Container", "Network") {
+			if entry.Value == "container:"+name || entry.Value == e.Spec.File.Name() && !scale.HasSection(f) {
+				e.Diagnostics.Errorf(at, "write StandIn=leave, with another network for the container; or add the section to "+f.Name(),
+					"the container cannot be renamed: another one is in its network by its name %s", entry.Pos)
+			}
 		}
 	}
 }
