@@ -2,7 +2,6 @@ package generator
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
@@ -72,7 +71,7 @@ func (p *Plan) checkContainers(files []*quadlet.File) {
 	endpoints := p.byFile()
 	owners := make(map[string]*quadlet.File)
 	for _, f := range files {
-		name, known := containerName(f)
+		name, known := f.ContainerName()
 		if !known {
 			continue
 		}
@@ -92,22 +91,6 @@ func (p *Plan) checkContainers(files []*quadlet.File) {
 			e.clash(containerNamePos(owner), containerNamePos(f), hint, theirs, mine)
 		}
 	}
-}
-
-// containerName is the name that Podman gives the container of a file, if there
-// is one and systemd makes it of nothing but the file's name. By default it is
-// "systemd-%N" (podman-systemd.unit(5)).
-func containerName(f *quadlet.File) (name string, known bool) {
-	if f.Kind() != "Container" {
-		return "", false
-	}
-	name = "systemd-%N"
-	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
-		name = e.Value
-	}
-	unit := f.Unit()
-	name = strings.NewReplacer("%N", unit, "%p", unit, "%n", wire.Container.Of(unit)).Replace(name)
-	return name, !strings.ContainsAny(name, "%$") && !strings.Contains(unit, "@")
 }
 
 // containerNamePos is where the file says so.
@@ -257,8 +240,12 @@ func (p *Plan) checkPublished(files []*quadlet.File) {
 // and for what a .kube file plays.
 func publishPorts(f *quadlet.File) []scale.Published {
 	var out []scale.Published
+	if f.IsTemplate() && f.DefaultInstance() == "" {
+		return nil // it is no service
+	}
 	for _, e := range f.All(f.Kind(), "PublishPort") {
-		out = append(out, scale.Published{Value: e.Value, Pos: e.Pos})
+		value, _ := f.ExpandInstance(e.Value)
+		out = append(out, scale.Published{Value: value, Pos: e.Pos})
 	}
 	return out
 }

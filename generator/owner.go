@@ -47,7 +47,8 @@ func ownerOf(f *quadlet.File, files []*quadlet.File) *owner {
 	}
 	name, literal := strings.CutPrefix(e.Value, "container:")
 	for _, other := range files {
-		if other.Kind() == "Container" && other != f && (!literal && other.Name() == name || literal && other.ContainerName() == name) {
+		called, known := other.ContainerName()
+		if other.Kind() == "Container" && other != f && (!literal && other.Name() == name || literal && known && called == name) {
 			return &owner{other, e}
 		}
 	}
@@ -191,5 +192,7 @@ func (p *Plan) ownerUnits() []Unit {
 // Podman removes no container on which another one depends (podman-rm(1), --depend),
 // and they are stopped only afterwards.
 func leavesNothing(u *Unit, owner *quadlet.File) {
-	set(u, "Service", "ExecStopPost", "-:podman rm -v -f -i --depend "+word(owner.ContainerName()))
+	if name, known := owner.ContainerName(); known {
+		set(u, "Service", "ExecStopPost", "-:podman rm -v -f -i --depend "+word(literal(name)))
+	}
 }

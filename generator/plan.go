@@ -63,13 +63,14 @@ type Plan struct {
 // concerns several files, of all kinds: names, and ports that two of them claim.
 func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p := &Plan{Manager: s.Manager}
+	files = withoutTwins(files)
 	pods := scaledPods(files)
 	for _, f := range files {
 		switch {
 		case !scale.Scales(f):
 			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)
 			continue
-		case !scale.HasSection(f), pods.of(f) != nil:
+		case !scale.HasSection(f), pods.of(f) != nil, standsForOthers(f, files):
 			continue
 		}
 		spec, ds := scale.Read(f, s)

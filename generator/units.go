@@ -539,20 +539,11 @@ func install(files ...*quadlet.File) map[string][]string {
 // it is the default instance, or none (enableServiceFile in Podman's
 // cmd/quadlet/main.go).
 func installedName(f *quadlet.File) string {
-	if !scale.ValidUnit(f.Unit()) {
+	if !scale.ValidUnit(f.Unit()) || f.IsTemplate() && f.DefaultInstance() == "" {
 		return ""
 	}
-	base, instance, template := strings.Cut(f.Unit(), "@")
-	if !template || instance != "" {
-		return wire.Container.Of(f.Unit())
-	}
-	if instance, ok := f.Last("Install", "DefaultInstance"); ok && validInstance(instance.Value) {
-		return base + "@" + instance.Value + ".service"
-	}
-	return ""
+	return wire.Container.Of(f.Unit())
 }
-
-func validInstance(name string) bool { return name != "" && !strings.Contains(name, "/") }
 
 // installMasks cancel the links that stock Quadlet makes of [Install] for the
 // container, which would start it at boot and keep it up.

@@ -41,26 +41,43 @@ func (f *File) kind() kind {
 // Kind is the section that a file of its kind is about: "Container".
 func (f *File) Kind() string { return f.kind().section }
 
-// Unit is the name of the file's service without ".service".
+// Unit is the name of the file's service without ".service": of a template that of
+// its default instance, if there is one.
 func (f *File) Unit() string {
+	unit := stem(f.Name()) + f.kind().suffix
 	if e, ok := f.Last(f.Kind(), "ServiceName"); ok && e.Value != "" {
-		return e.Value
+		unit = e.Value
 	}
-	return stem(f.Name()) + f.kind().suffix
+	if strings.HasSuffix(unit, "@") {
+		unit += f.DefaultInstance()
+	}
+	return unit
 }
 
 // Suffix is what the names of services of such files end in.
 func (f *File) Suffix() string { return f.kind().suffix }
 
-// ContainerName is what Podman calls the container of a .container file
-// (GetContainerResourceName in Podman 6.0.0's pkg/systemd/quadlet/quadlet.go). A
-// name with other specifiers than %N stays as it is.
-func (f *File) ContainerName() string {
-	name := "systemd-%N"
+// ContainerName is what Podman calls the container of a .container file, as far as it
+// is made of nothing but the file's name (getContainerName in Podman 6.0.0's
+// pkg/systemd/quadlet/quadlet.go).
+func (f *File) ContainerName() (name string, known bool) {
+	if f.Kind() != "Container" {
+		return "", false
+	}
+	unit := f.Unit()
+	name = "systemd-%N"
+	if strings.Contains(f.Name(), "@") {
+		name = "systemd-%p_%i"
+	}
 	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
 		name = e.Value
 	}
-	return strings.ReplaceAll(name, "%N", f.Unit())
+	name, _ = f.ExpandInstance(name)
+	name = strings.NewReplacer("%N", unit, "%n", unit+".service").Replace(name)
+	if !strings.Contains(unit, "@") {
+		name = strings.ReplaceAll(name, "%p", unit)
+	}
+	return name, !strings.ContainsAny(name, "%$")
 }
 
 // UnitPos is where the file says how its service is called: the line of

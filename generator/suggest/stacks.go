@@ -111,7 +111,8 @@ func (s *search) refers(f, other *quadlet.File) bool {
 		switch {
 		case e.Section == f.Kind() && (e.Key == "Pod" || e.Key == "Network"):
 			name, literal := strings.CutPrefix(e.Value, "container:")
-			return name == other.Name() || literal && name == other.ContainerName()
+			called, known := other.ContainerName()
+			return name == other.Name() || literal && known && name == called
 		case e.Section == "Unit", e.Section == "Install":
 			words := e.Words()
 			return slices.Contains(words, other.Name()) || slices.Contains(words, service(other))

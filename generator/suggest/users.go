@@ -72,8 +72,8 @@ func calls(e, used *generator.Endpoint) bool {
 // namesOf are those by which its containers are found in a network.
 func namesOf(e *generator.Endpoint) (names []string) {
 	for _, f := range e.Files() {
-		if f.Kind() == "Container" {
-			names = append(names, f.ContainerName())
+		if name, known := f.ContainerName(); known {
+			names = append(names, name)
 		}
 		for _, key := range []string{"NetworkAlias", "HostName", "PodName"} {
 			for _, entry := range f.All(f.Kind(), key) {

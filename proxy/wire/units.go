@@ -32,12 +32,34 @@ func Units() []Unit {
 	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn}
 }
 
-// Of is the name of the unit for the container of this name.
-func (u Unit) Of(name string) string { return name + string(u) }
+// Of is the name of the unit for the container of this name. For an instance it is
+// one, too: "site-proxy@82.socket" is no "site@82-proxy.socket", which would have the
+// drop-ins of site@.service's kind, and be an instance "82-proxy" (systemd.unit(5)).
+func (u Unit) Of(name string) string {
+	base, instance, ok := strings.Cut(name, "@")
+	if !ok {
+		return name + string(u)
+	}
+	part, kind := u.split()
+	return base + part + "@" + instance + kind
+}
 
 // Name is the name whose unit this is, if it is one.
 func (u Unit) Name(unit string) (name string, ok bool) {
-	return strings.CutSuffix(unit, string(u))
+	base, instance, template := strings.Cut(unit, "@")
+	if !template {
+		return strings.CutSuffix(unit, string(u))
+	}
+	part, kind := u.split()
+	base, ok = strings.CutSuffix(base, part)
+	instance, is := strings.CutSuffix(instance, kind)
+	return base + "@" + instance, ok && is
+}
+
+// split is "-proxy" and ".socket".
+func (u Unit) split() (part, kind string) {
+	i := strings.LastIndexByte(string(u), '.')
+	return string(u[:i]), string(u[i:])
 }
 
 // CalendarDir is where a calendar leaves word for a proxy that runs already, below

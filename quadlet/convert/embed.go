@@ -23,7 +23,7 @@ func (c Config) embed(overrides []Override) []Result {
 				"the Quadlet 4.9.5 that is built in converts no pods")
 			continue
 		}
-		service, err := convertContainer(o, c.spellOwner, names, c.Manager == quadlet.User)
+		service, err := convertContainer(o, c.spell, names, c.Manager == quadlet.User)
 		if err != nil {
 			results[i].Diagnostics = refused(o.File, err.Error())
 			continue
@@ -40,16 +40,23 @@ func ofPod(f *quadlet.File) (quadlet.Pos, bool) {
 	return cmp.Or(e.Pos, f.UnitPos()), f.Kind() != "Container" || ok && e.Value != ""
 }
 
-// spellOwner has a container join another one as Podman 4.9.5 spells it: its Quadlet
-// does not know Network=NAME.container, which came with Podman 5.0.
-func (c Config) spellOwner(f *quadlet.File) {
+// spell has a file say in the words of Podman 4.9.5 what its Quadlet cannot: it knows
+// no Network=NAME.container, and gives an instance a name that Podman refuses.
+func (c Config) spell(f *quadlet.File) {
 	for i, e := range f.Entries {
 		if e.Section != "Container" || e.Key != "Network" || !strings.HasSuffix(e.Value, ".container") {
 			continue
 		}
-		if owner, found := c.Sources.Find(e.Value); found {
-			f.Entries[i].Value = "container:" + owner.ContainerName()
+		owner, found := c.Sources.Find(e.Value)
+		if !found {
+			continue
 		}
+		if name, known := owner.ContainerName(); known {
+			f.Entries[i].Value = "container:" + name
+		}
+	}
+	if name, ok := f.Last("Container", "ContainerName"); f.Template() != "" && (!ok || name.Value == "") {
+		f.Entries = append(f.Entries, quadlet.Entry{Section: "Container", Key: "ContainerName", Value: "systemd-%p_%i"})
 	}
 }
 

@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,12 +21,12 @@ type Published struct {
 func (s *Spec) readPorts(ds *quadlet.Diagnostics) {
 	named := slices.ContainsFunc(s.Listen, func(l Listener) bool { return l.HostNetwork == "" })
 	for _, e := range s.File.All(s.File.Kind(), "PublishPort") {
-		ports, err := ParsePublish(e.Value)
+		ports, value, err := s.parse(e.Value, ParsePublish)
 		switch {
 		case named && err != nil:
 			s.readUnknown(e, ds)
 		case named:
-			for _, value := range s.unscaled(e.Value, ports) {
+			for _, value := range s.unscaled(value, ports) {
 				s.Published = append(s.Published, Published{value, e.Pos})
 			}
 		case err != nil:
@@ -34,6 +35,18 @@ func (s *Spec) readPorts(ds *quadlet.Diagnostics) {
 			s.scale(e, ports)
 		}
 	}
+}
+
+// parse reads a value with the specifiers of an instance replaced. An error is where
+// they stand in the file.
+func (s *Spec) parse(value string, parse func(string) ([]Publish, error)) (ports []Publish, text string, err error) {
+	text, at := s.File.ExpandInstance(value)
+	ports, err = parse(text)
+	var ve *quadlet.ValueError
+	if errors.As(err, &ve) {
+		err = &quadlet.ValueError{Offset: at(ve.Offset), Message: ve.Message, Hint: ve.Hint}
+	}
+	return ports, text, err
 }
 
 func (s *Spec) scale(e quadlet.Entry, ports []Publish) {

@@ -108,7 +108,7 @@ func (s *Spec) listen(value string) error {
 		s.Listen = nil
 		return nil
 	}
-	ports, err := ParseListen(value)
+	ports, _, err := s.parse(value, ParseListen)
 	if err != nil {
 		return err
 	}

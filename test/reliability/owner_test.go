@@ -41,6 +41,9 @@ func TestOwnerLost(t *testing.T) {
 				"killed":    func() { h.Must(t, "podman", "kill", "systemd-own") },
 				"restarted": func() { h.Control("restart", "own.service") },
 			} {
+				if what == "restarted" && section != "" {
+					continue // as without it
+				}
 				first := h.MustGet()
 				c := underWay(h)
 				lose()

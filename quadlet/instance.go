@@ -1,0 +1,96 @@
+package quadlet
+
+import (
+	"strconv"
+	"strings"
+)
+
+// IsTemplate reports whether the file is a template (systemd.unit(5)), of which no
+// service runs but that of an instance.
+func (f *File) IsTemplate() bool { return strings.HasSuffix(stem(f.Name()), "@") }
+
+// Template is the name of the template of a file that is one or an instance of one,
+// "" if it is neither: "site@.container" for "site@82.container".
+func (f *File) Template() string {
+	base, _, ok := strings.Cut(stem(f.Name()), "@")
+	if !ok {
+		return ""
+	}
+	return base + "@" + strings.TrimPrefix(f.Name(), stem(f.Name()))
+}
+
+// DefaultInstance is the instance that [Install] of a template is about, "" if there is
+// none (enableServiceFile in Podman's cmd/quadlet/main.go).
+func (f *File) DefaultInstance() string {
+	e, _ := f.Last("Install", "DefaultInstance")
+	if !f.IsTemplate() || strings.Contains(e.Value, "/") {
+		return ""
+	}
+	return e.Value
+}
+
+// ExpandInstance replaces the specifiers that tell of an instance, as systemd does in
+// its service (systemd.unit(5), "Specifiers"). What is replaced is no specifier itself.
+// The offset of a byte of the text in the value is at. Where there is no instance, the
+// value stays as it is.
+func (f *File) ExpandInstance(value string) (text string, at func(offset int) int) {
+	prefix, instance, ok := strings.Cut(f.Unit(), "@")
+	if !ok || instance == "" || !strings.Contains(value, "%") {
+		return value, func(offset int) int { return offset }
+	}
+	last := prefix[strings.LastIndexByte(prefix, '-')+1:]
+	means := map[byte]string{
+		'i': instance, 'I': unescape(instance), 'p': prefix, 'P': unescape(prefix), 'j': last, 'J': unescape(last),
+	}
+	var b strings.Builder
+	var origins []int // of each byte
+	for i := 0; i < len(value); i++ {
+		word, known := "", false
+		if value[i] == '%' && i+1 < len(value) {
+			word, known = means[value[i+1]]
+			if !known {
+				word, known = value[i:i+2], true
+			} else {
+				word = strings.ReplaceAll(word, "%", "%%")
+			}
+		}
+		if !known {
+			word = value[i : i+1]
+		}
+		b.WriteString(word)
+		for range len(word) {
+			origins = append(origins, i)
+		}
+		if known {
+			i++
+		}
+	}
+	return b.String(), func(offset int) int {
+		if offset < len(origins) {
+			return origins[offset]
+		}
+		return len(value)
+	}
+}
+
+// unescape is unit_name_unescape() in systemd's src/basic/unit-name.c: a "-" was a
+// "/", and "\x2d" any byte. What is no such escape stays as it is.
+func unescape(name string) string {
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch code, err := uint64(0), error(strconv.ErrSyntax); {
+		case name[i] == '-':
+			b.WriteByte('/')
+		case name[i] == '\\' && i+3 < len(name) && name[i+1] == 'x':
+			if code, err = strconv.ParseUint(name[i+2:i+4], 16, 8); err == nil {
+				b.WriteByte(byte(code))
+				i += 3
+				continue
+			}
+			fallthrough
+		default:
+			b.WriteByte(name[i])
+		}
+	}
+	return b.String()
+}
