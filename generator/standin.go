@@ -205,6 +205,7 @@ func (e *Endpoint) device(l scale.Listener) string {
 // own is a value of the container's unit, for another unit: what tells of the
 // unit there is replaced (systemd.unit(5), "Specifiers"), the rest is the same.
 func (e *Endpoint) own(value string) string {
+	value, _ = e.Spec.File.ExpandInstance(value)
 	unit := literal(e.Spec.Unit)
 	last := unit[strings.LastIndexByte(unit, '-')+1:]
 	return strings.NewReplacer("%%", "%%", "%n", unit+".service", "%N", unit, "%p", unit, "%P", unit, "%j", last, "%J", last, "%i", "", "%I", "").Replace(value)
@@ -213,7 +214,8 @@ func (e *Endpoint) own(value string) string {
 // stepAside settles what becomes of the container on the networks of its stand-in.
 func (e *Endpoint) stepAside(files []*quadlet.File) {
 	s := &e.standIn
-	s.names = []string{e.own(e.Spec.File.ContainerName())}
+	name, _ := e.Spec.File.ContainerName()
+	s.names = []string{e.own(name)}
 	for _, alias := range e.Spec.File.All("Container", "NetworkAlias") {
 		s.names = append(s.names, e.own(alias.Value))
 	}
@@ -268,7 +270,7 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 // checkGuests refuses to rename a container whose network is another one's, too, by a
 // name that is not renamed with it: the file says it, or stock Quadlet converts that.
 func (e *Endpoint) checkGuests(at quadlet.Pos, files []*quadlet.File) {
-	name := e.Spec.File.ContainerName()
+	name, _ := e.Spec.File.ContainerName()
 	for _, f := range files {
 		for _, entry := range f.All("Container", "Network") {
 			if entry.Value == "container:"+name || entry.Value == e.Spec.File.Name() && !scale.HasSection(f) {

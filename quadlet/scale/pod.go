@@ -76,7 +76,7 @@ func CheckMember(s *Spec, f *quadlet.File, ds *quadlet.Diagnostics) {
 			ds.Errorf(e.Pos, "move it to [Pod] of "+pod, "%s= is the pod's: its containers share one network", key)
 		}
 	}
-	if base, _, _ := strings.Cut(f.Unit(), "@"); f.IsTemplate() {
+	if base, instance, at := strings.Cut(f.Unit(), "@"); f.IsTemplate() || at && instance == "" {
 		ds.Errorf(f.UnitPos(), "write a file for each container, such as "+base+"-1.container", "a template cannot be in a pod that is scaled")
 	} else if !ValidUnit(f.Unit()) {
 		ds.Errorf(f.UnitPos(), "use letters, digits and :-_. only", "%q is not the name of a systemd unit", f.Unit())
