@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -202,13 +203,17 @@ func (e *Endpoint) device(l scale.Listener) string {
 	return ""
 }
 
-// own is a value of the container's unit, for another unit: what tells of the
-// unit there is replaced (systemd.unit(5), "Specifiers"), the rest is the same.
+// own is a value of the container's unit, for another unit: what tells of the unit
+// there is replaced (systemd.unit(5), "Specifiers"), the rest is the same.
 func (e *Endpoint) own(value string) string {
 	value, _ = e.Spec.File.ExpandInstance(value)
 	unit := literal(e.Spec.Unit)
-	last := unit[strings.LastIndexByte(unit, '-')+1:]
-	return strings.NewReplacer("%%", "%%", "%n", unit+".service", "%N", unit, "%p", unit, "%P", unit, "%j", last, "%J", last, "%i", "", "%I", "").Replace(value)
+	means := []string{"%%", "%%", "%n", unit + ".service", "%N", unit}
+	if !strings.Contains(unit, "@") {
+		last := unit[strings.LastIndexByte(unit, '-')+1:]
+		means = append(means, "%p", unit, "%P", unit, "%j", last, "%J", last, "%i", "", "%I", "")
+	}
+	return strings.NewReplacer(means...).Replace(value)
 }
 
 // stepAside settles what becomes of the container on the networks of its stand-in.
@@ -430,7 +435,7 @@ func (e *Endpoint) standInUnit(l Layout) Unit {
 		}
 	}
 	add(u, "RequiresMountsFor", "%t/containers")
-	remove := word(e.podman()) + " rm --force --ignore --time=1 " + standInName
+	remove := word(e.podman()) + " rm --force --ignore --time=1 " + e.standInName()
 	service := section("Service",
 		"Environment", "PODMAN_SYSTEMD_UNIT=%n",
 		"Type", "notify",
@@ -448,9 +453,11 @@ func (e *Endpoint) standInUnit(l Layout) Unit {
 	return e.unit(e.name(wire.StandIn), Normal, u, service)
 }
 
-// standInName is what Podman calls the stand-in, after the unit, as Quadlet does
-// with what has no ContainerName=.
-const standInName = "systemd-%N"
+// standInName is what Podman calls the stand-in, after the unit, as Quadlet does with
+// what has no ContainerName=. Podman has fewer characters in a name than systemd.
+func (e *Endpoint) standInName() string {
+	return "systemd-" + regexp.MustCompile(`[^a-zA-Z0-9_.-]`).ReplaceAllString(e.Spec.Unit, "_") + "-standin"
+}
 
 // podman is the program that Quadlet has put into the container's service.
 func (e *Endpoint) podman() string {
@@ -467,7 +474,7 @@ func (e *Endpoint) podman() string {
 // listens on.
 func (e *Endpoint) standInCommand(l Layout) []string {
 	command := []string{
-		word(e.podman()), "run", "--name=" + standInName, "--replace", "--rm", "--cgroups=split", "--sdnotify=conmon", "--detach",
+		word(e.podman()), "run", "--name=" + e.standInName(), "--replace", "--rm", "--cgroups=split", "--sdnotify=conmon", "--detach",
 		"--log-driver=passthrough", "--cap-drop=all", "--security-opt=no-new-privileges", "--security-opt=label=disable",
 		"--read-only", "--read-only-tmpfs=false", "--no-hosts",
 		word("--mount=type=bind,source=" + filepath.Dir(e.standInSocket()) + ",destination=" + filepath.Dir(wire.StandInProxy) + ",ro"),
