@@ -26,6 +26,7 @@ type Endpoint struct {
 	Diagnostics quadlet.Diagnostics
 	Elsewhere   quadlet.Diagnostics // at the lines of files that claim what it does
 
+	images   map[string]string // of .image and .build files
 	networks []network
 	standIn  standIn
 	owner    *owner              // nil if the container's network is its own
@@ -88,6 +89,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.forward()
 	p.findNeeds(files)
 	p.findNetworks(files)
+	p.findImages(files)
 	for _, e := range p.Endpoints {
 		e.checkOnFailure()
 		e.checkHealth()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -17,9 +18,10 @@ const removed = "zerolet-removed"
 // scope for systemctl, and zerolet's units. Who installs by hand takes the program
 // away for a moment. The generator being gone, the units are no more after the
 // reload, and sockets.target upholds no socket. What sleeps is not loaded then,
-// which is no failure. What fails to stop, systemd tells.
+// which is no failure. What fails to stop, systemd tells. In the end Podman may prune
+// again.
 const cleanup = `for i in 1 2 3 4 5; do [ -e "$0" ] && exit; sleep 1; done; ` +
-	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :`
+	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; podman pod rm --force --ignore ` + wire.Keepers
 
 // checkRemoved looks for a file that takes the name.
 func (p *Plan) checkRemoved(files []*quadlet.File) {

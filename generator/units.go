@@ -43,11 +43,11 @@ func (e *Endpoint) units(l Layout) []Unit {
 	case e.Refused():
 		return append(units, e.refusal(l))
 	default:
-		units = append(units, e.service())
+		units = append(units, e.keeping(e.service(), l))
 	}
 	for _, m := range e.Members {
 		if !e.Refused() && m.admin == none {
-			units = append(units, m.unit(e))
+			units = append(units, e.keeping(m.unit(e), l))
 		}
 	}
 	if e.Refused() {

@@ -59,11 +59,15 @@ func (e *Endpoint) mounts() []string {
 // commands are the command lines that make the container, or the pod and its
 // containers, which have the pod's mounts, too.
 func (e *Endpoint) commands() []quadlet.Entry {
-	var all []quadlet.Entry
 	services := []*quadlet.File{e.Service}
 	for _, m := range e.Members {
 		services = append(services, m.Service)
 	}
+	return commandsOf(services...)
+}
+
+func commandsOf(services ...*quadlet.File) []quadlet.Entry {
+	var all []quadlet.Entry
 	for _, service := range services {
 		if service != nil {
 			all = append(all, service.All("Service", "ExecStartPre")...)
@@ -73,11 +77,16 @@ func (e *Endpoint) commands() []quadlet.Entry {
 	return all
 }
 
-// podmanOptions are the words of the command line, each with the value that it has
-// if it is an option that takes one.
+// podmanOptions are the words of the command lines, see [options].
 func (e *Endpoint) podmanOptions() func(yield func(flag, value string) bool) {
+	return options(e.commands())
+}
+
+// options are the words of command lines, each with the value that it has if it is
+// an option that takes one.
+func options(commands []quadlet.Entry) func(yield func(flag, value string) bool) {
 	return func(yield func(flag, value string) bool) {
-		for _, command := range e.commands() {
+		for _, command := range commands {
 			args := append(command.Arguments(), "")
 			for i, arg := range args[:len(args)-1] {
 				flag, value, inline := strings.Cut(arg, "=")

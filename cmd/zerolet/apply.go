@@ -53,7 +53,11 @@ func (c *call) apply(ctx context.Context) (int, error) {
 	if err := c.announce(plan, changes); err != nil || c.dryRun {
 		return verdict(plan.Search, plan.All()), err
 	}
-	return c.carryOut(ctx, changes, verdict(plan.Search, plan.All()))
+	status, err := c.carryOut(ctx, changes, verdict(plan.Search, plan.All()))
+	if err != nil {
+		return status, err
+	}
+	return status, c.keepSleepers(ctx, plan)
 }
 
 // carryOut reloads the manager and does what the changes say.

@@ -161,6 +161,7 @@ func (c *call) doctorServices(ctx context.Context) ([]finding, error) {
 	if err != nil {
 		return found, err
 	}
+	found = append(found, c.doctorKept(ctx, plan, all)...)
 	images := make(map[string]bool)
 	optional := make(map[string]bool) // sockets that nobody asks to be there always
 	for _, e := range plan.Endpoints {

@@ -27,6 +27,11 @@ const (
 	Entry       Unit = "-entry.service"   // makes sockets inside a rootful container for its proxy
 )
 
+// Keepers is the pod of the containers that keep what a sleeping one uses from
+// "podman prune". The command makes it, and the unit that clears up after zerolet
+// removes it.
+const Keepers = "zerolet-keep"
+
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
 	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn}

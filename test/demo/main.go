@@ -112,7 +112,7 @@ func (s *story) tell() {
 
 	s.say("Five seconds after the last connection the container is gone again. The socket stays.")
 	s.wait("zerolet status", "asleep")
-	s.empty("podman ps --all --quiet")
+	s.empty("podman ps --quiet")
 	s.quiet("systemctl --user is-active web-proxy.socket", "active")
 	s.quiet("systemctl --user list-units --failed --no-legend | wc -l", "0")
 

@@ -269,11 +269,11 @@ func (h *Host) AsleepPod(name string, members ...string) {
 	}
 	h.Expect(wire.Socket.Of(name), "active")
 	if len(members) > 0 {
-		if left := h.Must(h.T, "podman", "pod", "ps", "--quiet"); left != "" {
+		if left := Pods(h.T, h.Session); left != "" {
 			h.Errorf("pods are left: %s", left)
 		}
 	}
-	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
+	if left := Containers(h.T, h.Session); left != "" {
 		h.Errorf("containers are left: %s", left)
 	}
 	for _, name := range append(members, name) {
@@ -292,4 +292,21 @@ func (h *Host) AsleepPod(name string, members ...string) {
 			h.Errorf("a failed unit: %s", unit)
 		}
 	}
+}
+
+// Containers are Podman's, but for those in which zerolet keeps what sleeping ones
+// use.
+func Containers(t testing.TB, s *lab.Session) string {
+	t.Helper()
+	return others(s.Must(t, "podman", "ps", "--all", "--format", "{{.Names}}"))
+}
+
+// Pods are Podman's, but for that of these containers.
+func Pods(t testing.TB, s *lab.Session) string {
+	t.Helper()
+	return others(s.Must(t, "podman", "pod", "ps", "--format", "{{.Name}}"))
+}
+
+func others(names string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(names), func(name string) bool { return strings.HasPrefix(name, wire.Keepers) }), " ")
 }

@@ -83,7 +83,7 @@ func TestProtocols(t *testing.T) {
 				})
 			}
 		})
-		if left := h.Must(t, "podman", "ps", "--all", "--quiet"); left != "" {
+		if left := harness.Containers(t, h.Session); left != "" {
 			t.Errorf("containers are left: %s", left)
 		}
 	})

@@ -66,7 +66,7 @@ func TestOwnerLost(t *testing.T) {
 				return state == "failed" || state == "inactive"
 			}, "own.service")
 			h.WaitState("app.service", "inactive")
-			if left := h.Must(t, "podman", "ps", "--all", "--quiet"); left != "" {
+			if left := harness.Containers(t, h.Session); left != "" {
 				t.Errorf("containers are left: %s", left)
 			}
 			h.MustGet()

@@ -41,3 +41,65 @@ func TestPruned(t *testing.T) {
 		}
 	})
 }
+
+// What a sleeping service uses stays, whatever is pruned: its data, and its image,
+// without which it could not wake where there is no registry. Nothing runs for it,
+// and nothing is left of it when its file is gone.
+func TestPrunedNothing(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.PutFile("data.volume", "[Volume]\n")
+		h.PutFile("kept.network", "[Network]\n")
+		h.App("app", "-http :80", h.Publish(), "Network=kept.network", "Volume=data.volume:/data", "Volume=plain:/plain", "Volume=/anonymous",
+			"[ScaleToZero]", "IdleTimeout=1s")
+		volume := func(name string) string {
+			return strings.TrimSpace(h.Must(t, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", name))
+		}
+		first := h.MustGet()
+		for _, name := range []string{"systemd-data", "plain"} {
+			h.Must(t, "sh", "-c", "echo precious >"+volume(name)+"/file")
+		}
+		h.Asleep()
+		if running := h.Must(t, "podman", "ps", "--quiet"); running != "" {
+			t.Errorf("it runs while it sleeps: %s", running)
+		}
+		h.Must(t, "podman", "volume", "create", "nobody")
+
+		// Who removes what keeps them is told, and how to mend it.
+		h.Must(t, "podman", "pod", "rm", "--force", "zerolet-keep")
+		out, err := h.Session.Run(t.Context(), "zerolet", "doctor")
+		if err == nil || !strings.Contains(out.Stdout, "app: podman prune may remove its volumes, and the data in them") {
+			t.Errorf("the doctor is content: %v\n%s", err, out.Stdout)
+		}
+		h.Must(t, "zerolet", "apply")
+		h.Must(t, "zerolet", "doctor")
+		all := ""
+		if !strings.Contains(h.Must(t, "podman", "--version"), " 5.") {
+			all = " --all" // else Podman 6 takes only those without a name
+		}
+		for _, prune := range []string{
+			"container prune", "pod prune", "volume prune" + all, "image prune --all", "network prune",
+			"system prune", "system prune --all", "system prune --all --volumes",
+		} {
+			h.Must(t, append(append([]string{"podman"}, strings.Fields(prune)...), "--force")...)
+			h.Must(t, "podman", "image", "exists", "localhost/app")
+			for _, name := range []string{"systemd-data", "plain"} {
+				if text := h.Must(t, "cat", volume(name)+"/file"); strings.TrimSpace(text) != "precious" {
+					t.Errorf("after podman %s the data of %s are %q", prune, name, text)
+				}
+			}
+		}
+		if left := h.Must(t, "podman", "volume", "ls", "--quiet"); len(strings.Fields(left)) != 2 {
+			t.Errorf("volumes: %s", left)
+		}
+		if second := h.MustGet(); second == first {
+			t.Error("the same container answers")
+		}
+		h.Asleep()
+		h.Must(t, "rm", h.QuadletDir+"/app.container")
+		h.Must(t, "zerolet", "apply")
+		h.Must(t, "podman", "system", "prune", "--all", "--volumes", "--force")
+		if left := h.Must(t, "sh", "-c", "podman ps --all --quiet; podman pod ps --quiet; podman volume ls --quiet; podman images --quiet"); left != "" {
+			t.Errorf("left without the file: %s", left)
+		}
+	})
+}

@@ -152,7 +152,7 @@ func stopped(h *harness.Host) {
 		state := h.State("app.service")
 		return state == "failed" || state == "inactive"
 	}, "app.service")
-	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
+	if left := harness.Containers(h.T, h.Session); left != "" {
 		h.Errorf("containers are left: %s", left)
 	}
 }

@@ -120,7 +120,7 @@ func rules() map[string]rule {
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",
-			[]string{quadlet, scale, convert, module + "/generator", module + "/generator/suggest", wire, release, command + "service", command + "systemd", command + "knative", systemd + "journal", sys},
+			[]string{quadlet, scale, convert, module + "/generator", module + "/generator/suggest", wire, release, command + "service", command + "systemd", command + "podman", command + "knative", systemd + "journal", sys},
 		},
 		"cmd/zerolet/internal/service": {
 			"sees what runs, of which a file says nothing",
@@ -129,6 +129,10 @@ func rules() map[string]rule {
 		"cmd/zerolet/internal/systemd": {
 			"speaks to managers and to the journal; no other program links the bus",
 			[]string{"github.com/godbus/dbus/v5"},
+		},
+		"cmd/zerolet/internal/podman": {
+			"speaks to Podman, by its command alone; it knows no file and no unit",
+			[]string{wire},
 		},
 		"cmd/zerolet/internal/knative": {
 			"makes YAML of what a file says; what runs does not matter to it",

@@ -81,10 +81,15 @@ func untyped() map[string]string {
 		"local all all scram-sha-256":               "as the one before",
 		"not listening":                             "a state that zerolet status shows",
 		"open /proc/PID/ns/net":                     "a system call",
-		"podman image prune -a":                     "asks before it takes the image away: questions types it",
-		"podman image prune -a --filter until=720h": "as the one before",
-		"podman network prune":                      "asks first: TestPruned types it with --force",
+		"podman container prune":                    "asks first: TestPrunedNothing types it with --force",
+		"podman image prune --all":                  "as the one before",
+		"podman pod prune":                          "as the one before",
 		"podman system prune":                       "as the one before",
+		"podman system prune --all --volumes":       "as the one before",
+		"podman volume prune":                       "as the one before",
+		"podman network prune":                      "asks first: TestPruned types it with --force",
+		"podman image rm":                           "is no whole command: questions types it",
+		"podman volume rm":                          "as the one before",
 		"podman run":                                "names what was measured, and is no whole command",
 		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
 		"systemd-analyze security":                                "heads a table: TestExposure types it for each unit",
@@ -107,9 +112,8 @@ func questions(t *testing.T, h *harness.Host) {
 	}
 
 	h.Must(t, "zerolet", "sleep", "web")
-	const there = "podman image exists localhost/nginx"
-	h.Must(t, "sh", "-c", "yes | podman image prune -a --filter until=720h && "+there)
-	h.Must(t, "sh", "-c", "yes | podman image prune -a && ! "+there)
+	h.Must(t, "sh", "-c", "yes | podman system prune --all --volumes && podman image exists localhost/nginx && ! podman image rm localhost/nginx")
+	h.Must(t, "podman", "image", "rm", "--force", "localhost/nginx")
 	out, err := h.Session.Run(t.Context(), "zerolet", "doctor")
 	if err == nil || !strings.Contains(out.Stdout, "localhost/nginx") {
 		t.Errorf("the doctor misses no image: %v\n%s", err, out.Stdout)

@@ -159,7 +159,7 @@ func TestOneshot(t *testing.T) {
 			text, err := h.Journal(t.Context(), "once.service")
 			return err == nil && strings.Contains(text, "once.container:6:1: error: a service that ends by itself cannot be scaled")
 		}, "once.service")
-		if all := h.Must(t, "podman", "ps", "--all", "--quiet"); all != "" {
+		if all := harness.Containers(t, h.Session); all != "" {
 			t.Errorf("a container was made: %s", all)
 		}
 		if _, err := h.Get(); err == nil {

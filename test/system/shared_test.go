@@ -75,7 +75,7 @@ func said(h *harness.Host, c interface {
 // nothingLeft fails the test if a container or a failed unit is there.
 func nothingLeft(h *harness.Host) {
 	h.Helper()
-	if left := h.Must(h.T, "podman", "ps", "--all", "--quiet"); left != "" {
+	if left := harness.Containers(h.T, h.Session); left != "" {
 		h.Errorf("containers are left: %s", left)
 	}
 	failed, err := h.M.Failed(h.Context())

@@ -100,7 +100,7 @@ func TestInstallAndReboot(t *testing.T) {
 		h.WaitState("app-proxy.socket", "active")
 		h.Expect("app.service", "inactive")
 		h.Expect("manual-proxy.socket", "inactive")
-		if n := h.Must(t, "podman", "ps", "--all", "--quiet"); n != "" {
+		if n := harness.Containers(t, h.Session); n != "" {
 			t.Errorf("boot started a container: %s", n)
 		}
 		h.MustGet()

@@ -1,0 +1,33 @@
+// Package podman has Podman do what sleeping containers need: keep what they use,
+// and get newer images. It asks the command, as a person does.
+package podman
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// run is podman's output, or its last words as the error.
+func run(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "podman", args...)
+	cmd.WaitDelay = time.Second // a helper of Podman's may have the pipe
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("podman %s took too long", args[0])
+	case err == nil:
+		return stdout.Bytes(), nil
+	}
+	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+	if last := strings.TrimPrefix(lines[len(lines)-1], "Error: "); last != "" {
+		return nil, errors.New(last)
+	}
+	return nil, err
+}

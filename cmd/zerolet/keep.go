@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/generator"
+)
+
+// keepTimeout bounds what a container's unit waits for when it stops.
+const keepTimeout = 30 * time.Second
+
+// keepWords is what the unit of a container says when that is gone (generator/keep.go).
+func (c *call) keepWords(ctx context.Context, words []string) error {
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+	if len(words) < 3 {
+		return usage("__keep is for units")
+	}
+	volumes := slices.DeleteFunc(words[3:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
+	return podman.Keep(ctx, podman.Use{Unit: words[1], Image: words[2], Rootfs: words[0] == "rootfs", Volumes: volumes})
+}
+
+// keepSleepers has Podman keep what is not kept yet, and let go of what no file
+// uses any more.
+func (c *call) keepSleepers(ctx context.Context, plan *generator.Plan) error {
+	kept, err := keepMissing(ctx, plan)
+	if err != nil || len(kept) == 0 {
+		return err
+	}
+	if len(plan.Endpoints) == 0 {
+		return podman.ForgetAll(ctx)
+	}
+	for _, use := range usesOf(plan) {
+		delete(kept, use.Unit)
+	}
+	for unit := range kept {
+		if err := podman.Forget(ctx, unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepMissing has Podman keep what is not kept yet. What cannot be kept now, as
+// before the first wake, is when the container has stopped. It returns what had
+// been kept.
+func keepMissing(ctx context.Context, plan *generator.Plan) (map[string]bool, error) {
+	uses := usesOf(plan)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+len(uses))*keepTimeout)
+	defer cancel()
+	kept, err := podman.Kept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, use := range uses {
+		if use.known && !use.refused && !kept[use.Unit] {
+			_ = podman.Keep(ctx, use.Use) // the doctor tells
+		}
+	}
+	return kept, nil
+}
+
+// use is what a container of an endpoint uses.
+type use struct {
+	podman.Use
+	*generator.Endpoint
+
+	known   bool // also to others than its unit
+	refused bool
+}
+
+func usesOf(plan *generator.Plan) []use {
+	unknown := func(s string) bool { return s == "" || strings.ContainsAny(s, "%$") }
+	var all []use
+	for _, e := range plan.Endpoints {
+		for _, u := range e.Uses() {
+			all = append(all, use{
+				podman.Use{Unit: u.Unit, Image: u.Image, Rootfs: u.Rootfs, Volumes: u.Volumes}, e,
+				!unknown(u.Image) && !slices.ContainsFunc(u.Volumes, unknown), e.Refused(),
+			})
+		}
+	}
+	return all
+}
+
+// doctorKept: Podman prunes the volumes of a container that is none. An image can
+// be had again.
+func (c *call) doctorKept(ctx context.Context, plan *generator.Plan, all *service.All) []finding {
+	kept, err := podman.Kept(ctx)
+	if err != nil {
+		return nil // told of podman itself
+	}
+	var found []finding
+	for _, use := range usesOf(plan) {
+		s := all.Named(use.Spec.Unit)
+		sleeps := s == nil || s.Container.Is("inactive", "failed")
+		if !use.refused && sleeps && !kept[use.Unit] && use.known && len(use.Volumes) > 0 && podman.Keepable(ctx, use.Use) {
+			found = append(found, finding{use.Unit + ": podman prune may remove its volumes, and the data in them", c.mendApply()})
+		}
+		delete(kept, use.Unit)
+	}
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		found = append(found, finding{name + ": its file is gone, and podman prune does not remove its image and volumes", c.mendApply()})
+	}
+	return found
+}

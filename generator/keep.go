@@ -1,0 +1,125 @@
+package generator
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// Use is what a container uses, which Podman has to keep while there is none, as
+// the file writes it, with systemd's specifiers.
+type Use struct {
+	Unit    string // whose container it is, without ".service"
+	Image   string
+	Rootfs  bool // Image is a directory
+	Volumes []string
+}
+
+// findImages notes the images that .image and .build files name for others.
+func (p *Plan) findImages(files []*quadlet.File) {
+	images := make(map[string]string)
+	for _, f := range files {
+		if f.Kind() == "Image" || f.Kind() == "Build" {
+			images[f.Name()] = imageOf(f)
+		}
+	}
+	for _, e := range p.Endpoints {
+		e.images = images
+	}
+}
+
+// imageOf is the image that a .image or .build file has made, "" where only
+// systemd knows its name (podman-systemd.unit(5)).
+func imageOf(f *quadlet.File) string {
+	name, ok := f.Last("Image", "ImageTag")
+	if !ok || name.Value == "" {
+		name, _ = f.Last("Image", "Image")
+	}
+	if tags := f.All("Build", "ImageTag"); len(tags) > 0 {
+		name = tags[0] // of several Quadlet takes the first
+	}
+	if strings.ContainsAny(name.Value, "%$") {
+		return ""
+	}
+	return name.Value
+}
+
+// Uses are those of the container, or of each of the pod's, which has the pod's
+// volumes, too.
+func (e *Endpoint) Uses() []Use {
+	if !e.isPod() {
+		return []Use{e.use(e.Spec.File, e.Spec.Unit, e.Service)}
+	}
+	var uses []Use
+	for _, m := range e.Members {
+		uses = append(uses, e.use(m.File, m.File.Unit(), e.Service, m.Service))
+	}
+	return uses
+}
+
+func (e *Endpoint) use(f *quadlet.File, unit string, services ...*quadlet.File) Use {
+	image, _ := f.Last("Container", "Image")
+	u := Use{Unit: unit, Image: image.Value}
+	if named, ok := e.images[image.Value]; ok {
+		u.Image = named
+	}
+	if rootfs, ok := f.Last("Container", "Rootfs"); ok && image.Value == "" {
+		u.Image, u.Rootfs = rootfs.Value, true
+	}
+	for flag, value := range options(commandsOf(services...)) {
+		name := ""
+		switch flag {
+		case "-v", "--volume":
+			name, _, _ = strings.Cut(value, ":")
+		case "--mount":
+			name = mountedVolume(value)
+		}
+		if name != "" && !strings.ContainsAny(name[:1], "/.") && !slices.Contains(u.Volumes, name) {
+			u.Volumes = append(u.Volumes, name)
+		}
+	}
+	return u
+}
+
+// mountedVolume is the name of the volume of --mount (podman-run(1)).
+func mountedVolume(value string) string {
+	kind, name := "", ""
+	for field := range strings.SplitSeq(value, ",") {
+		switch key, v, _ := strings.Cut(field, "="); key {
+		case "type":
+			kind = v
+		case "source", "src":
+			name = v
+		}
+	}
+	if kind != "volume" {
+		return ""
+	}
+	return name
+}
+
+// keeping has zerolet renew what Podman keeps for a container whenever its unit has
+// stopped: with the image that the next one gets, and with volumes that are there.
+func (e *Endpoint) keeping(u Unit, l Layout) Unit {
+	uses := e.Uses()
+	i := slices.IndexFunc(uses, func(use Use) bool { return wire.Container.Of(use.Unit) == u.Name && use.Image != "" })
+	if i < 0 {
+		return u
+	}
+	use, kind := uses[i], "image"
+	if use.Rootfs {
+		kind = "rootfs"
+	}
+	words := []string{"-" + word(dollars(literal(l.Zerolet))), "__keep", e.manager.String(), kind, word(dollars(literal(use.Unit))), word(use.Image)}
+	for _, volume := range use.Volumes {
+		words = append(words, word(volume))
+	}
+	set(&u, "Service", "ExecStopPost", strings.Join(words, " "))
+	return u
+}
+
+// dollars keeps systemd from taking a part of a word for a variable. In what the
+// file names it may be one, as it is for Podman.
+func dollars(value string) string { return strings.ReplaceAll(value, "$", "$$") }
