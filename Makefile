@@ -53,6 +53,9 @@ install: build ## install below DESTDIR and PREFIX (default /usr)
 	install -d $(UNITLIB)/system-generators $(UNITLIB)/user-generators
 	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/system-generators/zerolet-system-generator
 	ln -sfr $(LIBEXEC)/zerolet-generator $(UNITLIB)/user-generators/zerolet-user-generator
+	for manager in system user; do \
+		install -D -m 0644 -t $(UNITLIB)/$$manager packaging/systemd/zerolet-update.service packaging/systemd/zerolet-update.timer; \
+	done
 	for page in $(PAGES); do install -D -m 0644 -t $(MAN)/man$${page##*.} $$page; done
 	install -D -m 0644 packaging/completion/zerolet.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zerolet
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions packaging/completion/_zerolet

@@ -15,6 +15,13 @@ type Use struct {
 	Image   string
 	Rootfs  bool // Image is a directory
 	Volumes []string
+	Update  AutoUpdate
+}
+
+// AutoUpdate is what a container says of updates (podman-auto-update(1)).
+type AutoUpdate struct {
+	Policy   string // "registry", "local" or none
+	AuthFile string
 }
 
 // findImages notes the images that .image and .build files name for others.
@@ -75,12 +82,29 @@ func (e *Endpoint) use(f *quadlet.File, unit string, services ...*quadlet.File) 
 			name, _, _ = strings.Cut(value, ":")
 		case "--mount":
 			name = mountedVolume(value)
+		case "-l", "--label":
+			u.Update.label(value)
 		}
 		if name != "" && !strings.ContainsAny(name[:1], "/.") && !slices.Contains(u.Volumes, name) {
 			u.Volumes = append(u.Volumes, name)
 		}
 	}
 	return u
+}
+
+// label notes what a label says.
+func (a *AutoUpdate) label(label string) {
+	switch key, value, _ := strings.Cut(label, "="); {
+	case key == "io.containers.autoupdate.authfile":
+		a.AuthFile = value
+	case key != "io.containers.autoupdate":
+	case value == "registry", value == "image": // as Podman called it at first
+		a.Policy = "registry"
+	case value == "local":
+		a.Policy = value
+	default:
+		a.Policy = ""
+	}
 }
 
 // mountedVolume is the name of the volume of --mount (podman-run(1)).

@@ -91,7 +91,7 @@ func TestComplete(t *testing.T) {
 		"st":              "status",
 		"-":               "--help --version",
 		"--v":             "--version",
-		"":                "check render apply status history metrics wake sleep explain doctor suggest export",
+		"":                "check render apply status history metrics wake sleep update explain doctor suggest export",
 		"status --w":      "--watch",
 		"status --user w": "web",
 		"wake x":          "",

@@ -10,6 +10,7 @@ import (
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // keepTimeout bounds what a container's unit waits for when it stops.
@@ -19,11 +20,18 @@ const keepTimeout = 30 * time.Second
 func (c *call) keepWords(ctx context.Context, words []string) error {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
-	if len(words) < 3 {
+	if len(words) < 4 {
 		return usage("__keep is for units")
 	}
-	volumes := slices.DeleteFunc(words[3:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
-	return podman.Keep(ctx, podman.Use{Unit: words[1], Image: words[2], Rootfs: words[0] == "rootfs", Volumes: volumes})
+	if words[0] == quadlet.User.String() {
+		c.manager = quadlet.User
+	}
+	kind, unit, image := words[1], words[2], words[3]
+	if !c.settle(ctx, unit) {
+		return nil
+	}
+	volumes := slices.DeleteFunc(words[4:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
+	return podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: kind == "rootfs", Volumes: volumes})
 }
 
 // keepSleepers has Podman keep what is not kept yet, and let go of what no file
@@ -50,7 +58,7 @@ func (c *call) keepSleepers(ctx context.Context, plan *generator.Plan) error {
 // keepMissing has Podman keep what is not kept yet. What cannot be kept now, as
 // before the first wake, is when the container has stopped. It returns what had
 // been kept.
-func keepMissing(ctx context.Context, plan *generator.Plan) (map[string]bool, error) {
+func keepMissing(ctx context.Context, plan *generator.Plan) (map[string]string, error) {
 	uses := usesOf(plan)
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+len(uses))*keepTimeout)
 	defer cancel()
@@ -59,7 +67,7 @@ func keepMissing(ctx context.Context, plan *generator.Plan) (map[string]bool, er
 		return nil, err
 	}
 	for _, use := range uses {
-		if use.known && !use.refused && !kept[use.Unit] {
+		if use.known && !use.refused && kept[use.Unit] == "" {
 			_ = podman.Keep(ctx, use.Use) // the doctor tells
 		}
 	}
@@ -73,6 +81,7 @@ type use struct {
 
 	known   bool // also to others than its unit
 	refused bool
+	update  generator.AutoUpdate
 }
 
 func usesOf(plan *generator.Plan) []use {
@@ -82,7 +91,7 @@ func usesOf(plan *generator.Plan) []use {
 		for _, u := range e.Uses() {
 			all = append(all, use{
 				podman.Use{Unit: u.Unit, Image: u.Image, Rootfs: u.Rootfs, Volumes: u.Volumes}, e,
-				!unknown(u.Image) && !slices.ContainsFunc(u.Volumes, unknown), e.Refused(),
+				!unknown(u.Image) && !slices.ContainsFunc(u.Volumes, unknown), e.Refused(), u.Update,
 			})
 		}
 	}
@@ -100,7 +109,7 @@ func (c *call) doctorKept(ctx context.Context, plan *generator.Plan, all *servic
 	for _, use := range usesOf(plan) {
 		s := all.Named(use.Spec.Unit)
 		sleeps := s == nil || s.Container.Is("inactive", "failed")
-		if !use.refused && sleeps && !kept[use.Unit] && use.known && len(use.Volumes) > 0 && podman.Keepable(ctx, use.Use) {
+		if !use.refused && sleeps && kept[use.Unit] == "" && use.known && len(use.Volumes) > 0 && podman.Keepable(ctx, use.Use) {
 			found = append(found, finding{use.Unit + ": podman prune may remove its volumes, and the data in them", c.mendApply()})
 		}
 		delete(kept, use.Unit)

@@ -36,6 +36,7 @@ type serviceReport struct {
 	LastWake     *service.Wake `json:"lastWake,omitempty"`
 	SleepsAt     *time.Time    `json:"sleepsAt,omitempty"`
 	WakesAt      *time.Time    `json:"wakesAt,omitempty"`
+	Update       string        `json:"update,omitempty"`
 	Error        string        `json:"error,omitempty"`
 
 	dependency bool
@@ -97,6 +98,7 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 	status, reports := exitOK, []serviceReport{}
 	for _, s := range services {
 		r := newServiceReport(s, troubles[s])
+		r.Update = c.refusedImage(s.Name)
 		reports = append(reports, r)
 		if r.State == service.Failing || r.State == service.NotListening || r.Error != "" {
 			status = exitError
@@ -165,8 +167,11 @@ func (c *call) table(w io.Writer, reports []serviceReport) error {
 		return err
 	}
 	for _, r := range reports {
-		if r.Error != "" {
-			if _, err := fmt.Fprintf(w, "%s: %s\n", r.Name, quadlet.Printable(r.Error)); err != nil {
+		for _, text := range []string{r.Error, r.Update} {
+			if text == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "%s: %s\n", r.Name, quadlet.Printable(text)); err != nil {
 				return err
 			}
 		}

@@ -33,6 +33,8 @@ type options struct {
 	write  bool
 	since  string
 	svg    string
+
+	timeout string
 }
 
 // verb is one of the commands.
@@ -75,6 +77,11 @@ func verbs() []verb {
 		{name: "wake", names: someName, run: (*call).wakeUp},
 		{name: "sleep", names: someName, run: (*call).sleep, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.force, "force", false, "also while connections are open")
+		}},
+		{name: "update", run: (*call).update, flags: func(f *flag.FlagSet, o *options) {
+			jsonFlag(f, o)
+			f.BoolVar(&o.dryRun, "dry-run", false, "only tell what is newer")
+			f.StringVar(&o.timeout, "timeout", "1min", "how long a registry may take to answer")
 		}},
 		{name: "explain", run: (*call).explain},
 		{name: "doctor", names: noNames, run: (*call).doctor},

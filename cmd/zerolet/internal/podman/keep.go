@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
+	"slices"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -24,6 +25,9 @@ const (
 	keepers = wire.Keepers
 	// label has the unit's name; by it a keeper is known.
 	label = "io.zerolet.keeps"
+	// coming marks the keeper of an image that has not run yet, beside that of the
+	// one before.
+	coming = "-next"
 	// never is where no image has a program: somebody may start all containers.
 	never = "/kept/by/zerolet"
 )
@@ -38,12 +42,20 @@ type Use struct {
 
 // Keep has a keeper for the unit that uses this and nothing else. It makes no
 // volume: that is the unit's to do, which may want options for it.
-func Keep(ctx context.Context, u Use) error {
+func Keep(ctx context.Context, u Use) error { return keep(ctx, u, name(u.Unit)) }
+
+// KeepNext has a second one for an image that the unit has not used yet.
+func KeepNext(ctx context.Context, u Use) error {
+	u.Volumes = nil
+	return keep(ctx, u, name(u.Unit)+coming)
+}
+
+func keep(ctx context.Context, u Use, name string) error {
 	if err := haveVolumes(ctx, u); err != nil {
 		return err
 	}
 	args := []string{
-		"create", "--replace", "--quiet", "--pull=never", "--pod=" + keepers, "--name=" + name(u.Unit), "--label=" + label + "=" + u.Unit,
+		"create", "--replace", "--quiet", "--pull=never", "--pod=" + keepers, "--name=" + name, "--label=" + label + "=" + u.Unit,
 		"--network=none", "--image-volume=ignore", "--entrypoint=" + never,
 	}
 	for i, volume := range u.Volumes {
@@ -76,19 +88,25 @@ func name(unit string) string {
 	return keepers + "-" + plain + "-" + hex.EncodeToString(sum[:4])
 }
 
-// Kept are the units that have a keeper.
-func Kept(ctx context.Context) (map[string]bool, error) {
+// Kept are the units that have a keeper, and the ID of the image of each.
+func Kept(ctx context.Context) (map[string]string, error) {
 	out, err := run(ctx, "ps", "--all", "--filter=label="+label, "--format=json")
 	if err != nil {
 		return nil, err
 	}
-	var all []struct{ Labels map[string]string }
-	if err := json.Unmarshal(out, &all); err != nil && strings.TrimSpace(string(out)) != "" {
+	var all []struct {
+		Names   []string
+		ImageID string
+		Labels  map[string]string
+	}
+	if err := json.Unmarshal(out, &all); err != nil && len(bytes.TrimSpace(out)) > 0 {
 		return nil, fmt.Errorf("podman ps: %w", err)
 	}
-	kept := make(map[string]bool)
+	kept := make(map[string]string)
 	for _, c := range all {
-		kept[c.Labels[label]] = true
+		if !slices.Contains(c.Names, name(c.Labels[label])+coming) {
+			kept[c.Labels[label]] = c.ImageID
+		}
 	}
 	return kept, nil
 }
@@ -116,7 +134,13 @@ func haveVolumes(ctx context.Context, u Use) error {
 
 // Forget lets go of what was kept for a unit.
 func Forget(ctx context.Context, unit string) error {
-	_, err := run(ctx, "rm", "--ignore", "--", name(unit))
+	_, err := run(ctx, "rm", "--ignore", "--", name(unit), name(unit)+coming)
+	return err
+}
+
+// ForgetNext lets go of what [KeepNext] keeps.
+func ForgetNext(ctx context.Context, unit string) error {
+	_, err := run(ctx, "rm", "--ignore", "--", name(unit)+coming)
 	return err
 }
 

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
+	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// attempt is a newer image that a service has not been woken with yet, or that has
+// failed. It outlives a boot, which a service may sleep through.
+type attempt struct {
+	Image   string // the name, of Old until now
+	Old     string // the IDs
+	New     string
+	Digests []string // of New
+
+	Failed bool
+	Time   time.Time // when it has
+}
+
+// attemptFile is where the attempt of a service is noted.
+func (c *call) attemptFile(unit string) string {
+	dir := "/var/lib"
+	if c.manager == quadlet.User {
+		dir = filepath.Join(c.getenv("HOME"), ".local/state")
+	}
+	return filepath.Join(dir, "zerolet", "updates", unit)
+}
+
+// lastAttempt is that of a service, empty if there is none.
+func (c *call) lastAttempt(unit string) (a attempt) {
+	text, err := os.ReadFile(c.attemptFile(unit))
+	if err != nil || json.Unmarshal(text, &a) != nil {
+		return attempt{}
+	}
+	return a
+}
+
+// begin notes an attempt. The file appears whole.
+func (c *call) begin(unit string, a attempt) error {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	path := c.attemptFile(unit)
+	tmp := path + ".tmp"
+	err = os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(tmp, text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	return err
+}
+
+// settle judges an attempt when the container has stopped, and reports whether what
+// it would use now is to be kept from then on. An image whose first wake has served
+// nobody has failed if the container did: its name goes back to the one before, as
+// podman auto-update does it. Whoever waits is served by that.
+func (c *call) settle(ctx context.Context, unit string) bool {
+	a := c.lastAttempt(unit)
+	if a.New == "" || a.Failed {
+		return true
+	}
+	now, err := podman.Local(ctx, a.Image)
+	switch {
+	case err != nil || now.ID != a.New: // somebody else has seen to it
+	case c.served(ctx, unit):
+	case c.getenv("SERVICE_RESULT") == "success": // stopped before it was up (systemd.exec(5))
+		return false
+	default:
+		err = podman.Tag(ctx, a.Old, a.Image)
+		if err == nil {
+			a.Failed, a.Time = true, c.clock()
+			err = c.begin(unit, a)
+		}
+		// The unit's journal takes the priority (sd-daemon(3)).
+		fmt.Fprintf(c.stderr.w, "<3>the newer image of %s has failed at its first start: back to the one before, %.12s\n", a.Image, a.Old)
+		return errors.Join(err, podman.ForgetNext(ctx, unit)) == nil
+	}
+	if err := os.Remove(c.attemptFile(unit)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return podman.ForgetNext(ctx, unit) == nil
+}
+
+// served reports whether a client was let through since the container has begun to
+// start, or that it has started where no client comes.
+func (c *call) served(ctx context.Context, unit string) bool {
+	all, err := c.look(ctx, service.Closely)
+	if err != nil {
+		return true // not known: a database that has moved on must not go back
+	}
+	if s := all.Named(unit); s != nil && !s.Dependency() {
+		return !s.Wake.Time.Before(s.Container.Time("InactiveExitTimestamp"))
+	}
+	for _, s := range all.Services { // a dependency, or a container of a pod
+		for _, s := range append(s.Members, s) {
+			if s.Name == unit {
+				return s.Container.Time("ActiveEnterTimestamp").After(s.Container.Time("InactiveExitTimestamp"))
+			}
+		}
+	}
+	return true
+}
+
+// refusedImage tells of a newer image that a service does without.
+func (c *call) refusedImage(unit string) string {
+	a := c.lastAttempt(unit)
+	if !a.Failed {
+		return ""
+	}
+	return fmt.Sprintf("the newer image of %s has failed at its first start %s ago: the one before runs. journalctl -u %s tells why",
+		a.Image, short(c.clock().Sub(a.Time)), wire.Container.Of(unit))
+}

@@ -1,0 +1,170 @@
+package reliability
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+)
+
+// A sleeping service gets newer images from a real registry. The first wake of one
+// that fails is answered by the one before, which remains until there is a newer
+// one. What is awake is left to Podman, and a registry that is not as it should be
+// is a matter of its own services.
+func TestUpdate(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		registry, closed := fmt.Sprintf("127.0.0.1:%d", h.Port+1000), fmt.Sprintf("127.0.0.1:%d", h.Port+1100)
+		serveImages(h, registry, "")
+		serveImages(h, closed, "auth: {htpasswd: {realm: lab, path: /config/users}}\n")
+		name := registry + "/app:latest"
+
+		first := pushImage(h, name, "LABEL version=1")
+		h.Must(t, "podman", "pull", "--quiet", name)
+		h.Declare("app", "Image="+name, "Exec=-http :80", h.Publish(), "AutoUpdate=registry", "Volume=data:/data", "[ScaleToZero]", "IdleTimeout=1h")
+		others := map[string]string{ // services whose registry does not serve them
+			"away": "127.0.0.1:1/app:latest", "closed": closed + "/app:latest",
+			"slow": fmt.Sprintf("127.0.0.1:%d/app:latest", h.Port+1200), "short": "app",
+		}
+		h.PutFile(h.UnitDir+"/slow.socket", fmt.Sprintf("[Socket]\nListenStream=127.0.0.1:%d\n", h.Port+1200)) // nobody accepts
+		h.PutFile(h.UnitDir+"/slow.service", "[Service]\nExecStart=sleep infinity\n")
+		port := h.Port + 2000
+		for other, image := range others {
+			h.Must(t, "podman", "tag", name, image)
+			h.Declare(other, "Image="+image, fmt.Sprintf("PublishPort=%d:80", port), "AutoUpdate=registry", "[ScaleToZero]")
+			port++
+		}
+		h.Control("start", "slow.socket")
+
+		wake := func(want string) {
+			t.Helper()
+			h.MustGet()
+			if got := strings.TrimSpace(h.Must(t, "podman", "inspect", "--format={{.Image}}", "systemd-app")); got != want {
+				t.Errorf("the image %.12s serves, want %.12s\n%s", got, want, h.LastJournal())
+			}
+		}
+		update := func(want string, args ...string) {
+			t.Helper()
+			if got := updateResults(h, append(args, "app")...); got["app"] != want {
+				t.Errorf("zerolet update %v: %q, want %q", args, got["app"], want)
+			}
+		}
+		wake(first)
+		update("awake")
+		h.Must(t, "zerolet", "sleep", "app")
+		update("current")
+
+		// Whatever else is asked fails by itself. The slow one is not waited for.
+		results := updateResults(h, "--timeout=15s")
+		want := map[string]string{"app": "current", "away": "failed", "closed": "failed", "slow": "failed", "short": "failed"}
+		if !maps.Equal(results, want) {
+			t.Errorf("updates: %v, want %v", results, want)
+		}
+		for other := range others {
+			h.Must(t, "rm", h.QuadletDir+"/"+other+".container")
+		}
+		h.Must(t, "zerolet", "apply")
+
+		second := pushImage(h, name, "LABEL version=2")
+		update("newer", "--dry-run")
+		if got := strings.TrimSpace(h.Must(t, "podman", "image", "inspect", "--format={{.Id}}", name)); got != first {
+			t.Errorf("a dry run pulls %s", got)
+		}
+		update("updated")
+		update("updated") // it has not been woken
+		h.Must(t, "podman", "image", "prune", "--all", "--force")
+		wake(second)
+		h.Must(t, "zerolet", "sleep", "app")
+		h.Must(t, "podman", "image", "prune", "--all", "--force")
+		if out, err := h.Session.Run(t.Context(), "podman", "image", "exists", first); err == nil {
+			t.Errorf("the first image is kept for ever: %s", out.Stdout)
+		}
+
+		pushImage(h, name, `ENTRYPOINT ["/none"]`)
+		update("updated")
+		h.Must(t, "podman", "image", "prune", "--all", "--force")
+		wake(second)
+		out, err := h.Journal(t.Context(), "app.service")
+		if err != nil || !strings.Contains(out, "the newer image of "+name+" has failed at its first start: back to the one before") {
+			t.Errorf("the journal does not tell: %v\n%s", err, out)
+		}
+		if status := h.Must(t, "zerolet", "status"); !strings.Contains(status, "app: the newer image of "+name+" has failed") {
+			t.Errorf("status does not tell:\n%s", status)
+		}
+		h.Must(t, "zerolet", "sleep", "app")
+		update("refused")
+		wake(second)
+		h.Must(t, "zerolet", "sleep", "app")
+
+		third := pushImage(h, name, "LABEL version=3")
+		h.Control("start", "zerolet-update.service") // as its timer does
+		wake(third)
+		if status := h.Must(t, "zerolet", "status"); strings.Contains(status, "newer image") {
+			t.Errorf("status still tells:\n%s", status)
+		}
+		h.Must(t, "podman", "rm", "--all", "--force", "--time=0")
+	})
+}
+
+// serveImages runs a registry, on loopback and for tests alone.
+func serveImages(h *harness.Host, address, auth string) {
+	h.Helper()
+	const image = "localhost/registry"
+	if err := h.DebianImage(h.Context(), image, []string{"docker-registry"}); err != nil {
+		h.Fatal(err)
+	}
+	dir := h.Home + "/registry-" + strings.ReplaceAll(address, ":", "-")
+	h.PutFile(dir+"/config.yml", "version: 0.1\nstorage: {filesystem: {rootdirectory: /tmp}}\n"+auth+"http: {addr: '"+address+"'}\n")
+	h.PutFile(dir+"/users", "user:$2y$05$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
+	conf := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", address)
+	if err := h.M.Root().Put(h.Context(), "/etc/containers/registries.conf.d/"+strings.ReplaceAll(address, ":", "-")+".conf", conf); err != nil {
+		h.Fatal(err)
+	}
+	h.Must(h.T, "podman", "run", "--detach", "--network=host", "--volume="+dir+":/config", image, "/usr/bin/docker-registry", "serve", "/config/config.yml")
+	h.Wait("the registry listens", func() bool {
+		_, err := h.Session.Run(h.Context(), "curl", "--silent", "--show-error", "http://"+address+"/v2/")
+		return err == nil
+	})
+}
+
+// pushImage has a registry serve a changed app, of which nothing is left here. It
+// returns the image's ID.
+func pushImage(h *harness.Host, name, change string) string {
+	h.Helper()
+	app, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	container := strings.TrimSpace(h.Must(h.T, "podman", "create", app))
+	id := strings.TrimSpace(h.Must(h.T, "podman", "commit", "--quiet", "--change="+change, container, "localhost/changed"))
+	h.Must(h.T, "podman", "push", "--quiet", "localhost/changed", name)
+	h.Must(h.T, "podman", "rm", container)
+	h.Must(h.T, "podman", "rmi", "localhost/changed")
+	return id
+}
+
+// updateResults are what zerolet update says became of each service.
+func updateResults(h *harness.Host, args ...string) map[string]string {
+	h.Helper()
+	out, err := h.Session.Run(h.Context(), append([]string{"zerolet", "update", "--json"}, args...)...)
+	var all struct {
+		Services []struct{ Name, Result, Error string }
+	}
+	if e := json.Unmarshal([]byte(out.Stdout), &all); e != nil {
+		h.Fatalf("zerolet update: %v: %v\n%s%s", err, e, out.Stdout, out.Stderr)
+	}
+	results, failed := make(map[string]string), false
+	for _, s := range all.Services {
+		results[s.Name] = s.Result
+		failed = failed || s.Result == "failed"
+		if (s.Result == "failed") != (s.Error != "") {
+			h.Errorf("%s: %s: %q", s.Name, s.Result, s.Error)
+		}
+	}
+	if failed != (err != nil) {
+		h.Errorf("zerolet update: %v\n%s", err, out.Stdout)
+	}
+	return results
+}
