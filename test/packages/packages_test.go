@@ -87,7 +87,12 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 	}
 	// The SIGHUP of the upgrade is done with before this reload is: a path unit
 	// that comes back after the removal would have nothing to see.
-	harness.Each(t, m, func(_ *testing.T, h *harness.Host) { h.Reload() })
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		h.Reload()
+		h.Must(t, "zerolet", "apply")
+		h.Must(t, "podman", "pod", "exists", "zerolet-keep")
+		h.Must(t, "sh", "-c", "systemctl "+map[bool]string{true: "--user"}[h.UserManager]+" cat zerolet-update.timer")
+	})
 
 	root.Must(t, "sh", "-c", kind.Remove)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
@@ -96,6 +101,9 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		}
 		if left := h.Must(t, "podman", "ps", "--quiet"); left != "" {
 			t.Errorf("a container runs on: %s", left)
+		}
+		if left := h.Must(t, "podman", "pod", "ps", "--quiet"); left != "" {
+			t.Errorf("Podman still keeps what it used: %s", left)
 		}
 		if _, err := h.Get(); err == nil {
 			t.Error("somebody listens yet")
