@@ -21,7 +21,8 @@ const removed = "zerolet-removed"
 // which is no failure. What fails to stop, systemd tells. In the end Podman may prune
 // again.
 const cleanup = `for i in 1 2 3 4 5; do [ -e "$0" ] && exit; sleep 1; done; ` +
-	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; podman pod rm --force --ignore ` + wire.Keepers
+	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; ` +
+	`set -- $(podman pod ls --quiet --filter=label=` + wire.KeepersLabel + `); [ $# = 0 ] || podman pod rm --force "$@"`
 
 // checkRemoved looks for a file that takes the name.
 func (p *Plan) checkRemoved(files []*quadlet.File) {

@@ -32,6 +32,9 @@ const (
 // removes it.
 const Keepers = "zerolet-keep"
 
+// KeepersLabel is the label of that pod, by which it is known for ours.
+const KeepersLabel = "io.zerolet.keepers"
+
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
 	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 )
@@ -73,7 +74,8 @@ func keep(ctx context.Context, u Use, name string) error {
 		return err
 	}
 	// No other has made it, or one just has: then this fails, and the next does not.
-	_, pod := run(ctx, "pod", "create", "--infra=false", "--share=", "--share-parent=false", "--name="+keepers)
+	_, pod := run(ctx, "pod", "create", "--infra=false", "--share=", "--share-parent=false",
+		"--label="+wire.KeepersLabel+"=", "--name="+keepers)
 	if _, err = run(ctx, args...); err != nil {
 		return errors.Join(err, pod)
 	}
@@ -146,6 +148,9 @@ func ForgetNext(ctx context.Context, unit string) error {
 
 // ForgetAll leaves nothing of what was kept.
 func ForgetAll(ctx context.Context) error {
-	_, err := run(ctx, "pod", "rm", "--force", "--ignore", keepers)
+	ours, err := run(ctx, "pod", "ls", "--quiet", "--filter=label="+wire.KeepersLabel)
+	if pods := strings.Fields(string(ours)); err == nil && len(pods) > 0 {
+		_, err = run(ctx, append([]string{"pod", "rm", "--force"}, pods...)...)
+	}
 	return err
 }
