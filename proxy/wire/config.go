@@ -211,6 +211,10 @@ func Serves(words []string, container string) bool {
 	return slices.Contains(values(words, "container"), container)
 }
 
+// Members are the units of the other containers of the pod that these words serve,
+// whatever else they say.
+func Members(words []string) []string { return values(words, "member") }
+
 // AllowFrom are the clients that these words let in, whatever else they say:
 // systemctl show tells where a word ends of none that has a space in it.
 func AllowFrom(words []string) []netip.Prefix {

@@ -96,6 +96,9 @@ func TestWords(t *testing.T) {
 	if !Serves(words, "a.service") || Serves(words, "b.service") {
 		t.Error("not the proxy of a.service alone")
 	}
+	if got := fmt.Sprint(Members([]string{"--member=b.service", "--member=c.service", "--members=d.service"})); got != "[b.service c.service]" {
+		t.Error(got)
+	}
 	if got := fmt.Sprint(AllowFrom(words)); got != "[::/0 192.0.2.0/24]" {
 		t.Error(got)
 	}

@@ -55,6 +55,8 @@ func podFaults() []podFault {
 		{"Reloaded", podReloaded},
 		{"WhileStopping", podWhileStopping},
 		{"ProxyKilled", podProxyKilled},
+		{"Removed", func(h *harness.Host) { podRemoved(h, false) }},
+		{"RemovedAndReloaded", func(h *harness.Host) { podRemoved(h, true) }},
 	}
 }
 
@@ -209,6 +211,27 @@ func podProxyKilled(h *harness.Host) {
 	if again := h.MustGet(); again != first {
 		h.Errorf("another container answered: %s, then %s", first, again)
 	}
+}
+
+// What is not declared any more stops, all of it: without their files nothing binds
+// the containers to the pod.
+func podRemoved(h *harness.Host, reloaded bool) {
+	c := h.Connect()
+	h.MustGet()
+	h.Must(h.T, "sh", "-c", `rm "$0"/app.pod "$0"/app-web.container "$0"/app-db.container`, h.QuadletDir)
+	if reloaded {
+		h.Reload()
+	}
+	h.Must(h.T, "zerolet", "apply")
+	for _, unit := range []string{"app-proxy.service", "app-web.service", "app-db.service", "app.service"} {
+		h.Expect(unit, "inactive")
+	}
+	if left := h.Must(h.T, "podman", "ps", "--quiet"); left != "" {
+		h.Errorf("containers run: %s", left)
+	}
+	c.Close()
+	pod(h, "1s")
+	h.MustGet()
 }
 
 // Clients with random pauses around the idle time, on pods.

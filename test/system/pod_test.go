@@ -218,7 +218,7 @@ func TestPodRecipe(t *testing.T) {
 				t.Errorf("port %d: %q, %v", port, id, err)
 			}
 		}
-		for _, verb := range []string{"wake shop", "status shop-pod", "sleep --force shop", "explain shop.pod", "history shop", "metrics shop-pod", "render shop"} {
+		for _, verb := range []string{"wake shop", "status shop-pod", "status shop-db", "explain shop-web", "sleep --force shop", "explain shop.pod", "history shop", "metrics shop-pod", "render shop"} {
 			h.Must(t, append([]string{"zerolet"}, strings.Fields(verb)...)...)
 		}
 		h.AsleepPod("shop-pod", "shop-web", "shop-db", "shop-cache")

@@ -17,6 +17,11 @@ func (s *Service) Works() bool {
 // entry ends with the proxy, and systemctl fails over a unit that is not loaded
 // any more: its units come first.
 func (s *Service) Running() (names []string) {
+	for _, m := range s.Members { // without a file, what binds them to the pod is forgotten
+		if s.Owns(m.Container) && m.Container.Is("active", "activating", "reloading") {
+			names = append(names, wire.Container.Of(m.Name))
+		}
+	}
 	for k, unit := range slices.Backward(s.parts()) {
 		if s.Owns(*unit) && unit.Is("active", "activating", "reloading") {
 			names = append(names, wire.Units()[k].Of(s.Name))

@@ -166,7 +166,9 @@ func (l *look) services(ctx context.Context, names []string) (*All, error) {
 	}
 	all := &All{}
 	for _, s := range found {
-		s.Abandoned = l.abandoned(s)
+		if err := l.adopt(ctx, s); err != nil {
+			return nil, err
+		}
 		all.Lost = append(all.Lost, s.lost()...)
 		if s.disown(); s.ours() {
 			all.Services = append(all.Services, s)

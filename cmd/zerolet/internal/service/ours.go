@@ -46,19 +46,23 @@ func generatorDir(dir string) (generator.Priority, bool) {
 
 // abandoned reports whether the proxy runs without its unit's file. Of such a
 // unit systemd knows nothing but the process: it has to be zerolet-proxy, at
-// work for this very container.
-func (h Host) abandoned(s *Service) bool {
+// work for this very container. It tells which are the containers of a pod, too.
+func (h Host) abandoned(s *Service) (is bool, members []string) {
 	if s.Proxy.Found() || !s.Proxy.Is("active", "activating", "deactivating", "reloading") {
-		return false
+		return false, nil
 	}
 	process := filepath.Join("/proc", s.Proxy["MainPID"])
 	program, err := os.Readlink(filepath.Join(process, "exe"))
 	// An upgrade replaces the program; proc_pid_exe(5).
 	if err != nil || strings.TrimSuffix(program, " (deleted)") != h.Proxy {
-		return false
+		return false, nil
 	}
 	args, err := os.ReadFile(filepath.Join(process, "cmdline"))
-	return err == nil && wire.Serves(strings.Split(string(args), "\x00"), wire.Container.Of(s.Name))
+	words := strings.Split(string(args), "\x00")
+	if err != nil || !wire.Serves(words, wire.Container.Of(s.Name)) {
+		return false, nil
+	}
+	return true, wire.Members(words)
 }
 
 // Owns reports whether one of the units of the service is zerolet's to stop. An

@@ -81,3 +81,18 @@ func (l *look) gather(ctx context.Context, found []*Service) ([]*Service, error)
 	}
 	return services, nil
 }
+
+// adopt sees whether the proxy is abandoned, and with it the containers of a pod.
+func (l *look) adopt(ctx context.Context, s *Service) error {
+	var members []string
+	s.Abandoned, members = l.abandoned(s)
+	for _, unit := range members {
+		if name, ok := wire.Container.Name(unit); ok && !s.HasMember(unit) {
+			s.Members = append(s.Members, &Service{Name: name})
+		}
+	}
+	if !s.Abandoned {
+		return nil
+	}
+	return l.fill(ctx, s.Members, Closely)
+}
