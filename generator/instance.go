@@ -10,21 +10,17 @@ import (
 // (systemd.unit(5)) are known by the files that are called so, which are links to it,
 // and by DefaultInstance= of its own.
 
-// withoutTwins leaves out a template whose default instance has a file of its own.
-func withoutTwins(files []*quadlet.File) []*quadlet.File {
-	services := make(map[string]bool)
-	for _, f := range files {
-		if !f.IsTemplate() {
-			services[f.Unit()] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(files), func(f *quadlet.File) bool { return f.IsTemplate() && services[f.Unit()] })
+// LeftToInstances reports whether a file is a template whose instances, or the default
+// one, have files of their own: nothing is made of it then.
+func LeftToInstances(f *quadlet.File, files []*quadlet.File) bool {
+	return f.IsTemplate() && slices.ContainsFunc(files, func(other *quadlet.File) bool {
+		return !other.IsTemplate() && other.Template() == f.Name() && (f.DefaultInstance() == "" || other.Unit() == f.Unit())
+	})
 }
 
-// standsForOthers reports whether a file is a template that is none of its own
-// instances, and has some.
-func standsForOthers(f *quadlet.File, files []*quadlet.File) bool {
-	return f.IsTemplate() && f.DefaultInstance() == "" && slices.ContainsFunc(files, func(other *quadlet.File) bool {
-		return !other.IsTemplate() && other.Template() == f.Name()
+// withoutTwins leaves out a template whose default instance has a file of its own.
+func withoutTwins(files []*quadlet.File) []*quadlet.File {
+	return slices.DeleteFunc(slices.Clone(files), func(f *quadlet.File) bool {
+		return f.DefaultInstance() != "" && LeftToInstances(f, files)
 	})
 }

@@ -71,7 +71,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 		case !scale.Scales(f):
 			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)
 			continue
-		case !scale.HasSection(f), pods.of(f) != nil, standsForOthers(f, files):
+		case !scale.HasSection(f), pods.of(f) != nil, LeftToInstances(f, files):
 			continue
 		}
 		spec, ds := scale.Read(f, s)

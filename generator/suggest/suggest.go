@@ -42,6 +42,8 @@ func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagno
 		s.files = append(s.files, f)
 		s.given[f.Name()] = scale.HasSection(f)
 	}
+	all := slices.Clone(s.files)
+	s.files = slices.DeleteFunc(s.files, func(f *quadlet.File) bool { return generator.LeftToInstances(f, all) })
 	for _, f := range s.files {
 		if scale.Scales(f) && !scale.HasSection(f) && !generator.Ends(f) && s.podOf(f) == nil {
 			s.of(f).section = true

@@ -62,6 +62,9 @@ func (s *Spec) DialsPorts() bool {
 func Read(f *quadlet.File, search quadlet.Search) (*Spec, quadlet.Diagnostics) {
 	s := &Spec{File: f, Unit: f.Unit(), search: search}
 	var ds quadlet.Diagnostics
+	if s.checkInstance(&ds); ds.HasErrors() {
+		return s, ds // of ports with "%i" nothing can be said
+	}
 	s.readSection(&ds)
 	s.readPorts(&ds)
 	s.readNetwork(search.Manager, &ds)

@@ -9,20 +9,24 @@ import (
 	"github.com/zerolet/zerolet/quadlet"
 )
 
-// checkKind refuses files that are not one long-running service.
-func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
-	whole := s.File.UnitPos()
+// checkInstance refuses a template of which no instance is known, and templates of
+// other kinds, where Quadlet appends to the instance: "shop@1-pod.service".
+func (s *Spec) checkInstance(ds *quadlet.Diagnostics) {
 	switch base, instance, ok := strings.Cut(s.Unit, "@"); {
 	case !ok:
 	case s.File.Kind() != "Container":
-		// Quadlet appends to the instance: "shop@1-pod.service".
-		ds.Errorf(whole, fmt.Sprintf("write a file for each instance, such as %s-%s%s, with a port of its own",
+		ds.Errorf(s.File.UnitPos(), fmt.Sprintf("write a file for each instance, such as %s-%s%s, with a port of its own",
 			base, cmp.Or(strings.TrimSuffix(instance, s.File.Suffix()), "1"), filepath.Ext(s.File.Path)),
 			"a template or an instance of one cannot be scaled")
 	case instance == "":
-		ds.Errorf(whole, fmt.Sprintf("make a link to it for each, such as %s@1.container, or write DefaultInstance=1 in [Install]", base),
+		ds.Errorf(s.File.UnitPos(), fmt.Sprintf("make a link to it for each, such as %s@1.container, or write DefaultInstance=1 in [Install]", base),
 			"nobody knows an instance of this template")
 	}
+}
+
+// checkKind refuses files that are not one long-running service.
+func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
+	whole := s.File.UnitPos()
 	if e, ok := s.File.Last("Service", "Type"); ok && e.Value == "oneshot" {
 		ds.Errorf(e.Pos, "leave the [ScaleToZero] section out: a job runs when it is started, and uses nothing afterwards",
 			"a service that ends by itself cannot be scaled")

@@ -29,7 +29,7 @@ func TestSharedNetwork(t *testing.T) {
 		}
 		echo := behind(h)[2]
 		h.PutFile("echo.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-echo :%d\nNetwork=vpn.container\n[ScaleToZero]\nListen=%[2]d:%[2]d\nIdleTimeout=1s\n", image, echo))
-		for _, section := range []string{"", "[ScaleToZero]\n", "PublishPort=" + fmt.Sprint(h.Port) + ":9000\n[ScaleToZero]\nIdleTimeout=1s\n"} {
+		for _, section := range []string{"", "PublishPort=" + fmt.Sprint(h.Port) + ":9000\n[ScaleToZero]\nIdleTimeout=1s\n"} {
 			h.PutFile("vpn.container", "[Container]\nImage="+image+"\nExec=-http :9000\nContainerName=tunnel\n[Service]\nRestart=always\n[Container]\n"+section)
 			h.Reload()
 			for _, name := range []string{"films", "books", "echo"} {
