@@ -76,9 +76,10 @@ func (s *search) together() [][]*quadlet.File {
 		return first(group[f])
 	}
 	members := make(map[string]*quadlet.File) // of a network, by its name
+	named := s.byName()
 	for _, f := range s.files {
-		for _, other := range s.files {
-			if f != other && s.refers(f, other) {
+		for _, name := range references(f) {
+			if other := named[name]; other != nil && first(f) != first(other) {
 				group[first(f)] = first(other)
 			}
 		}
@@ -105,18 +106,27 @@ func (s *search) together() [][]*quadlet.File {
 	return all
 }
 
-// refers reports whether a file names another one, or its service.
-func (s *search) refers(f, other *quadlet.File) bool {
-	return slices.ContainsFunc(f.Entries, func(e quadlet.Entry) bool {
+// byName are the files by the names that others have for them.
+func (s *search) byName() map[string]*quadlet.File {
+	files := make(map[string]*quadlet.File)
+	for _, f := range s.files {
+		files[f.Name()], files[service(f)] = f, f
+		if name, known := f.ContainerName(); known {
+			files["container:"+name] = f
+		}
+	}
+	return files
+}
+
+// references are the names of other files, or of their services, in a file.
+func references(f *quadlet.File) (names []string) {
+	for _, e := range f.Entries {
 		switch {
 		case e.Section == f.Kind() && (e.Key == "Pod" || e.Key == "Network"):
-			name, literal := strings.CutPrefix(e.Value, "container:")
-			called, known := other.ContainerName()
-			return name == other.Name() || literal && known && name == called
+			names = append(names, e.Value)
 		case e.Section == "Unit", e.Section == "Install":
-			words := e.Words()
-			return slices.Contains(words, other.Name()) || slices.Contains(words, service(other))
+			names = append(names, e.Words()...)
 		}
-		return false
-	})
+	}
+	return names
 }
