@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,6 +17,8 @@ import (
 // run is podman's output, or its last words as the error.
 func run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "podman", args...)
+	// In a unit Podman would give what it makes the label of the unit's container.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PODMAN_SYSTEMD_UNIT=") })
 	cmd.WaitDelay = time.Second // a helper of Podman's may have the pipe
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
