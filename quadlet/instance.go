@@ -29,41 +29,44 @@ func (f *File) DefaultInstance() string {
 	return e.Value
 }
 
-// ExpandInstance replaces the specifiers that tell of an instance, as systemd does in
-// its service (systemd.unit(5), "Specifiers"). What is replaced is no specifier itself.
-// The offset of a byte of the text in the value is at. Where there is no instance, the
-// value stays as it is.
-func (f *File) ExpandInstance(value string) (text string, at func(offset int) int) {
-	prefix, instance, ok := strings.Cut(f.Unit(), "@")
-	if !ok || instance == "" || !strings.Contains(value, "%") {
-		return value, func(offset int) int { return offset }
-	}
+// Specifier is what one stands for that tells of nothing but the name of the file's
+// service (systemd.unit(5), "Specifiers").
+func (f *File) Specifier(letter byte) (string, bool) {
+	unit := f.Unit()
+	prefix, instance, _ := strings.Cut(unit, "@")
 	last := prefix[strings.LastIndexByte(prefix, '-')+1:]
-	means := map[byte]string{
+	text, ok := map[byte]string{
 		'i': instance, 'I': unescape(instance), 'p': prefix, 'P': unescape(prefix), 'j': last, 'J': unescape(last),
+		'n': unit + ".service", 'N': unit,
+	}[letter]
+	return text, ok
+}
+
+// ExpandInstance replaces the specifiers that tell of an instance, as systemd does in
+// its service. What is replaced is no specifier itself. The offset of a byte of the text
+// in the value is at. Where there is no instance, the value stays as it is.
+func (f *File) ExpandInstance(value string) (text string, at func(offset int) int) {
+	_, instance, _ := strings.Cut(f.Unit(), "@")
+	if instance == "" || !strings.Contains(value, "%") {
+		return value, func(offset int) int { return offset }
 	}
 	var b strings.Builder
 	var origins []int // of each byte
-	for i := 0; i < len(value); i++ {
-		word, known := "", false
+	for i := 0; i < len(value); {
+		word := value[i : i+1]
 		if value[i] == '%' && i+1 < len(value) {
-			word, known = means[value[i+1]]
-			if !known {
-				word, known = value[i:i+2], true
-			} else {
-				word = strings.ReplaceAll(word, "%", "%%")
-			}
+			word = value[i : i+2]
 		}
-		if !known {
-			word = value[i : i+1]
+		length := len(word)
+		if length == 2 && strings.Contains("iIpPjJ", word[1:]) {
+			word, _ = f.Specifier(word[1])
+			word = strings.ReplaceAll(word, "%", "%%")
 		}
 		b.WriteString(word)
 		for range len(word) {
 			origins = append(origins, i)
 		}
-		if known {
-			i++
-		}
+		i += length
 	}
 	return b.String(), func(offset int) int {
 		if offset < len(origins) {

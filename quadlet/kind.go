@@ -64,7 +64,6 @@ func (f *File) ContainerName() (name string, known bool) {
 	if f.Kind() != "Container" {
 		return "", false
 	}
-	unit := f.Unit()
 	name = "systemd-%N"
 	if strings.Contains(f.Name(), "@") {
 		name = "systemd-%p_%i"
@@ -72,10 +71,10 @@ func (f *File) ContainerName() (name string, known bool) {
 	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
 		name = e.Value
 	}
-	name, _ = f.ExpandInstance(name)
-	name = strings.NewReplacer("%N", unit, "%n", unit+".service").Replace(name)
-	if !strings.Contains(unit, "@") {
-		name = strings.ReplaceAll(name, "%p", unit)
+	for _, letter := range "ijnNpIJP" {
+		if text, _ := f.Specifier(byte(letter)); text != "" {
+			name = strings.ReplaceAll(name, "%"+string(letter), text)
+		}
 	}
 	return name, !strings.ContainsAny(name, "%$")
 }

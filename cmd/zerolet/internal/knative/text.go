@@ -53,23 +53,12 @@ func (x *exporter) argument(e quadlet.Entry, word string) string {
 	})
 }
 
-// specifier is what a specifier stands for that does not depend on the machine
-// (systemd.unit(5), "Specifiers"). The unit is no instance of a template.
+// specifier is what a specifier stands for that does not depend on the machine.
 func (x *exporter) specifier(letter byte) (string, bool) {
-	unit := x.spec.Unit
-	switch letter {
-	case '%':
+	if letter == '%' {
 		return "%", true
-	case 'n':
-		return unit + ".service", true
-	case 'N', 'p':
-		return unit, true
-	case 'i', 'I':
-		return "", true
-	case 'j':
-		return unit[strings.LastIndexByte(unit, '-')+1:], true
 	}
-	return "", false
+	return x.spec.File.Specifier(letter)
 }
 
 // literal is text where Kubernetes expands $(NAME), as it is meant:
