@@ -81,19 +81,18 @@ func (f *File) ExpandInstance(value string) (text string, at func(offset int) in
 func unescape(name string) string {
 	var b strings.Builder
 	for i := 0; i < len(name); i++ {
-		switch code, err := uint64(0), error(strconv.ErrSyntax); {
-		case name[i] == '-':
+		if name[i] == '-' {
 			b.WriteByte('/')
-		case name[i] == '\\' && i+3 < len(name) && name[i+1] == 'x':
-			if code, err = strconv.ParseUint(name[i+2:i+4], 16, 8); err == nil {
+			continue
+		}
+		if strings.HasPrefix(name[i:], `\x`) && i+4 <= len(name) {
+			if code, err := strconv.ParseUint(name[i+2:i+4], 16, 8); err == nil {
 				b.WriteByte(byte(code))
 				i += 3
 				continue
 			}
-			fallthrough
-		default:
-			b.WriteByte(name[i])
 		}
+		b.WriteByte(name[i])
 	}
 	return b.String()
 }
