@@ -103,3 +103,58 @@ func count(stacks []suggest.Stack) string {
 	}
 	return fmt.Sprintf("%d | %d | %d | %d | %d", len(stacks), slept, sleep, several, together)
 }
+
+// A pod has the section for all of its containers, and a .kube file for what it
+// plays.
+func TestSuggestPod(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"shop.pod":            "[Pod]\nPublishPort=8080:80\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
+		"shop-web.container":  "[Container]\nImage=localhost/web\nPod=shop.pod\nEnvironment=QUEUE=redis://queue\n[Install]\nWantedBy=default.target\n",
+		"shop-db.container":   "[Container]\nImage=localhost/db\nPod=shop.pod\n",
+		"queue.container":     "[Container]\nImage=localhost/queue\nContainerName=queue\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
+		"own.network":         "[Network]\n",
+		"play.kube":           "[Kube]\nYaml=play.yaml\nPublishPort=8081:80\n",
+		"play.yaml":           "apiVersion: v1\nkind: Pod\nmetadata:\n  name: play\nspec:\n  containers:\n  - name: web\n    image: localhost/web\n",
+		"no-port.pod":         "[Pod]\n",
+		"no-port-1.container": "[Container]\nImage=localhost/x\nPod=no-port.pod\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := oracles()[2]
+	bin := o.build(t)
+	want := map[string]string{
+		"shop.pod":        "[Unit]\nRequires=queue.service\nAfter=queue.service\n\n[ScaleToZero]\n",
+		"queue.container": "[Install]\nWantedBy=\n\n[ScaleToZero]\n",
+		"play.kube":       "[ScaleToZero]\n",
+	}
+	stacks := stacksOf(t, bin, dir, quadlet.User)
+	for _, s := range stacks {
+		for _, d := range s.Dropins {
+			if d.Text != want[d.File.Name()] {
+				t.Errorf("%s: %q, want %q", d.File.Name(), d.Text, want[d.File.Name()])
+			}
+			delete(want, d.File.Name())
+		}
+		if asleep := s.Files[0].Name() != "no-port-1.container" && s.Files[0].Name() != "no-port.pod"; s.Sleeps() != asleep {
+			t.Errorf("%s sleeps: %t, %v", s.Files[0].Name(), s.Sleeps(), s.Awake)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not suggested: %v", want)
+	}
+	writeAll(t, stacks)
+	for _, s := range stacksOf(t, bin, dir, quadlet.User) {
+		if len(s.Dropins) > 0 || s.Sleeps() != s.Slept {
+			t.Errorf("%s: %v is left, sleeps %t", s.Files[0].Name(), s.Dropins, s.Sleeps())
+		}
+	}
+	if ds := errorsOf(planOf(t, bin, dir, quadlet.User)); len(ds) > 0 {
+		t.Errorf("errors: %v", ds)
+	}
+}
