@@ -114,11 +114,40 @@ func TestRecipeVPN(t *testing.T) {
 		h.Expect("vpn.service", "active")
 		h.WaitState("vpn.service", "inactive")
 		nothingLeft(h)
+		verbs(h)
 		for name := range files { // the other manager has the same ports
 			h.Must(t, "rm", h.QuadletDir+"/"+name)
 		}
 		h.Must(t, "zerolet", "apply")
 	})
+}
+
+// verbs tries what a person says of films and of the vpn whose network it is in.
+func verbs(h *harness.Host) {
+	h.Helper()
+	for command, want := range map[string]string{
+		"check vpn":      "vpn.service: no port, runs while needed by books.service films.service search.service",
+		"explain films":  "is in the network of vpn.container, starts after it and stops with it",
+		"render films":   "BindsTo=vpn.service",
+		"metrics films":  `name="films"} 1`,
+		"history films":  "films: ",
+		"doctor":         "",
+		"apply":          "nothing to do: 4 services as declared",
+		"status vpn":     "needed by books.service films.service search.service",
+		"export knative": "vpn.container is not exported",
+	} {
+		out, err := h.Session.Run(h.Context(), append([]string{"zerolet"}, strings.Fields(command)...)...)
+		if text := out.Stdout + out.Stderr; err != nil && !strings.HasPrefix(command, "export") || !strings.Contains(text, want) {
+			h.Errorf("%s: %v\n%s", command, err, text)
+		}
+	}
+	h.Must(h.T, "zerolet", "wake", "films")
+	h.Expect("vpn.service", "active")
+	if out, err := h.Session.Run(h.Context(), "zerolet", "sleep", "vpn"); err == nil || !strings.Contains(out.Stderr, "vpn stays up: films.service needs it") {
+		h.Errorf("sleep vpn: %v\n%s", err, out.Stderr)
+	}
+	h.Must(h.T, "zerolet", "sleep", "films")
+	h.WaitState("vpn.service", "inactive")
 }
 
 // recipe are the files of a recipe, each after its name in a comment, for the app's
