@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 // Use is what a container uses, which Podman has to keep while there is none, as
 // the file writes it, with systemd's specifiers.
 type Use struct {
-	Unit    string // whose container it is, without ".service"
+	Unit    string // whose container it is, without ".service"; of several "#2" and so on at the end
 	Image   string
 	Rootfs  bool // Image is a directory
 	Volumes []string
@@ -56,12 +57,36 @@ func imageOf(f *quadlet.File) string {
 // Uses are those of the container, or of each of the pod's, which has the pod's
 // volumes, too.
 func (e *Endpoint) Uses() []Use {
-	if !e.isPod() {
+	switch {
+	case e.isKube():
+		return e.played()
+	case !e.isPod():
 		return []Use{e.use(e.Spec.File, e.Spec.Unit, e.Service)}
 	}
 	var uses []Use
 	for _, m := range e.Members {
 		uses = append(uses, e.use(m.File, m.File.Unit(), e.Service, m.Service))
+	}
+	return uses
+}
+
+// played are the uses of what a .kube file plays. One unit is for all of them.
+func (e *Endpoint) played() []Use {
+	var uses []Use
+	for i, c := range e.Spec.Played {
+		u := Use{Unit: e.Spec.Unit, Image: c.Image, Volumes: e.Spec.Claims}
+		if i > 0 {
+			u.Unit += fmt.Sprintf("#%d", i+1)
+		}
+		for _, entry := range e.Spec.File.All("Kube", "AutoUpdate") { // for all, or NAME/POLICY (podman-systemd.unit(5))
+			name, policy, one := strings.Cut(entry.Value, "/")
+			if !one {
+				u.Update.label(autoUpdate + "=" + name)
+			} else if name == c.Name {
+				u.Update.label(autoUpdate + "=" + policy)
+			}
+		}
+		uses = append(uses, u)
 	}
 	return uses
 }
@@ -92,12 +117,15 @@ func (e *Endpoint) use(f *quadlet.File, unit string, services ...*quadlet.File) 
 	return u
 }
 
+// autoUpdate is the label of a container (podman-auto-update(1)).
+const autoUpdate = "io.containers.autoupdate"
+
 // label notes what a label says.
 func (a *AutoUpdate) label(label string) {
 	switch key, value, _ := strings.Cut(label, "="); {
-	case key == "io.containers.autoupdate.authfile":
+	case key == autoUpdate+".authfile":
 		a.AuthFile = value
-	case key != "io.containers.autoupdate":
+	case key != autoUpdate:
 	case value == "registry", value == "image": // as Podman called it at first
 		a.Policy = "registry"
 	case value == "local":
@@ -127,20 +155,24 @@ func mountedVolume(value string) string {
 // keeping has zerolet renew what Podman keeps for a container whenever its unit has
 // stopped: with the image that the next one gets, and with volumes that are there.
 func (e *Endpoint) keeping(u Unit, l Layout) Unit {
-	uses := e.Uses()
-	i := slices.IndexFunc(uses, func(use Use) bool { return wire.Container.Of(use.Unit) == u.Name && use.Image != "" })
-	if i < 0 {
-		return u
+	for _, use := range e.Uses() {
+		unit, _, _ := strings.Cut(use.Unit, "#")
+		if wire.Container.Of(unit) != u.Name || use.Image == "" {
+			continue
+		}
+		kind := "image"
+		if use.Rootfs {
+			kind = "rootfs"
+		}
+		words := []string{"-" + word(dollars(literal(l.Zerolet))), "__keep", e.manager.String(), kind, word(dollars(literal(use.Unit)))}
+		for _, name := range append([]string{use.Image}, use.Volumes...) {
+			if e.isKube() {
+				name = dollars(literal(name)) // systemd has not read it
+			}
+			words = append(words, word(name))
+		}
+		set(&u, "Service", "ExecStopPost", strings.Join(words, " "))
 	}
-	use, kind := uses[i], "image"
-	if use.Rootfs {
-		kind = "rootfs"
-	}
-	words := []string{"-" + word(dollars(literal(l.Zerolet))), "__keep", e.manager.String(), kind, word(dollars(literal(use.Unit))), word(use.Image)}
-	for _, volume := range use.Volumes {
-		words = append(words, word(volume))
-	}
-	set(&u, "Service", "ExecStopPost", strings.Join(words, " "))
 	return u
 }
 

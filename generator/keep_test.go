@@ -1,7 +1,10 @@
 package generator
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -39,5 +42,30 @@ func TestUse(t *testing.T) {
 		if got := plan.Endpoints[0].Uses()[0]; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n%+v, want %+v\n%v", text, got, want, plan.All())
 		}
+	}
+}
+
+// What a .kube file plays uses what its YAML file says.
+func TestPlayedUse(t *testing.T) {
+	dir := t.TempDir()
+	yaml := "kind: Pod\nspec:\n  containers: [{name: web, image: localhost/web$1%h}, {name: db, image: localhost/db}]\n" +
+		"  volumes: [{name: data, persistentVolumeClaim: {claimName: blog-data}}, {name: tmp, emptyDir: {}}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "blog.yaml"), []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := quadlet.Parse(filepath.Join(dir, "blog.kube"), []byte("[Kube]\nYaml=blog.yaml\nAutoUpdate=db/local\nPublishPort=8080:80\n[ScaleToZero]\n"))
+	e := NewPlan(quadlet.Search{Getenv: func(string) string { return "" }}, []*quadlet.File{f}).Endpoints[0]
+	want := []Use{
+		{Unit: "blog", Image: "localhost/web$1%h", Volumes: []string{"blog-data"}},
+		{Unit: "blog#2", Image: "localhost/db", Volumes: []string{"blog-data"}, Update: AutoUpdate{Policy: "local"}},
+	}
+	if got := e.Uses(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	u := e.keeping(Unit{Name: "blog.service"}, Layout{Zerolet: "/usr/bin/zerolet"})
+	text := "[Service]\nExecStopPost=-/usr/bin/zerolet __keep system image blog localhost/web$$1%%h blog-data\n" +
+		"ExecStopPost=-/usr/bin/zerolet __keep system image blog#2 localhost/db blog-data\n"
+	if !strings.HasSuffix(string(u.Text()), text) {
+		t.Errorf("%s", u.Text())
 	}
 }

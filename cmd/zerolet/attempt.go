@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
@@ -98,6 +99,7 @@ func (c *call) settle(ctx context.Context, unit string) bool {
 // served reports whether a client was let through since the container has begun to
 // start, or that it has started where no client comes.
 func (c *call) served(ctx context.Context, unit string) bool {
+	unit, _, _ = strings.Cut(unit, "#") // of several that one unit plays
 	all, err := c.look(ctx, service.Closely)
 	if err != nil {
 		return true // not known: a database that has moved on must not go back

@@ -33,6 +33,20 @@ func (s *Spec) readKube(ds *quadlet.Diagnostics) {
 			ds.Errorf(p.pos, "write a .kube file for each pod", "of several pods nobody knows which has the port: the first is at %s", pods[0].pos)
 		}
 		s.checkKubePod(p, ds)
+		s.noteUse(p.spec)
+	}
+}
+
+// noteUse notes what Podman has to keep while nothing is played. The volume of a
+// claim has its name (podman-kube-play(1)).
+func (s *Spec) noteUse(pod kubeSpec) {
+	for _, c := range slices.Concat(pod.Containers, pod.InitContainers) {
+		s.Played = append(s.Played, c.Played)
+	}
+	for _, v := range pod.Volumes {
+		if v.Claim.Name != "" {
+			s.Claims = append(s.Claims, v.Claim.Name)
+		}
 	}
 }
 
@@ -63,10 +77,22 @@ type kubeSpec struct {
 	HostNetwork    yaml.Node
 	Containers     []kubeContainer
 	InitContainers []kubeContainer `yaml:"initContainers"`
+	Volumes        []struct {
+		Claim struct {
+			Name string `yaml:"claimName"`
+		} `yaml:"persistentVolumeClaim"`
+	}
+}
+
+// Played is a container in a YAML file.
+type Played struct {
+	Name  string
+	Image string
 }
 
 type kubeContainer struct {
-	Ports []struct {
+	Played `yaml:",inline"`
+	Ports  []struct {
 		ContainerPort uint16    `yaml:"containerPort"`
 		HostPort      yaml.Node `yaml:"hostPort"`
 	}

@@ -24,6 +24,8 @@ type Spec struct {
 	Published    []Published
 	Network      Network
 	Socket       Socket
+	Played       []Played // what a .kube file has of containers
+	Claims       []string // and the names of their volumes
 
 	StandInPos            quadlet.Pos // where StandIn= is set, if it is
 	StandIn               string      // "auto", "leave" or "rename"

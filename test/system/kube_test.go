@@ -22,8 +22,9 @@ func kube(h *harness.Host, more string) {
 	file := strings.TrimPrefix(between(h.T, recipe, "```ini\n", "```"), "# blog.kube\n")
 	yaml := strings.TrimPrefix(between(h.T, recipe, "```yaml\n", "```"), "# blog.yaml\n")
 	for name, args := range map[string]string{"docker.io/library/blog": "-http, ':80', -peer, ':81', -udp-peer, ':81'", "docker.io/library/postgres:17": "-http, ':5432'"} {
-		yaml = strings.ReplaceAll(yaml, "image: "+name+"\n", "image: "+image+"\n      imagePullPolicy: Never\n      args: ["+args+"]\n")
+		yaml = strings.ReplaceAll(yaml, "image: "+name+"\n", "image: "+image+"\n      imagePullPolicy: Never\n      args: ["+args+"]\n      volumeMounts: [{name: data, mountPath: /data}]\n")
 	}
+	yaml += "  volumes: [{name: data, persistentVolumeClaim: {claimName: blog-data}}]\n"
 	h.PutFile(filepath.Join(h.QuadletDir, "blog.yaml"), yaml)
 	h.PutFile("blog.kube", file+more)
 	h.Reload()
@@ -54,6 +55,8 @@ func wakesKube(t *testing.T, h *harness.Host) {
 	if len(starts) != 2 {
 		t.Errorf("%d starts, want 2", len(starts))
 	}
+	h.Must(t, "podman", "system", "prune", "--all", "--volumes", "--force")
+	h.Must(t, "podman", "volume", "exists", "blog-data")
 	sees(h, h.Port+10)
 	h.AsleepPod("blog", "blog")
 	first := h.MustGet()
