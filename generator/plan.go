@@ -36,6 +36,7 @@ type Endpoint struct {
 	manager  quadlet.Manager
 	search   quadlet.Search
 	admin    adminUnit
+	rivals   []*Endpoint // with the same Exclusive=
 }
 
 // Forward leads from a listening socket to the app.
@@ -88,6 +89,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.checkPublished(files)
 	p.forward()
 	p.findNeeds(files)
+	p.findRivals(files)
 	p.findNetworks(files)
 	p.findImages(files)
 	for _, e := range p.Endpoints {

@@ -43,7 +43,7 @@ func (e *Endpoint) units(l Layout) []Unit {
 	case e.Refused():
 		return append(units, e.refusal(l))
 	default:
-		units = append(units, e.keeping(e.service(), l))
+		units = append(units, e.keeping(e.service(l), l))
 	}
 	for _, m := range e.Members {
 		if !e.Refused() && m.admin == none {
@@ -347,12 +347,13 @@ func (l Layout) command(c wire.Config) string {
 }
 
 // service is the container's unit: Quadlet's, but for what sleeping needs.
-func (e *Endpoint) service() Unit {
+func (e *Endpoint) service(l Layout) Unit {
 	u := e.unit(e.name(wire.Container), Early, sections(e.Service)...)
 	e.sleeps(&u, e.Service)
 	if e.Spec.Native {
 		e.takeSockets(&u)
 	}
+	e.takeTurn(l, &u)
 	e.turnRound(&u)
 	if e.owner != nil {
 		set(&u, "Unit", "BindsTo", e.owner.service())
@@ -424,7 +425,7 @@ func removeLater(u *Unit, files []string) {
 // ServiceUnit is the container's unit as entries, for those who compare it.
 func (e *Endpoint) ServiceUnit() []quadlet.Entry {
 	var out []quadlet.Entry
-	for _, s := range e.service().Sections {
+	for _, s := range e.service(Layout{}).Sections {
 		for _, entry := range s.Entries {
 			out = append(out, quadlet.Entry{Section: s.Section, Key: entry.Name, Value: entry.Value})
 		}

@@ -112,25 +112,24 @@ func (a *activity) idleAt(timeout time.Duration) time.Time {
 	return a.start.Add(a.idleFrom(timeout))
 }
 
-// waitIdle returns when the idle time is over, or with false when stop is
-// closed. The answer is only a hint as long as connections are accepted; see
-// server.pause.
-func (a *activity) waitIdle(timeout time.Duration, stop <-chan struct{}) bool {
-	if timeout == wire.Infinity {
-		<-stop
-		return false
-	}
+// waitIdle returns when the idle time is over, when others have asked for the
+// container's end, or when stop is closed. The answer is only a hint as long as
+// connections are accepted; see server.pause.
+func (a *activity) waitIdle(timeout time.Duration, stop, ask <-chan struct{}) (idle, asked bool) {
 	for {
-		left := a.untilIdle(timeout)
-		if left <= 0 {
-			return true
+		left := wire.Infinity
+		if timeout != wire.Infinity {
+			if left = a.untilIdle(timeout); left <= 0 {
+				return true, false
+			}
 		}
-		timer := time.NewTimer(left)
+		over := time.After(left)
 		select {
-		case <-timer.C:
+		case <-over:
+		case <-ask:
+			return false, true
 		case <-stop:
-			timer.Stop()
-			return false
+			return false, false
 		}
 	}
 }

@@ -15,10 +15,17 @@ func (s *server) letGo() {
 	s.listening.Unlock()
 	for _, l := range listeners {
 		if !l.lent { // of the others the stand-in keeps who waits
-			l.last = true
-			l.Unwake()
-			s.acceptAll(l)
+			l.takeRest(s.acceptAll)
 		}
 		l.Close()
 	}
+}
+
+// takeRest accepts who is in the backlog, and waits for nobody. The accept loop
+// has ended.
+func (l *listener) takeRest(acceptAll func(*listener)) {
+	l.last = true
+	l.Unwake()
+	acceptAll(l)
+	l.last = false
 }

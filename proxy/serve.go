@@ -87,6 +87,7 @@ type server struct {
 	full      error        // why there is no more room
 	probe     *probe       // nil if the app is ready once it accepts
 	calendar  calendar
+	way       way
 
 	accepting sync.WaitGroup
 	others    sync.WaitGroup
@@ -121,6 +122,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforePause: func() {}, afterPause: func() {}, afterStopping: func() {},
 		calendar: calendar{path: cfg.Calendar},
+		way:      newWay(),
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
 	s.activity, s.record = newActivity(), report.New(cfg.Container, stderr)
@@ -337,7 +339,13 @@ func (s *server) pause() {
 // untilIdleOrStopped returns with accepting settled, and says why.
 func (s *server) untilIdleOrStopped() string {
 	for {
-		idle := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped)
+		idle, asked := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped, s.way.news)
+		switch {
+		case asked && s.giveWay():
+			return "gave way"
+		case asked:
+			continue
+		}
 		s.pause()
 		s.lookAgain()
 		s.hearCalendar()
@@ -382,6 +390,9 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 		select {
 		case signal := <-stop:
 			switch {
+			case signal == wire.GiveWay:
+				s.way.ask()
+				continue
 			case signal == wire.LetGo:
 				s.leaving.Store(true)
 			case stops > 0:

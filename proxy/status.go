@@ -20,7 +20,7 @@ func (s *server) status() string {
 	if n := a.silent.Load(); n > 0 {
 		open += fmt.Sprintf(" (%d silent)", n)
 	}
-	now := wire.Status{Open: connections + sessions, Reached: a.isReached()}
+	now := wire.Status{Open: connections + sessions, Reached: a.isReached(), Free: s.way.free.Load()}
 	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}

@@ -49,13 +49,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return status(proxy.Enter(cfg, proxy.Passed()), stderr)
 	}
 	// Before the sockets are taken: from here on a stop is a drain.
-	stop := make(chan os.Signal, 2)
+	stop := make(chan os.Signal, 8)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	serve := proxy.Serve
 	if cfg.Native {
 		serve = proxy.Watch
 	} else {
 		signal.Notify(stop, wire.LetGo)
+	}
+	if cfg.GivesWay {
+		signal.Notify(stop, wire.GiveWay)
 	}
 	return status(serve(cfg, proxy.Passed(), stop, stderr), stderr)
 }

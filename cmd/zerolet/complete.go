@@ -29,7 +29,9 @@ func (c *call) candidates(ctx context.Context, words []string) []string {
 	}
 	if len(words) == 1 {
 		for _, v := range all {
-			found = append(found, v.name)
+			if !v.unit {
+				found = append(found, v.name)
+			}
 		}
 		return found
 	}

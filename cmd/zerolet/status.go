@@ -36,10 +36,12 @@ type serviceReport struct {
 	LastWake     *service.Wake `json:"lastWake,omitempty"`
 	SleepsAt     *time.Time    `json:"sleepsAt,omitempty"`
 	WakesAt      *time.Time    `json:"wakesAt,omitempty"`
+	WaitsFor     []string      `json:"waitsFor,omitempty"`
 	Update       string        `json:"update,omitempty"`
 	Error        string        `json:"error,omitempty"`
 
 	dependency bool
+	group      string
 }
 
 // status shows how the services stand.
@@ -119,7 +121,7 @@ func newServiceReport(s *service.Service, trouble string) serviceReport {
 	r := serviceReport{
 		Name: s.Name, File: s.Source(), State: s.State(), Since: moment(s.Since()), Listen: []string{},
 		NotListening: s.NotListening, Connections: s.Connections(), SleepsAt: moment(s.SleepsAt()),
-		WakesAt: moment(s.WakesAt()), Error: trouble,
+		WakesAt: moment(s.WakesAt()), WaitsFor: s.Before, Error: trouble, group: s.Group,
 	}
 	for _, l := range s.Listens() {
 		r.Listen = append(r.Listen, l.String())
@@ -167,7 +169,11 @@ func (c *call) table(w io.Writer, reports []serviceReport) error {
 		return err
 	}
 	for _, r := range reports {
-		for _, text := range []string{r.Error, r.Update} {
+		waits := ""
+		if len(r.WaitsFor) > 0 {
+			waits = fmt.Sprintf("waits for its turn (%s): %s", r.group, inTheWay(r.WaitsFor))
+		}
+		for _, text := range []string{waits, r.Error, r.Update} {
 			if text == "" {
 				continue
 			}

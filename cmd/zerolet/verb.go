@@ -32,6 +32,7 @@ type options struct {
 	strict bool
 	write  bool
 	since  string
+	group  string
 	svg    string
 
 	timeout string
@@ -43,6 +44,7 @@ type verb struct {
 	flags func(*flag.FlagSet, *options)
 	names arity
 	run   func(*call, context.Context) (int, error)
+	unit  bool // nobody but units of ours has a use for it
 }
 
 // arity is how many names a verb takes.
@@ -88,6 +90,9 @@ func verbs() []verb {
 		{name: "suggest", names: oneDir, run: (*call).suggest, flags: func(f *flag.FlagSet, o *options) {
 			jsonFlag(f, o)
 			f.BoolVar(&o.write, "write", false, "write the drop-ins")
+		}},
+		{name: "turn", unit: true, names: someName, run: (*call).turn, flags: func(f *flag.FlagSet, o *options) {
+			f.StringVar(&o.group, "group", "", "what only one of them has")
 		}},
 		{name: "export", names: someName, run: (*call).export, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.strict, "strict", false, "leave out files with a warning, too")

@@ -96,8 +96,11 @@ func (c *call) cannot(ctx context.Context, s *service.Service, what string) erro
 
 // phase is what a waking service is doing.
 func phase(s *service.Service) string {
-	if s.Container.Is("active") {
+	switch {
+	case s.Container.Is("active"):
 		return "waiting for the app"
+	case len(s.Before) > 0:
+		return fmt.Sprintf("waiting for its turn (%s): %s", s.Group, inTheWay(s.Before))
 	}
 	return "starting the container"
 }

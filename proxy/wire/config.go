@@ -68,6 +68,9 @@ type Config struct {
 	// Calendar, if not empty, is a file that a calendar touches which wakes the
 	// container.
 	Calendar string
+	// GivesWay says that others may ask the proxy to end before it has been idle
+	// for long ([GiveWay]).
+	GivesWay bool
 	// DrainTimeout is how long open connections may go on after SIGTERM.
 	DrainTimeout time.Duration
 	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the

@@ -34,6 +34,7 @@ func (c *Config) options() []option {
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),
+		toggle("give-way", &c.GivesWay),
 		span("stay-awake", &c.StayAwake),
 		one("calendar", &c.Calendar, parsePath),
 		span("start-timeout", &c.StartTimeout),

@@ -13,12 +13,16 @@ import (
 type Status struct {
 	Open    int64     // connections and sessions of UDP, held ones included
 	Reached bool      // the app has taken one since it started
+	Free    bool      // it gives way: nobody is connected, nobody is let in, and the container may stop
 	Ends    time.Time // when the proxy ends if nobody comes; zero while somebody is there, or if it never does
 }
 
 // Line is the text for a person with the fields.
 func (s Status) Line(text string) string {
 	text += fmt.Sprintf(" [open=%d reached=%s", s.Open, yesNo(s.Reached))
+	if s.Free {
+		text += " free=yes"
+	}
 	if !s.Ends.IsZero() {
 		text += " ends=" + s.Ends.UTC().Format(time.RFC3339)
 	}
@@ -40,6 +44,8 @@ func ParseStatus(line string) Status {
 			s.Open, _ = strconv.ParseInt(value, 10, 64)
 		case "reached":
 			s.Reached = value == yesNo(true)
+		case "free":
+			s.Free = value == yesNo(true)
 		case "ends":
 			s.Ends, _ = time.Parse(time.RFC3339, value)
 		}

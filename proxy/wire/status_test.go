@@ -7,7 +7,7 @@ import (
 )
 
 func TestStatus(t *testing.T) {
-	for _, want := range []Status{{}, {Open: 3}, {Reached: true, Ends: time.Unix(1, 0).UTC()}} {
+	for _, want := range []Status{{}, {Open: 3}, {Reached: true, Ends: time.Unix(1, 0).UTC()}, {Free: true}} {
 		if line := want.Line("any [text"); ParseStatus(line) != want || !strings.HasPrefix(line, "any [text [open=") {
 			t.Errorf("%q is read as %+v", line, ParseStatus(line))
 		}

@@ -6,8 +6,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
-       [--stay-awake=TIME] [--calendar=PATH] [--start=UNIT] [--start-timeout=TIME]
-       [--drain-timeout=TIME] [--stand-in=PATH]
+       [--stay-awake=TIME] [--calendar=PATH] [--give-way]
+       [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
@@ -65,6 +65,8 @@ container for its proxy, which connects to the passed socket.
                         the last call of the calendar
   --calendar=PATH       a file that is touched when a calendar calls: that is a
                         use
+  --give-way            SIGCONT: let nobody else in, and exit once nobody is
+                        connected
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
   --forward=LISTEN=TARGET

@@ -35,6 +35,14 @@ func (s *Spec) checkReadyCheck(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	}
 }
 
+// checkExclusive tells that nobody knows the instances of a template.
+func (s *Spec) checkExclusive(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	s.ExclusivePos = e.Pos
+	if strings.HasSuffix(s.Unit, "@") {
+		ds.Errorf(e.Pos, "leave it out", "Exclusive= is not for a template, whose instances are not known")
+	}
+}
+
 // checkProxyProtocol tells what cannot be told in datagrams.
 func (s *Spec) checkProxyProtocol(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	if s.ProxyProtocol != "no" && slices.ContainsFunc(s.Listen, Listener.datagrams) {

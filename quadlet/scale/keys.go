@@ -184,6 +184,18 @@ var keys = []Key{
 		},
 	},
 	{
+		Name: "Exclusive", Type: "name",
+		Doc:    "of all services of a manager with the same name here one is awake at a time; a client of another is held until nobody is connected to that one, which then sleeps at once; StartTimeout= counts",
+		Where:  proxied,
+		Export: Export{Lost: "let the containers ask for the same scarce resource, such as nvidia.com/gpu, of which a node has one"},
+		proxy:  func(s *Spec, c *wire.Config) { c.GivesWay = s.Exclusive != "" },
+		parse:  func(s *Spec, v string) (err error) { s.Exclusive, err = parseGroup(v); return err },
+		check:  (*Spec).checkExclusive,
+		explain: func(s *Spec) string {
+			return when(s.Exclusive != "", "it is awake only while no other service with Exclusive=%s is; for a client of theirs it sleeps as soon as nobody is connected", s.Exclusive)
+		},
+	},
+	{
 		Name: "Mode", Type: "proxy or native", Default: "proxy",
 		Doc:    "who accepts the connections: the proxy, or the app itself, from sockets that it takes from systemd (LISTEN_FDS)",
 		Where:  InContainer | WithNative | OnPorts, // podman passes sockets to a container, none to a pod

@@ -18,6 +18,8 @@ type Spec struct {
 	StartTimeout Span
 	StayAwake    Span
 	WakeOn       []string // OnCalendar= of a timer
+	Exclusive    string   // of those that say the same, one is awake
+	ExclusivePos quadlet.Pos
 	AutoStart    bool
 	Native       bool // the app itself accepts from the sockets
 	Listen       []Listener

@@ -111,6 +111,15 @@ func parseMode(v string) (uint32, error) {
 	return uint32(mode), nil
 }
 
+// parseGroup takes the name of what only one can have.
+func parseGroup(v string) (string, error) {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	if strings.Trim(v, allowed) != "" || strings.HasPrefix(v, "-") || len(v) > 64 {
+		return "", &quadlet.ValueError{Message: fmt.Sprintf("%q is not a name", v), Hint: "write what they share, such as gpu: letters, digits, - and _"}
+	}
+	return v, nil
+}
+
 // parseName takes the name or number of a user or group, as systemd does but
 // without specifiers (systemd.syntax(7), "User/Group Name Syntax").
 func parseName(v string) (string, error) {

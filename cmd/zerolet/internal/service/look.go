@@ -234,7 +234,7 @@ func properties(kind wire.Unit, known systemd.Unit, depth Depth, proxy systemd.U
 	case wire.Container:
 		switch { // while both rest, it only matters since when
 		case depth == Closely || !known.Is("inactive"):
-			all = append(all, "Result")
+			all = append(all, "Result", "ExecCondition")
 			all = append(all, changes...)
 		case depth >= Dated || proxy != nil && !proxy.Is("inactive"):
 			all = append(all, "InactiveEnterTimestamp")
@@ -266,9 +266,13 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 		units = make(map[string]systemd.Unit)
 		var wanted []systemd.Wanted
 		for _, s := range all {
-			for _, name := range slices.Concat(s.Others(), s.needs()) {
+			_, rivals := s.Rivals()
+			for i, name := range rivals {
+				rivals[i] = wire.Container.Of(name)
+			}
+			for _, name := range slices.Concat(s.Others(), s.needs(), rivals) {
 				units[name] = make(systemd.Unit)
-				wanted = append(wanted, systemd.Wanted{Name: name, Properties: []string{"ActiveState", "InactiveExitTimestamp"}, Into: units[name]})
+				wanted = append(wanted, systemd.Wanted{Name: name, Properties: []string{"ActiveState", "SubState", "InactiveExitTimestamp"}, Into: units[name]})
 			}
 		}
 		if err := l.bus.Fill(ctx, wanted); err != nil {
@@ -276,6 +280,13 @@ func (l *look) others(ctx context.Context, all []*Service) error {
 		}
 	}
 	for _, s := range all {
+		if group, rivals := s.Rivals(); group != "" {
+			s.Before = slices.DeleteFunc(rivals, func(name string) bool {
+				u := units[wire.Container.Of(name)]
+				return u.Is("inactive", "failed", "") || u["SubState"] == "condition"
+			})
+			s.Group = group
+		}
 		s.HeldBy, s.missing, s.needStarts = nil, nil, false
 		for _, name := range s.Others() {
 			if units[name].Is("active", "reloading", "activating") {

@@ -34,6 +34,9 @@ type Service struct {
 	Abandoned bool // the proxy runs, and its unit has no file any more
 	Relic     bool // so it is with the socket, which listens no more: to start it does nothing
 
+	Group  string   // what it waits to have for itself (Exclusive=)
+	Before []string // who has that now
+
 	NotListening []string  // addresses of the socket on which nothing listens
 	HeldBy       []string  // units besides the service's own that run and keep the container up
 	Wake         Record    // the last one

@@ -272,7 +272,7 @@ func objectOf(name string) dbus.ObjectPath {
 // ofKind are the properties that are not of every unit, but of one kind.
 var ofKind = map[string]bool{
 	"Listen": true, "Result": true, "StatusText": true, "MainPID": true, "NRestarts": true, "NextElapseUSecRealtime": true,
-	"ExecStart": true, "ExecStop": true, "ExecMainExitTimestamp": true, "IPAddressAllow": true,
+	"ExecStart": true, "ExecCondition": true, "ExecStop": true, "ExecMainExitTimestamp": true, "IPAddressAllow": true,
 }
 
 func interfaceOf(name, property string) string {
@@ -310,7 +310,7 @@ func structure(property string, fields []any) (string, bool) {
 	switch property {
 	case "Listen": // kind, address
 		return fmt.Sprintf("%s (%s)", fields[1], fields[0]), true
-	case "ExecStart": // path, arguments, ...
+	case "ExecStart", "ExecCondition": // path, arguments, ...
 		args, ok := fields[1].([]string)
 		return strings.Join(args, " "), ok
 	case "ExecStop": // path, arguments, ignore, when it started, ...

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/wire"
+)
+
+// servedRival is a proxy that never sleeps by itself.
+func servedRival(t *testing.T, tweak func(*wire.Config)) (*running, *net.TCPListener) {
+	t.Helper()
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
+	cfg.IdleTimeout, cfg.GivesWay = wire.Infinity, true
+	if tweak != nil {
+		tweak(&cfg)
+	}
+	return serve(t, cfg, front, nil), front
+}
+
+// stopContainer asks until the proxy is free, and has the container be another one.
+func (r *running) stopContainer(t *testing.T) {
+	t.Helper()
+	proxytest.Eventually(t, "is free", func() bool {
+		r.stop <- wire.GiveWay
+		return r.way.free.Load()
+	})
+	select {
+	case <-r.done:
+		t.Error("gone before the container")
+	default:
+	}
+	r.cgroup.Assume(t.TempDir())
+	r.wait(t)
+}
+
+// Who is connected finishes, who has come before is served, and who comes later
+// waits in the backlog for the next proxy.
+func TestGiveWay(t *testing.T) {
+	r, front := servedRival(t, nil)
+	inside := proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, inside, "ping")
+	r.stop <- wire.GiveWay
+	var late net.Conn
+	proxytest.Eventually(t, "nobody else is let in", func() bool {
+		r.stop <- wire.GiveWay // as who waits does
+		accepted := r.activity.accepted.Load()
+		late = proxytest.Connect(t, r.addr)
+		time.Sleep(20 * time.Millisecond)
+		if r.activity.accepted.Load() == accepted {
+			return true
+		}
+		late.Close()
+		return false
+	})
+	proxytest.Ask(t, inside, "pong")
+	if r.way.free.Load() {
+		t.Error("free while somebody is connected")
+	}
+	inside.Close()
+	r.stopContainer(t)
+	if log := r.log.String(); !strings.Contains(log, "gave way") {
+		t.Errorf("journal:\n%s", log)
+	}
+	serve(t, r.cfg, front, nil)
+	proxytest.Ask(t, late, "next")
+}
+
+// Nobody is put off who has woken the container: they are served first.
+func TestGiveWayServesFirst(t *testing.T) {
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	proxytest.App(t, l, proxytest.Echo)
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
+	cfg.IdleTimeout, cfg.GivesWay = wire.Infinity, true
+	clients := make([]net.Conn, 20)
+	for i := range clients {
+		clients[i] = proxytest.Connect(t, front.Addr().String())
+	}
+	r := serve(t, cfg, front, func(s *server) { s.way.ask() })
+	for _, c := range clients {
+		r.stop <- wire.GiveWay
+		proxytest.Ask(t, c, "ping")
+		c.Close()
+	}
+	r.stopContainer(t)
+}
+
+// Whoever asks no more, the proxy goes on; and for the least time it stays.
+func TestGiveWayNoMore(t *testing.T) {
+	began := time.Now()
+	r, _ := servedRival(t, func(c *wire.Config) { c.StayAwake = 2 * time.Second })
+	c := proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, c, "ping")
+	c.Close()
+	r.stopContainer(t)
+	if took := time.Since(began); took < r.cfg.StayAwake {
+		t.Errorf("gone after %s", took)
+	}
+	r, _ = servedRival(t, nil)
+	c = proxytest.Connect(t, r.addr)
+	proxytest.Ask(t, c, "ping")
+	r.stop <- wire.GiveWay
+	proxytest.Eventually(t, "is asked", r.way.isAsked)
+	r.way.asked.Store(time.Now().Add(-askedFor).UnixNano()) // long ago
+	proxytest.Ask(t, proxytest.Connect(t, r.addr), "ping")
+}

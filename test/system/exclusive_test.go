@@ -1,0 +1,91 @@
+package system
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+// A client of a second service is held while somebody is connected to the first,
+// which then sleeps at once; whoever is asked says who waits for whom.
+func TestExclusive(t *testing.T) {
+	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("db", "-http :80", "[ScaleToZero]")
+		h.PutFile("second.container.d/db.conf", "[Unit]\nRequires=db.service\nAfter=db.service\n")
+		for i, name := range []string{"app", "second"} {
+			h.App(name, "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+1000*i), "[ScaleToZero]", "IdleTimeout=infinity", "Exclusive=gpu")
+		}
+		first := h.Connect()
+		ask(h, first)
+		second := h.ConnectTo(h.Port + 1000)
+		h.Wait("the second one says what it waits for", func() bool {
+			out := h.Must(t, "zerolet", "status")
+			return strings.Contains(out, "second: waits for its turn (gpu): app is awake\n")
+		}, "second.service")
+		h.Expect("db.service", "active") // what it needs may run
+		var r struct {
+			Services []struct {
+				Name, State string
+				WaitsFor    []string
+			}
+		}
+		if err := json.Unmarshal([]byte(h.Must(t, "zerolet", "status", "--json")), &r); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Services[2]; s.Name != "second" || s.State != "waking" || strings.Join(s.WaitsFor, " ") != "app" {
+			t.Errorf("status: %+v", r)
+		}
+		ask(h, first) // nobody is cut off
+		h.Expect("app.service", "active")
+		third := h.Connect() // comes later, and waits for the next turn
+		first.Close()
+		ask(h, second)
+		h.Expect("app.service", "activating")
+		second.Close()
+		ask(h, third)
+		third.Close()
+
+		h.Control("start", "--no-block", "second.service") // by hand: nobody needs it
+		h.WaitState("second.service", "inactive")
+		if out := h.Must(t, "zerolet", "explain", "app"); !strings.Contains(out, "no other service with Exclusive=gpu is") {
+			t.Errorf("explain: %s", out)
+		}
+		// Who has it and dies leaves it to the next.
+		again := h.ConnectTo(h.Port + 1000)
+		ask(h, again)
+		waiting := h.Connect()
+		h.WaitState("app.service", "activating")
+		h.Must(t, "podman", "kill", "systemd-second")
+		ask(h, waiting)
+		last := h.ConnectTo(h.Port + 1000)
+		waiting.Close()
+		ask(h, last)
+		last.Close()
+		h.Must(t, "zerolet", "sleep", "--force", "app")
+		h.Must(t, "zerolet", "sleep", "--force", "second")
+	})
+}
+
+// ask is a request on a connection that stays open.
+func ask(h *harness.Host, c net.Conn) {
+	h.Helper()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: app\r\n\r\n"); err != nil {
+		h.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		h.Fatalf("no answer: %v\n%s", err, h.LastJournal())
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+		h.Fatalf("%s: %v", r.Status, err)
+	}
+}
