@@ -49,6 +49,7 @@ func (s *server) serve(stop <-chan os.Signal) error {
 	s.record.Notify("READY=1\nSTATUS=" + first)
 	s.background(func() { s.keepStatus(first) })
 	s.background(func() { s.watchStop(stop) })
+	s.background(s.watchPressure)
 
 	if s.standIn != nil {
 		s.background(s.takeStandIn)
@@ -88,6 +89,10 @@ type server struct {
 	probe     *probe       // nil if the app is ready once it accepts
 	calendar  calendar
 	way       way
+	work      work
+	hurried   atomic.Int64 // the idle time while memory is short, in nanoseconds; 0: it is not
+
+	pressureFile string
 
 	accepting sync.WaitGroup
 	others    sync.WaitGroup
@@ -122,7 +127,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		stopped: make(chan struct{}), ending: make(chan struct{}),
 		beforePause: func() {}, afterPause: func() {}, afterStopping: func() {},
 		calendar: calendar{path: cfg.Calendar},
-		way:      newWay(),
+		way:      newWay(), pressureFile: pressureFile,
 	}
 	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
 	s.activity, s.record = newActivity(), report.New(cfg.Container, stderr)
@@ -339,11 +344,11 @@ func (s *server) pause() {
 // untilIdleOrStopped returns with accepting settled, and says why.
 func (s *server) untilIdleOrStopped() string {
 	for {
-		idle, asked := s.activity.waitIdle(s.cfg.IdleTimeout, s.stopped, s.way.news)
+		idle, asked := s.activity.waitIdle(s.idleTime(), s.stopped, s.way.news)
 		switch {
 		case asked && s.giveWay():
 			return "gave way"
-		case asked:
+		case asked, idle && s.works():
 			continue
 		}
 		s.pause()
@@ -352,11 +357,19 @@ func (s *server) untilIdleOrStopped() string {
 		switch {
 		case !idle:
 			return "stopped"
-		case s.activity.untilIdle(s.cfg.IdleTimeout) <= 0:
-			return fmt.Sprintf("idle for %s", s.cfg.IdleTimeout)
+		case s.activity.untilIdle(s.idleTime()) <= 0:
+			return s.whyIdle()
 		}
 		s.resume()
 	}
+}
+
+// whyIdle tells of the idle time that is over.
+func (s *server) whyIdle() string {
+	if s.hurried.Load() > 0 {
+		return fmt.Sprintf("idle for %s, and memory is short", s.idleTime())
+	}
+	return fmt.Sprintf("idle for %s", s.cfg.IdleTimeout)
 }
 
 // isStopped reports whether the proxy ends because it was told to.

@@ -42,6 +42,7 @@ func (s *server) keepStatus(last string) {
 		case <-tick.C:
 		}
 		s.hearCalendar()
+		s.beginWork()
 		if now := s.status(); now != last {
 			last = now
 			s.record.Notify("STATUS=" + now)

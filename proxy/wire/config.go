@@ -71,6 +71,9 @@ type Config struct {
 	// GivesWay says that others may ask the proxy to end before it has been idle
 	// for long ([GiveWay]).
 	GivesWay bool
+	// BusyCPU is how much of a processor, in percent, the container has to use so
+	// that it is not idle; 0: it is idle whatever it does.
+	BusyCPU int64
 	// DrainTimeout is how long open connections may go on after SIGTERM.
 	DrainTimeout time.Duration
 	// ReadyCheck is NoCheck, the path of an HTTP request, or empty for the
@@ -161,6 +164,8 @@ func (c *Config) check() error {
 	switch {
 	case strings.HasPrefix(c.ReadyCheck, "/") && len(c.Started) == 0:
 		return errors.New("--ready-check=http: without --started=")
+	case c.BusyCPU < 0:
+		return errors.New("--busy-cpu= is negative")
 	case c.MaxConnections < 0:
 		return errors.New("--max-connections= is negative")
 	case c.Container == "":

@@ -65,7 +65,7 @@ func TestArgs(t *testing.T) {
 		{Container: container, Forwards: forwards, HostNetwork: true, ReadyCheck: NoCheck, Volumes: []string{"/a b", "/c"}},
 		{Container: container, Forwards: forwards, Entry: "/run/e", ReadyCheck: "/", Started: []string{"/s"}, ProxyProtocol: 1, StartTimeout: Infinity},
 		{Container: container, Forwards: forwards, HideClient: true, MaxConnections: 1, DrainTimeout: 1, ConnectionIdleTimeout: 1},
-		{Container: container, Forwards: forwards, StayAwake: time.Hour, Calendar: "/run/c", GivesWay: true},
+		{Container: container, Forwards: forwards, StayAwake: time.Hour, Calendar: "/run/c", GivesWay: true, BusyCPU: 20},
 		{Container: container, Forwards: []Forward{{StandInAddress("proxy", 80), parseAddress(t, "127.0.0.1:80")}}, StandIn: "/run/s"},
 		{Container: container, Forwards: forwards, Start: "a-wake.target", AllowFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}},
 	} {

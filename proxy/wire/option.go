@@ -35,6 +35,7 @@ func (c *Config) options() []option {
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),
 		toggle("give-way", &c.GivesWay),
+		one("busy-cpu", &c.BusyCPU, parseNumber),
 		span("stay-awake", &c.StayAwake),
 		one("calendar", &c.Calendar, parsePath),
 		span("start-timeout", &c.StartTimeout),

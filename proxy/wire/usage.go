@@ -6,7 +6,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
-       [--stay-awake=TIME] [--calendar=PATH] [--give-way]
+       [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
        [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
@@ -67,6 +67,7 @@ container for its proxy, which connects to the passed socket.
                         use
   --give-way            SIGCONT: let nobody else in, and exit once nobody is
                         connected
+  --busy-cpu=PERCENT    a container that uses more of a processor is not idle
   --start-timeout=TIME  how long a connection is held, from its accept (5m0s)
   --drain-timeout=TIME  how long SIGTERM lets open connections finish (10s)
   --forward=LISTEN=TARGET

@@ -160,6 +160,17 @@ var keys = []Key{
 		explain: (*Spec).Stops,
 	},
 	{
+		Name: "BusyCPU", Type: "percentage",
+		Doc:    "a container that has used more than this of one processor in the idle time is not idle, such as 20%; that of podman exec counts; without it, only clients do",
+		Where:  proxied,
+		Export: Export{Lost: "let the app hold a connection of its own while it works: Knative counts requests"},
+		proxy:  func(s *Spec, c *wire.Config) { c.BusyCPU = s.BusyCPU },
+		parse:  func(s *Spec, v string) (err error) { s.BusyCPU, err = parsePercent(v); return err },
+		explain: func(s *Spec) string {
+			return when(s.BusyCPU > 0, "while it uses more than %d%% of a processor, it is not idle", s.BusyCPU)
+		},
+	},
+	{
 		Name: "WakeOn", Type: "OnCalendar= syntax, repeatable",
 		Doc:   "when to wake the container without a client, such as Mon..Fri 08:00; what falls into a time in which the machine is off is not made up for",
 		Where: proxied, Export: Export{Lost: "a CronJob that asks the Service wakes it"},

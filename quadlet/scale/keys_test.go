@@ -69,6 +69,7 @@ func TestProxy(t *testing.T) {
 		"WakeOn":                {"Mon..Fri 08:00", wire.Config{Calendar: "zerolet-calendar/web"}},
 		"StayAwake":             {"10h", wire.Config{StayAwake: 10 * time.Hour}},
 		"Exclusive":             {"gpu", wire.Config{GivesWay: true}},
+		"BusyCPU":               {"20%", wire.Config{BusyCPU: 20}},
 		"Mode":                  {"native", wire.Config{Native: true}},
 	} {
 		f, _ := quadlet.Parse("/web.container", []byte(text+key+"="+tt.value+"\n"))
@@ -107,6 +108,7 @@ func TestExplain(t *testing.T) {
 		{"ConnectionIdleTimeout=1h", "a connection without a byte for 1h no longer counts\n"},
 		{"WakeOn=Mon..Fri 08:00\nWakeOn=Sat 10:00\nStayAwake=10h", "the calendar wakes it: Mon..Fri 08:00; Sat 10:00\nonce awake, it stays so for 10h at least\n"},
 		{"Exclusive=gpu", "it is awake only while no other service with Exclusive=gpu is; for a client of theirs it sleeps as soon as nobody is connected\n"},
+		{"BusyCPU=20%", "while it uses more than 20% of a processor, it is not idle\n"},
 		{"Mode=native", "the app takes the sockets from systemd; the proxy only watches\n"},
 		{"Listen=%t/web.sock:80\nSocketGroup=www", "the unix sockets have mode 0666\nthe unix sockets are group www's\n" +
 			"directories that have to be made for them have mode 0755\n"},

@@ -20,6 +20,7 @@ type Spec struct {
 	WakeOn       []string // OnCalendar= of a timer
 	Exclusive    string   // of those that say the same, one is awake
 	ExclusivePos quadlet.Pos
+	BusyCPU      int64 // percent of a processor; 0 is off
 	AutoStart    bool
 	Native       bool // the app itself accepts from the sockets
 	Listen       []Listener

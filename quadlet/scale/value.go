@@ -111,6 +111,20 @@ func parseMode(v string) (uint32, error) {
 	return uint32(mode), nil
 }
 
+// parsePercent takes a share of one processor, as CPUQuota= does
+// (systemd.resource-control(5)), in whole percents. Nothing is 0.
+func parsePercent(v string) (int64, error) {
+	if v == "" {
+		return 0, nil
+	}
+	number, percent := strings.CutSuffix(v, "%")
+	n, err := strconv.ParseInt(number, 10, 32)
+	if !percent || err != nil || n <= 0 {
+		return 0, &quadlet.ValueError{Message: fmt.Sprintf("%q is not a share of a processor", v), Hint: "write it like 20%, of two processors 200%"}
+	}
+	return n, nil
+}
+
 // parseGroup takes the name of what only one can have.
 func parseGroup(v string) (string, error) {
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"

@@ -77,7 +77,13 @@ func main() {
 	flag.StringVar(ready, "ready", "", "answer /ready with 503 until this `file` is there, and say so; say if anything else is asked before")
 	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
 	fail := flag.String("fail", "", "do nothing else than say in red that this is `fatal`, and exit with 3")
+	work := flag.Bool("work", false, "do nothing else than use half of a processor")
 	flag.Parse()
+	for *work {
+		for began := time.Now(); time.Since(began) < 5*time.Millisecond; {
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	if *fail != "" {
 		fmt.Fprintf(os.Stderr, "\x1b[1;31mFATAL:\x1b[0m %s\n", *fail)
 		os.Exit(3)

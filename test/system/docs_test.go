@@ -93,6 +93,7 @@ func untyped() map[string]string {
 		"podman image rm":                     "is no whole command: questions types it",
 		"podman volume rm":                    "as the one before",
 		"podman run":                          "names what was measured, and is no whole command",
+		"podman exec":                         "names what is counted, and is no whole command",
 		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
 		"systemd-analyze security":                                "heads a table: TestExposure types it for each unit",
 		"systemd-socket-proxyd --exit-idle-time=":                 "a part of what is replaced",
