@@ -224,6 +224,10 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 	for _, alias := range e.Spec.File.All("Container", "NetworkAlias") {
 		s.names = append(s.names, e.own(alias.Value))
 	}
+	host, hasHost := e.Spec.File.Last("Container", "HostName") // a name, too, since Podman 4.7
+	if hasHost = hasHost && host.Value != ""; hasHost && !slices.Contains(s.names, e.own(host.Value)) {
+		s.names = append(s.names, e.own(host.Value))
+	}
 	others, open := 0, false // networks of the container besides these
 	for _, entry := range e.Spec.File.All("Container", "Network") {
 		value, options, _ := strings.Cut(entry.Value, ":")
@@ -264,6 +268,10 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 	case how == scale.StandInRename:
 		s.renamed = s.names[0] + "-app"
 		e.checkGuests(at, files)
+		if hasHost {
+			e.Diagnostics.Errorf(host.Pos, "remove it, or write StandIn=leave, with another network for the container",
+				"a container that is renamed is still found on network %s by its HostName=, past its stand-in", network)
+		}
 		if !forced {
 			why := "it has no other network to the outside"
 			e.Diagnostics.Warnf(at, "podman exec takes "+s.renamed+" now; StandIn=rename says that this is meant",
