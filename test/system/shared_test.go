@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -58,10 +59,7 @@ func TestSharedNetwork(t *testing.T) {
 }
 
 // said has an echo answer.
-func said(h *harness.Host, c interface {
-	Read([]byte) (int, error)
-	Write([]byte) (int, error)
-}, text string) {
+func said(h *harness.Host, c io.ReadWriter, text string) {
 	h.Helper()
 	got := make([]byte, len(text))
 	if _, err := c.Write([]byte(text)); err != nil {
