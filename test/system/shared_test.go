@@ -106,10 +106,12 @@ func TestRecipeVPN(t *testing.T) {
 			t.Fatalf("the recipe has %d files, %d with a port", len(files), len(sockets))
 		}
 		h.Must(t, "zerolet", "apply")
+		c := h.ConnectTo(8096)
 		for _, port := range sockets {
 			h.Must(t, "curl", "-sS", "http://localhost:"+port+"/")
 		}
 		h.Expect("vpn.service", "active")
+		c.Close()
 		h.WaitState("vpn.service", "inactive")
 		nothingLeft(h)
 		verbs(h)
