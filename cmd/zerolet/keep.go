@@ -90,8 +90,11 @@ func usesOf(plan *generator.Plan) []use {
 	for _, e := range plan.Endpoints {
 		for _, u := range e.Uses() {
 			all = append(all, use{
-				podman.Use{Unit: u.Unit, Image: u.Image, Rootfs: u.Rootfs, Volumes: u.Volumes}, e,
-				!unknown(u.Image) && !slices.ContainsFunc(u.Volumes, unknown), e.Refused(), u.Update,
+				Use:      podman.Use{Unit: u.Unit, Image: u.Image, Rootfs: u.Rootfs, Volumes: u.Volumes},
+				Endpoint: e,
+				known:    !unknown(u.Image) && !slices.ContainsFunc(u.Volumes, unknown),
+				refused:  e.Refused(),
+				update:   u.Update,
 			})
 		}
 	}
