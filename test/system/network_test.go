@@ -42,8 +42,10 @@ func TestHealthy(t *testing.T) {
 		dir := h.Home + "/health"
 		h.Must(t, "mkdir", "-p", dir)
 		declare := func(lines ...string) {
-			h.App("app", "-http :80", slices.Concat([]string{h.Publish(), "Volume=" + dir + ":/health", "Notify=healthy",
-				`HealthCmd=["/app","-exists","/health/ok"]`}, lines, []string{"[ScaleToZero]", "IdleTimeout=1s"})...)
+			all := []string{
+				h.Publish(), "Volume=" + dir + ":/health", "Notify=healthy", `HealthCmd=["/app","-exists","/health/ok"]`,
+			}
+			h.App("app", "-http :80", slices.Concat(all, lines, []string{"[ScaleToZero]", "IdleTimeout=1s"})...)
 		}
 		declare("HealthInterval=1h")
 		answer := make(chan error, 1)
