@@ -31,7 +31,7 @@ func TestCompletion(t *testing.T) {
 		h.PutFile(h.Home+"/drawing.svg", "")
 		db, web := h.Name+"-db", h.Name+"-web"
 		for typed, want := range map[string]string{
-			"":                              "apply check doctor explain export history metrics render sleep status wake",
+			"":                              "apply check doctor explain export history metrics render sleep status suggest update wake",
 			"wa":                            "wake",
 			"status --":                     "--json --system --user --watch",
 			"history --s":                   "--since --svg --system",
