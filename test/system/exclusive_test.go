@@ -18,7 +18,11 @@ import (
 // which then sleeps at once; whoever is asked says who waits for whom.
 func TestExclusive(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("db", "-http :80", "[ScaleToZero]")
+		image, err := h.AppImage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.PutFile("db.container", "[Container]\nImage="+image+"\nExec=-http :80\n[ScaleToZero]\n") // it has no socket
 		h.PutFile("second.container.d/db.conf", "[Unit]\nRequires=db.service\nAfter=db.service\n")
 		for i, name := range []string{"app", "second"} {
 			h.App(name, "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+1000*i), "[ScaleToZero]", "IdleTimeout=infinity", "Exclusive=gpu")
