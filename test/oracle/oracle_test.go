@@ -330,7 +330,7 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
 		return "", false
 	}
-	if e.Key == "ExecStopPost" && strings.HasPrefix(e.Value, "-rm -f %t/") {
+	if e.Key == "ExecStopPost" && (strings.HasPrefix(e.Value, "-rm -f %t/") || strings.Contains(e.Value, " __keep ")) { // what Podman is to keep
 		return "", false
 	}
 	if e.Key == "ExecStart" || e.Key == "ExecStartPre" {
