@@ -5,7 +5,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -17,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const usage = "usage: zerolet-standin PATH DEVICE:PORT..."
+const usage = "zerolet-standin PATH DEVICE:PORT..."
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, usage)
+		fmt.Fprintln(os.Stderr, "usage:", usage)
 		os.Exit(64) // EX_USAGE in sysexits.h
 	}
 	// Whoever is the first process of a container is not ended by a signal that
@@ -140,7 +139,7 @@ func listen(address string) (int, error) {
 	device, text, _ := strings.Cut(address, ":")
 	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || device == "" {
-		return -1, errors.New(usage)
+		return -1, fmt.Errorf("%q is not DEVICE:PORT", address)
 	}
 	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	var local unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}

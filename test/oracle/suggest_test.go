@@ -27,7 +27,7 @@ func TestSuggest(t *testing.T) {
 		t.Run(o.version, func(t *testing.T) {
 			dir := corpus.Plain(t)
 			before := errorsOf(planOf(t, bin, dir, m))
-			stacks := stacksOf(t, bin, dir, m)
+			stacks := stacksOf(t, bin, dir)
 			written := writeAll(t, stacks)
 			if written == 0 {
 				t.Fatal("nothing is suggested")
@@ -37,7 +37,7 @@ func TestSuggest(t *testing.T) {
 					t.Errorf("an error that was not there: %v", d)
 				}
 			}
-			again := stacksOf(t, bin, dir, m)
+			again := stacksOf(t, bin, dir)
 			for i, s := range again {
 				if len(s.Dropins) > 0 || s.Sleeps() != stacks[i].Sleeps() || s.Slept != s.Sleeps() {
 					t.Errorf("%s: sleeps %t, then %t; slept %t; left to suggest: %v", s.Files[0].Name(), stacks[i].Sleeps(), s.Sleeps(), s.Slept, s.Dropins)
@@ -52,9 +52,9 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
-func stacksOf(t *testing.T, bin, dir string, m quadlet.Manager) []suggest.Stack {
+func stacksOf(t *testing.T, bin, dir string) []suggest.Stack {
 	t.Helper()
-	stacks, ds := suggest.Stacks(t.Context(), generatorOf(bin, dir, m))
+	stacks, ds := suggest.Stacks(t.Context(), generatorOf(bin, dir, quadlet.User))
 	for _, d := range ds {
 		t.Log(d)
 	}
@@ -133,7 +133,7 @@ func TestSuggestPod(t *testing.T) {
 		"queue.container": "[Install]\nWantedBy=\n\n[ScaleToZero]\n",
 		"play.kube":       "[ScaleToZero]\n",
 	}
-	stacks := stacksOf(t, bin, dir, quadlet.User)
+	stacks := stacksOf(t, bin, dir)
 	for _, s := range stacks {
 		for _, d := range s.Dropins {
 			if d.Text != want[d.File.Name()] {
@@ -149,7 +149,7 @@ func TestSuggestPod(t *testing.T) {
 		t.Errorf("not suggested: %v", want)
 	}
 	writeAll(t, stacks)
-	for _, s := range stacksOf(t, bin, dir, quadlet.User) {
+	for _, s := range stacksOf(t, bin, dir) {
 		if len(s.Dropins) > 0 || s.Sleeps() != s.Slept {
 			t.Errorf("%s: %v is left, sleeps %t", s.Files[0].Name(), s.Dropins, s.Sleeps())
 		}

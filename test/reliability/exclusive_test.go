@@ -81,7 +81,7 @@ func askRival(h *harness.Host, port int) (string, error) {
 		return "", err
 	}
 	req.Close = true
-	r, err := h.M.HTTP().Do(req) //nolint:gosec // the address is the test's own
+	r, err := h.M.HTTP().Do(req)
 	if err != nil {
 		return "", err
 	}

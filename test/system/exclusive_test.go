@@ -32,7 +32,7 @@ func TestExclusive(t *testing.T) {
 		second := h.ConnectTo(h.Port + 1000)
 		h.Wait("the second one says what it waits for", func() bool {
 			out := h.Must(t, "zerolet", "status")
-			return strings.Contains(out, "second: waits for its turn (gpu): app is awake\n")
+			return strings.Contains(out, "second: waits for its turn (gpu): app is awake")
 		}, "second.service")
 		h.Expect("db.service", "active") // what it needs may run
 		var r struct {
