@@ -31,7 +31,9 @@ func (c *call) keepWords(ctx context.Context, words []string) error {
 		return nil
 	}
 	volumes := slices.DeleteFunc(words[4:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
-	return podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: kind == "rootfs", Volumes: volumes})
+	// What cannot be kept, the doctor tells: here it would be the container's last words.
+	_ = podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: kind == "rootfs", Volumes: volumes})
+	return nil
 }
 
 // keepSleepers has Podman keep what is not kept yet, and let go of what no file

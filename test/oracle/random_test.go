@@ -211,7 +211,8 @@ func grown(t *testing.T, known map[string][]string, r *rand.Rand, dropins bool) 
 		path := filepath.Join(dir, names[i])
 		old, err := os.ReadFile(path)
 		if err == nil {
-			err = os.WriteFile(path, append(append(old, '\n', '\n'), text...), 0o644)
+			// Stock Quadlet 4.9.5 writes no end of a line that a file's end continues.
+			err = os.WriteFile(path, slices.Concat(old, []byte("\n\n"+text+"\n")), 0o644)
 		}
 		if err != nil {
 			t.Fatal(err)
