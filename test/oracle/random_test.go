@@ -211,8 +211,10 @@ func grown(t *testing.T, known map[string][]string, r *rand.Rand, dropins bool) 
 		path := filepath.Join(dir, names[i])
 		old, err := os.ReadFile(path)
 		if err == nil {
-			// Stock Quadlet 4.9.5 writes no end of a line that a file's end continues.
-			err = os.WriteFile(path, slices.Concat(old, []byte("\n\n"+text+"\n")), 0o644)
+			if strings.HasSuffix(text, "\\\n") { // stock Quadlet 4.9.5 writes no end of a line that goes on at the file's end
+				text += "on\n"
+			}
+			err = os.WriteFile(path, slices.Concat(old, []byte("\n\n"+text)), 0o644)
 		}
 		if err != nil {
 			t.Fatal(err)
