@@ -112,10 +112,10 @@ func (s *Service) FailedSince(began time.Time) bool {
 		return false // an old one, and systemd has not begun yet
 	case s.Proxy["SubState"] == "auto-restart", isNews(s.Proxy.Time("InactiveEnterTimestamp")):
 		return true
-	case s.failed():
-		return false // before this attempt
+	case s.failed(), s.Container.Is("activating"):
+		return false // before this attempt, or the one that is under way tells
 	}
-	return isNews(s.Container.Time("InactiveEnterTimestamp")) || !s.ProxyFirst() && isNews(s.Proxy.Time("InactiveExitTimestamp"))
+	return isNews(s.Container.Time("InactiveExitTimestamp")) || !s.ProxyFirst() && isNews(s.Proxy.Time("InactiveExitTimestamp"))
 }
 
 // Since is when the state began, if systemd knows.
