@@ -68,20 +68,26 @@ func putAll(h *harness.Host, dir string) {
 	}
 }
 
-// keepTaken removes the files that this machine refuses, and those beyond the
-// number, last of all those that refer to a file of another kind.
+// keepTaken removes the files that this machine refuses, those that another .container
+// has to be there for, and those beyond the number, last of all those that refer to a
+// file of another kind.
 func keepTaken(h *harness.Host, names []string, most int) []string {
 	h.Helper()
 	out, _ := h.Session.Run(h.Context(), "zerolet", "check", "--json") // some are refused
+	type endpoint struct {
+		File string `json:"file"`
+	}
 	var report struct {
-		Endpoints []struct {
-			File string `json:"file"`
-		} `json:"endpoints"`
+		Endpoints []endpoint `json:"endpoints"`
 	}
 	if err := json.Unmarshal([]byte(out.Stdout), &report); err != nil {
 		h.Fatalf("%v\n%s%s", err, out.Stdout, out.Stderr)
 	}
 	refers := h.Must(h.T, "sh", "-c", `cd "$1" && grep -lE '[.](image|network|volume|build|pod)' -- *.container`, "sh", h.QuadletDir)
+	joined, _ := h.Session.Run(h.Context(), "sh", "-c", `cd "$1" && grep -lE '^Network=.*[.]container' -- *.container`, "sh", h.QuadletDir)
+	report.Endpoints = slices.DeleteFunc(report.Endpoints, func(e endpoint) bool {
+		return slices.Contains(strings.Fields(joined.Stdout), path.Base(e.File))
+	})
 	var kept []string
 	for _, e := range report.Endpoints {
 		if name := path.Base(e.File); slices.Contains(strings.Fields(refers), name) {
