@@ -52,8 +52,12 @@ func TestStandInFaults(t *testing.T) {
 			{"the socket is restarted", func(b harness.Bridge) { b.Control("restart", "app-proxy.socket") }, false},
 			{"the network is removed and made anew", func(b harness.Bridge) {
 				b.Must(b.T, "podman", "network", "rm", "--force", "--time=0", "systemd-proxy")
-				// It was made before the app was declared: by a unit that is active for good.
-				b.Control("restart", "proxy-network.service")
+				// It was made before the app was declared: by a unit that is active for good. Podman
+				// may still be about to remove it.
+				b.Wait("the network is made anew", func() bool {
+					_, err := b.Systemctl(b.Context(), "restart", "proxy-network.service")
+					return err == nil
+				}, "proxy-network.service")
 				b.WaitState("app-standin.service", "active")
 				b.Control("restart", "client.service")
 			}, false},
