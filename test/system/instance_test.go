@@ -12,6 +12,7 @@ import (
 // Instances of a template sleep and wake by themselves: those that are links, each with
 // its own drop-ins, and the default one. Every verb takes them.
 func TestInstances(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {

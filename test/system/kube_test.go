@@ -34,6 +34,7 @@ func kube(h *harness.Host, more string) {
 // What a .kube file plays wakes and sleeps like a container, and is reached in
 // its own network by clients with their own addresses.
 func TestKube(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), wakesKube)
 }
 

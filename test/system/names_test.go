@@ -15,6 +15,7 @@ import (
 // wakes it, and is to the app who they are. Awake, too, the names lead to the
 // stand-in, so that nobody is in the app unseen.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		b := harness.NewBridge(h)
 		for _, test := range []struct {
@@ -65,6 +66,7 @@ func TestNames(t *testing.T) {
 // What finds services by the labels of containers, as Traefik does, sees one backend,
 // asleep and awake, at an address that answers; and it is told of no other.
 func TestLabels(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		b := harness.NewBridge(h)
 		b.Name("ContainerName=web", "Network=proxy.network", "AutoUpdate=local",

@@ -37,6 +37,7 @@ func podAsleep(h *harness.Host) { h.Helper(); h.AsleepPod("shop-pod", "shop-web"
 // A pod and its containers wake with the first client and go with the last one:
 // no container, no pod, no file is left.
 func TestPod(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), wakesPod)
 }
 
@@ -158,6 +159,7 @@ func runsJobs(h *harness.Host, name string, port int) {
 // Networks, user namespaces and keys mean for a pod what they mean for a
 // container.
 func TestPodCases(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{Outside: true})
 	m.Root().Must(t, "sh", "-c", "useradd --system containers; echo containers:200000:1000000 | tee -a /etc/subuid >>/etc/subgid")
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
@@ -194,6 +196,7 @@ func TestPodCases(t *testing.T) {
 // The recipe of docs/recipes.md, as it stands there but for the images, which the
 // lab cannot pull, and the port.
 func TestPodRecipe(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 // own servers in a container: the first request wakes the service, it goes to sleep
 // though the reverse proxy runs on, and the next one wakes it again.
 func TestBehindReverseProxy(t *testing.T) {
+	t.Parallel()
 	doc := read(t, "../../docs/recipes.md")
 	blocks := func(language string) []string {
 		var texts []string

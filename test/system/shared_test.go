@@ -18,6 +18,7 @@ func behind(h *harness.Host) []int { return []int{h.Port + 10, h.Port + 20, h.Po
 // Apps in the network of another container wake it, share it, keep it, and see
 // their own clients. It sleeps with the last of them, with a section or without.
 func TestSharedNetwork(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -89,6 +90,7 @@ func nothingLeft(h *harness.Host) {
 
 // The recipe for a VPN does what it says, with another app in each image.
 func TestRecipeVPN(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		files := recipe(t, h, "A VPN and its clients")
 		ports := regexp.MustCompile(`(?m)^Listen=(\d+):`)
