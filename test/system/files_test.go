@@ -325,13 +325,13 @@ func TestOddFiles(t *testing.T) {
 		h.Must(t, "ln", "-s", ".", dir+"/again")
 		h.PutFile("locked.container", "[Container]\n[ScaleToZero]\n")
 		h.Must(t, "chmod", "0", dir+"/locked.container")
-		h.PutFile("pod.pod", "[Pod]\n[ScaleToZero]\n")
+		h.PutFile("data.volume", "[Volume]\n[ScaleToZero]\n")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		h.MustGet()
 		h.Asleep()
-		h.Wait("the journal tells of the pod", func() bool {
+		h.Wait("the journal tells of the volume", func() bool {
 			text, err := h.Journal(t.Context(), "")
-			return err == nil && strings.Contains(text, dir+"/pod.pod:2:1: error: [ScaleToZero] is for .container files")
+			return err == nil && strings.Contains(text, dir+"/data.volume:2:1: error: [ScaleToZero] is for .container, .pod and .kube files")
 		})
 	})
 }
