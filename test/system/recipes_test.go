@@ -25,7 +25,7 @@ func TestBehindReverseProxy(t *testing.T) {
 		}
 		return texts
 	}
-	named, onHost := blocks("ini")[0], blocks("ini")[2]
+	named, bySocket, onHost := blocks("ini")[0], blocks("ini")[1], blocks("ini")[2]
 	caddy, haproxy, nginx := blocks("caddyfile")[0], blocks("haproxy")[0], blocks("nginx")
 	http := func(server string) string { return "events {}\nhttp {\n" + server + "}\n" }
 	const (
@@ -45,6 +45,7 @@ func TestBehindReverseProxy(t *testing.T) {
 		}
 		b := harness.NewBridge(h)
 		front, local := h.Port+30, h.Port+40
+		mounted := "Volume=" + h.RuntimeDir + "/wiki:/run/wiki"
 		for _, test := range []struct {
 			name, service, conf string
 			lines               []string // of the reverse proxy's container
@@ -54,6 +55,12 @@ func TestBehindReverseProxy(t *testing.T) {
 			{"nginx with resolver", named, http(strings.Replace(nginx[1], "10.89.0.1", fmt.Sprintf("10.94.%d.1", h.Port%10), 1)), []string{runNginx, onBridge}},
 			{"HAProxy", named, haproxy, []string{runHAProxy, onBridge}},
 			{"pool", named + "ConnectionIdleTimeout=1s\n", ":80 {\n\treverse_proxy wiki:8080\n}\n", []string{runCaddy, onBridge}},
+			{"Caddy by socket", bySocket + "ConnectionIdleTimeout=1s\n", ":80 {\n\treverse_proxy unix//run/wiki/sock\n}\n", []string{runCaddy, mounted}},
+			{
+				"nginx by socket", strings.Replace(bySocket, "SocketMode=0600", "SocketMode=0666", 1),
+				http("server { listen 80; location / { proxy_pass http://unix:/run/wiki/sock:; } }\n"),
+				[]string{runNginx, mounted},
+			},
 			{"on the host", onHost, http(fmt.Sprintf("server { listen %d; location / { proxy_pass http://127.0.0.1:%d; } }\n", front, local)), []string{runNginx, "Network=host"}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
