@@ -109,12 +109,13 @@ golden: ## write the golden files of the tests anew
 	$(GO) -C test/knative test . -update
 	$(GO) -C test test ./oracle -update
 
-fuzz: ## fuzz the readers, a minute each
+fuzz: ## fuzz the readers, a minute each, and the corpus with random keys
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzSpan -fuzztime 1m
 	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzPublish -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
+	$(GO) -C test test -count=1 -timeout 60m ./oracle -run TestRandom$$$$ -seed 0 -rounds 5
 
 bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, many, traffic or cold for one case)
 	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)

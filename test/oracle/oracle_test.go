@@ -320,6 +320,11 @@ func differences(our, stock []quadlet.Entry, e *generator.Endpoint) string {
 		return s == "[Service] TimeoutStartSec="+e.Spec.StartTimeout.String() && !slices.Contains(theirs, s) ||
 			e.Spec.Native && slices.Contains([]string{"[Service] Sockets=" + socket, "[Unit] Requires=" + socket, "[Unit] After=" + socket}, s)
 	})
+	if name, known := e.Spec.File.ContainerName(); known { // others may have joined its network, and go with it
+		ours = slices.DeleteFunc(ours, func(s string) bool {
+			return s == "[Service] ExecStopPost=-:podman rm -v -f -i --depend "+name
+		})
+	}
 	if owner, _ := e.Owner(); owner != nil { // in whose network it is; Quadlet says Requires= and After=
 		service := owner.Unit() + ".service"
 		ours = slices.DeleteFunc(ours, func(s string) bool { return s == "[Unit] BindsTo="+service || s == "[Unit] After="+service })
@@ -371,7 +376,10 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
 		return "", false
 	}
-	if e.Key == "ExecStopPost" && (strings.HasPrefix(e.Value, "-rm -f %t/") || strings.Contains(e.Value, " __keep ")) { // what Podman is to keep
+	if e.Section == "Unit" && e.Value == "" && slices.Contains([]string{"Wants", "Requires", "BindsTo", "Upholds"}, e.Key) {
+		return "", false // no dependency, and it takes none back (systemd.unit(5))
+	}
+	if e.Key == "ExecStopPost" && (strings.HasPrefix(strings.Replace(e.Value, `"`, "", 1), "-rm -f %t/") || strings.Contains(e.Value, " __keep ")) { // what Podman is to keep
 		return "", false
 	}
 	if e.Key == "ExecStart" || e.Key == "ExecStartPre" {

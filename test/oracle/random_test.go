@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	seed   = flag.Uint64("seed", 0, "of what is added to the corpus; 0: another one each time")
+	seed   = flag.Uint64("seed", 1, "of what is added to the corpus; 0: another one each time")
 	rounds = flag.Int("rounds", 1, "how often the corpus gets something else")
 )
 
