@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,12 @@ import (
 // cgroup is a group of a machine's own in the unified hierarchy. Without it two machines started from one
 // process would share a group: with --keep-unit systemd-nspawn makes "payload" below the group that it runs
 // in. It is also the way to end a machine with every process, and to know that all are gone.
-type cgroup struct{ path string }
+type cgroup struct {
+	path string
+	// legacy is its like in systemd's hierarchy of cgroup v1, "" if the host has none. There systemd-nspawn makes
+	// the same groups once more (nspawn-cgroup.c).
+	legacy string
+}
 
 // findCgroup names a group below the root of the host's cgroup2 file system. The group need not exist.
 func findCgroup(name string) (*cgroup, error) {
@@ -23,12 +29,20 @@ func findCgroup(name string) (*cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := new(cgroup)
 	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
-			return &cgroup{filepath.Join(f[1], name)}, nil
+		switch f := strings.Fields(line); {
+		case len(f) < 4:
+		case f[2] == "cgroup2":
+			c.path = filepath.Join(f[1], name)
+		case f[2] == "cgroup" && slices.Contains(strings.Split(f[3], ","), "name=systemd"):
+			c.legacy = filepath.Join(f[1], name)
 		}
 	}
-	return nil, errors.New("no cgroup2 file system is mounted")
+	if c.path == "" {
+		return nil, errors.New("no cgroup2 file system is mounted")
+	}
+	return c, nil
 }
 
 // open makes the group and returns its directory for use as syscall.SysProcAttr.CgroupFD.
@@ -78,14 +92,22 @@ func (c *cgroup) waitEmpty() error {
 
 // remove deletes the empty group and the empty groups below it.
 func (c *cgroup) remove() error {
-	entries, err := os.ReadDir(c.path)
+	err := removeGroups(c.path)
+	if c.legacy != "" {
+		err = errors.Join(err, removeGroups(c.legacy))
+	}
+	return err
+}
+
+func removeGroups(path string) error {
+	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, entry := range entries {
 		if entry.IsDir() {
-			err = errors.Join(err, (&cgroup{filepath.Join(c.path, entry.Name())}).remove())
+			err = errors.Join(err, removeGroups(filepath.Join(path, entry.Name())))
 		}
 	}
-	return errors.Join(err, os.Remove(c.path))
+	return errors.Join(err, os.Remove(path))
 }

@@ -75,12 +75,12 @@ func TestClose(t *testing.T) {
 	if _, err := m.User().AppImage(t.Context()); err != nil {
 		t.Error(err)
 	}
-	dir, group := m.layer.dir, m.run.group.path
+	dir, group, legacy := m.layer.dir, m.run.group.path, m.run.group.legacy
 	if err := m.Close(); err != nil {
 		t.Error(err)
 	}
-	if exists(dir) || exists(dir+".lock") || exists(group) {
-		t.Errorf("%s, its lock or %s is still there", dir, group)
+	if exists(dir) || exists(dir+".lock") || exists(group) || legacy != "" && exists(legacy) {
+		t.Errorf("%s, its lock, %s or %s is still there", dir, group, legacy)
 	}
 	if after := hostState(t); after != before {
 		t.Errorf("the host's mounts were\n%s\nand are\n%s", before, after)
