@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 //go:embed image.sh
@@ -42,7 +43,7 @@ func (s *Session) AppImage(ctx context.Context) (string, error) { return s.Progr
 func (s *Session) ProgramImage(ctx context.Context, dir string) (string, error) {
 	base := path.Base(dir)
 	name := "localhost/" + base
-	program, err := s.machine.program(ctx, dir)
+	program, err := program(dir)
 	if err != nil {
 		return "", fmt.Errorf("lab: image %s: %w", name, err)
 	}
@@ -58,18 +59,28 @@ func (s *Session) ProgramImage(ctx context.Context, dir string) (string, error) 
 	return name, s.Import(ctx, name, &archive, `ENTRYPOINT ["/`+base+`"]`)
 }
 
-// program builds a program of this module, once for each machine.
-func (m *Machine) program(ctx context.Context, dir string) ([]byte, error) {
-	program := filepath.Join(m.layer.dir, "program-"+path.Base(dir))
-	if !exists(program) {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program,
-			"github.com/zerolet/zerolet/test/"+dir)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := runQuiet(cmd); err != nil {
-			return nil, fmt.Errorf("go build: %w: %s", err, out)
-		}
+// programs are the programs that this process has built, each by a function of its own.
+var programs sync.Map
+
+// program builds a program of this module, once for each process.
+func program(dir string) ([]byte, error) {
+	build, _ := programs.LoadOrStore(dir, sync.OnceValues(func() ([]byte, error) { return buildProgram(dir) }))
+	return build.(func() ([]byte, error))()
+}
+
+func buildProgram(dir string) ([]byte, error) {
+	scratch, err := os.MkdirTemp("", "zerolet-lab-")
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(program)
+	defer os.RemoveAll(scratch)
+	file := filepath.Join(scratch, path.Base(dir))
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "github.com/zerolet/zerolet/test/"+dir)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := runQuiet(cmd); err != nil {
+		return nil, fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return os.ReadFile(file)
 }
 
 // NginxImage makes the image localhost/nginx of Debian's nginx: it serves its welcome page on port 80, IPv4
