@@ -62,9 +62,9 @@ func (s *Session) WaitFor(t testing.TB, limit time.Duration, what string, condit
 	t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
+	// To ask costs the machine more than to answer: who has waited long is asked for less often.
+	const least, most = 10 * time.Millisecond, 100 * time.Millisecond
+	for pause := least; ; pause = min(pause+pause/4, most) {
 		ok, err := condition()
 		if ok && err == nil {
 			return
@@ -75,7 +75,7 @@ func (s *Session) WaitFor(t testing.TB, limit time.Duration, what string, condit
 		select {
 		case <-deadline.C:
 			t.Fatalf("%s: after %s it is still not so that %s\n%s", s.Name, limit, what, s.journals(t, units))
-		case <-again.C:
+		case <-time.After(pause):
 		}
 	}
 }
