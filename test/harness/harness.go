@@ -51,8 +51,17 @@ var install = sync.OnceValues(func() (string, error) { // once for each process
 })
 
 // Main is the TestMain of a package that calls [Boot] or [Packages]. It ends the
-// process.
+// process. Unless somebody says otherwise by -parallel, as many tests run side by
+// side as there may be machines: they wait more than they compute.
 func Main(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", fmt.Sprint(lab.Bound())); err != nil {
+			panic(err)
+		}
+	}
 	status := m.Run()
 	if dir, err := scratch(); err == nil {
 		os.RemoveAll(dir)
@@ -66,6 +75,7 @@ func Boot(t testing.TB, o lab.Options) *lab.Machine {
 	if o.Suite == "" {
 		o.Suite = *suite
 	}
+	o.Bounded = true
 	m := lab.New(t, o)
 	Install(t, m)
 	return m

@@ -47,7 +47,7 @@ func Packages(t testing.TB, bind ...string) *lab.Machine {
 	t.Helper()
 	// debootstrap takes no provider of a virtual package by itself: lintian needs
 	// perl-openssl-defaults, rpmlint python3-cffi-backend.
-	m := lab.New(t, lab.Options{Bind: bind, Packages: []string{
+	m := lab.New(t, lab.Options{Bounded: true, Bind: bind, Packages: []string{
 		"rpm", "rpmlint", "python3-cffi-backend", "lintian", "perl-openssl-defaults", "go-md2man",
 		"bash-completion", "zsh", "fish",
 	}})

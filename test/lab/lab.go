@@ -38,6 +38,9 @@ type Options struct {
 	Bind []string
 	// Outside joins the machine to a network with clients whose addresses are not the machine's, see [Outside].
 	Outside bool
+	// Bounded has Start wait until there are fewer than [Bound] of such machines on this host, whoever started them.
+	// Who has one must not wait for another.
+	Bounded bool
 	// Log takes what a person waiting for a tree to be built wants to read. Default: standard error.
 	Log io.Writer
 }
@@ -51,6 +54,7 @@ type Machine struct {
 	tree  *tree
 	layer *layer
 	bind  []string
+	place *os.File // of a bounded machine
 	// outsiders says whether it has a network of clients.
 	outsiders bool
 	run       *run // nil while the machine is off
@@ -72,11 +76,15 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: tree of %s: %w", o.Suite, err)
 	}
-	layer, err := newLayer(tree.cache)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lab: layer: %w", err), tree.Close())
+	m := &Machine{Suite: o.Suite, tree: tree, bind: o.Bind, outsiders: o.Outside}
+	if o.Bounded {
+		if m.place, err = takePlace(ctx, tree.cache); err != nil {
+			return nil, errors.Join(fmt.Errorf("lab: place: %w", err), m.giveUp())
+		}
 	}
-	m := &Machine{Suite: o.Suite, tree: tree, layer: layer, bind: o.Bind, outsiders: o.Outside}
+	if m.layer, err = newLayer(tree.cache); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: layer: %w", err), m.giveUp())
+	}
 	if err := m.Boot(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -172,7 +180,16 @@ func (m *Machine) Close() error {
 	if err := m.Kill(); err != nil {
 		return err
 	}
-	return errors.Join(m.layer.Close(), m.tree.Close())
+	return errors.Join(m.layer.Close(), m.giveUp())
+}
+
+// giveUp gives up what others may have then.
+func (m *Machine) giveUp() error {
+	var err error
+	if m.place != nil {
+		err = m.place.Close()
+	}
+	return errors.Join(err, m.tree.Close())
 }
 
 // Leader is the process id of the machine's systemd on the host, 0 while the machine is off.

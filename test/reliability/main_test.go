@@ -25,13 +25,7 @@ var (
 	limit = flag.Duration("limit", 6*time.Minute, "end the wakes after this long, whatever their number")
 )
 
-func TestMain(m *testing.M) {
-	// These tests wait more than they compute.
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
-	}
-	harness.Main(m)
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // each runs a test as root and as the user on a machine of its own, beside
 // other tests.
