@@ -23,13 +23,14 @@ import (
 func TestMain(m *testing.M) { harness.Main(m) }
 
 func TestCommand(t *testing.T) {
+	t.Parallel()
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
 		t.Fatal(err, len(scripts))
 	}
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
-			t.Parallel() // most of it is waiting
+			t.Parallel()
 			harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 				if _, err := h.AppImage(t.Context()); err != nil {
 					t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 // packaging/deb/lintian-overrides and packaging/rpm/zerolet.rpmlintrc, or
 // mended. Both linters also report an override that nothing needs.
 func TestLint(t *testing.T) {
+	t.Parallel()
 	m := harness.Packages(t)
 	root := m.Root()
 	out := root.Must(t, "sh", "-c", "lintian --allow-root --pedantic --display-info --tag-display-limit 0 --fail-on none /pkg/zerolet_0.1.0-*.deb")
@@ -42,6 +43,7 @@ func TestLint(t *testing.T) {
 // A package holds what "make install" installs, and its own documentation. The
 // rpm owns no directory that is others', too.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	m := harness.Packages(t)
 	installed := t.TempDir()
 	if out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install", "DESTDIR="+installed).CombinedOutput(); err != nil {

@@ -44,6 +44,7 @@ func mustOn(h *harness.Host, address string) string {
 // answers by itself; of a range, and of many ports in one file, each does. All
 // of them are one container.
 func TestAddresses(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		p, first := h.Port, 9000+10*(h.Port-8080)
 		h.App("app", "-greet :80 -greet :81 -http :82 -greet :90 -greet :91 -greet :92",
@@ -95,6 +96,7 @@ func keepsAwake(h *harness.Host, port int) {
 // Wherever in the container the app listens, to either protocol and in any
 // network, it is reached.
 func TestListensOn(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		// Podman refuses a subnet that the other manager's bridge has.
 		four, six := fmt.Sprintf("10.99.%d.", h.Port%10), fmt.Sprintf("fd99:%d::", h.Port%10)
@@ -144,6 +146,7 @@ func TestListensOn(t *testing.T) {
 // An address that the container had once may be a neighbour's, who gets
 // nothing.
 func TestAddressOfAnother(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		subnet := fmt.Sprintf("10.99.%d.", h.Port%10)
 		h.PutFile("own.network", "[Network]\nSubnet="+subnet+"0/24\n")

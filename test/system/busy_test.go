@@ -12,8 +12,9 @@ import (
 
 // A container that works without a client stays awake, one that does not sleeps.
 func TestBusyCPU(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=3s", "BusyCPU=5%")
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=3s", "BusyCPU=1%")
 		c := h.Connect()
 		h.MustGet()
 		h.Must(t, "podman", "exec", "--detach", "systemd-app", "/app", "-work")
@@ -33,6 +34,7 @@ func TestBusyCPU(t *testing.T) {
 // When memory is short, who is idle sleeps at once. The kernel's file is replaced:
 // to make memory short would be to make it short for the whole host.
 func TestShortOfMemory(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	const file, pressure = "/run/pressure", "/sys/fs/cgroup/memory.pressure"
 	root := m.Root()

@@ -13,6 +13,7 @@ import (
 // The calendar wakes a container without any client, keeps it awake for as long
 // as its times go on, and is gone with its line.
 func TestCalendarWakes(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=10s", "WakeOn=*:*:*", "AutoStart=no")
 		h.Control("start", "app-proxy.socket")
@@ -44,6 +45,7 @@ func TestCalendarWakes(t *testing.T) {
 // the next one is. A user's proxy that starts for whoever comes starts the
 // container for the calendar, too.
 func TestCalendarAndStayAwake(t *testing.T) {
+	t.Parallel()
 	const least = 5 * time.Second
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "StayAwake=5s", "WakeOn=2190-01-01", "WakeOn=2191-01-01 UTC", "AllowFrom=127.0.0.0/8")

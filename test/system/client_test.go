@@ -48,6 +48,7 @@ func sees(h *harness.Host, port int, own ...netip.Addr) {
 // The app sees its client's own address and port, whatever network and user
 // namespace Podman gives it, on the wildcard address and on its loopback.
 func TestClientAddress(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -98,6 +99,7 @@ func TestClientAddress(t *testing.T) {
 // Clients of one port number are told apart, on both protocols at once, and one
 // client has the same number on two of the app's ports.
 func TestClientsOfOnePort(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		other := h.Port + 10
 		h.App("app", peers(":80")+" -peer :81", h.Publish(), h.Publish()+"/udp", fmt.Sprintf("PublishPort=%d:81", other),
@@ -126,6 +128,7 @@ func TestClientsOfOnePort(t *testing.T) {
 // Wherever the app listens, its client is who it is where that can be, and
 // never local.
 func TestClientOfListener(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		four, six := fmt.Sprintf("10.98.%d.", h.Port%10), fmt.Sprintf("fd98:%d::", h.Port%10)
 		h.PutFile("own.network", "[Network]\nIPv6=true\nSubnet="+four+"0/24\nSubnet="+six+"/64\n")
@@ -163,6 +166,7 @@ func TestClientOfListener(t *testing.T) {
 // ClientAddress=proxy and the PROXY protocol leave the container's own address,
 // and for UDP one that nobody has.
 func TestClientAddressHidden(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		four, six := fmt.Sprintf("10.98.%d.", h.Port%10), fmt.Sprintf("fd98:%d::", h.Port%10)
 		h.PutFile("own.network", "[Network]\nIPv6=true\nSubnet="+four+"0/24\nSubnet="+six+"/64\n")
@@ -193,6 +197,7 @@ func TestClientAddressHidden(t *testing.T) {
 
 // A client whose address the app cannot see is told of, once.
 func TestClientAddressImpossible(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		for _, client := range lab.Outside() {
@@ -209,6 +214,7 @@ func TestClientAddressImpossible(t *testing.T) {
 // An administrator may take the entry's capability away. Then the app sees its
 // own address, which is told once.
 func TestClientAddressForbidden(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		if h.UserManager {
 			t.Skip("a user's helper has no unit")
@@ -231,6 +237,7 @@ func TestClientAddressForbidden(t *testing.T) {
 // A VPN in the container leads all that it sends elsewhere. Clients are answered
 // all the same, and are who they are.
 func TestClientAddressBesideVPN(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		h.App("app", peers(":80")+" -echo :81", h.Publish(), h.Publish()+"/udp", fmt.Sprintf("PublishPort=%d:81", h.Port+10),
 			"Network=bridge", "AddCapability=CAP_NET_ADMIN", "[ScaleToZero]", "IdleTimeout=1s")
@@ -254,6 +261,7 @@ func TestClientAddressBesideVPN(t *testing.T) {
 // In the host's network the app sees the host's own address for who comes from
 // somewhere else. By UDP it is loopback, and so it is for local clients.
 func TestClientAddressOnHost(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		port := h.Port + 2000
 		for _, listen := range []string{"127.0.0.1", "[::]"} {

@@ -15,6 +15,7 @@ import (
 // Every command in README and docs does what it says: the file to copy, the
 // lines after "$" and "#", and the commands inside the text.
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	h := &harness.Host{T: t, Session: m.User(), M: m, Port: 8080}
 	if _, err := h.NginxImage(t.Context()); err != nil {

@@ -17,6 +17,7 @@ import (
 // A client of a second service is held while somebody is connected to the first,
 // which then sleeps at once; whoever is asked says who waits for whom.
 func TestExclusive(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {

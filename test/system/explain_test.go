@@ -12,6 +12,7 @@ import (
 
 // What explain says of a key stands at the line that sets it.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	keys := []struct{ line, says string }{
 		{"AllowFrom=127.0.0.0/8", "only 127.0.0.0/8 may connect; the others are "},
 		{"StartTimeout=1min", "the first client starts app.service; each is held until the app accepts, at most 1min"},

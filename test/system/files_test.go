@@ -26,6 +26,7 @@ func putAsRoot(h *harness.Host, name, text string) {
 // Files are found where stock Quadlet finds them, and of several with one name
 // it is the same file: stock's own unit says so.
 func TestDirectories(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		dirs := []string{
 			"/run/containers/systemd", "/etc/containers/systemd", "/etc/containers/systemd/sub/deeper",
@@ -79,6 +80,7 @@ func TestDirectories(t *testing.T) {
 // Networks, volumes and images that are Quadlet files too: the container gets
 // them, and they stay when it sleeps.
 func TestReferences(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -111,6 +113,7 @@ func TestReferences(t *testing.T) {
 // An image that is a Quadlet file is pulled by the first wake, which waits for
 // it: the lab has no registry, an archive does as well.
 func TestImageFile(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -140,6 +143,7 @@ func TestImageFile(t *testing.T) {
 // A service that ends by itself is refused: no socket, nothing runs unscaled,
 // and starting it says why.
 func TestOneshot(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -170,6 +174,7 @@ func TestOneshot(t *testing.T) {
 
 // ServiceName= gives all units their name, also one that must be escaped.
 func TestServiceName(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.AppImage(t.Context())
 		if err != nil {
@@ -198,6 +203,7 @@ func TestServiceName(t *testing.T) {
 // [Install] is the socket's, in every form in which stock Quadlet takes it, and
 // no other name starts the container for good.
 func TestInstallForms(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		for _, name := range []string{"one", "two", "three", "four"} {
 			h.PutFile(path.Join(h.UnitDir, name+".service"), "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n")
@@ -231,6 +237,7 @@ func TestInstallForms(t *testing.T) {
 // left in the generators' directories. What runs goes on; the socket, which
 // systemd only forgets, has to be stopped.
 func TestNoLongerScaled(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1h")
 		first := h.MustGet()
@@ -259,6 +266,7 @@ func TestNoLongerScaled(t *testing.T) {
 // Values with everything in them that systemd or a shell would act on reach the
 // container as they reach it without zerolet.
 func TestValues(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		values := []string{
 			`Environment="A=two words" 'B=it"s' C=50%% D=$$HOME E=ünï→ F=back\\slash`,
@@ -300,6 +308,7 @@ func TestValues(t *testing.T) {
 // systemd loads a unit whose longest line is one byte short of 1 MiB, and none
 // with a longer one, which the generator relies on.
 func TestLongestLine(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		const key, longest = "Environment=A=", 1<<20 - 1
 		for size, want := range map[int]string{longest: "loaded", longest + 1: "error"} {
@@ -316,6 +325,7 @@ func TestLongestLine(t *testing.T) {
 // Whatever lies in the directories, daemon-reload ends, says so, and makes the
 // other endpoints.
 func TestOddFiles(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		dir := h.QuadletDir
 		h.Must(t, "mkdir", "-p", dir+"/directory.container", dir+"/loop.d")
@@ -339,6 +349,7 @@ func TestOddFiles(t *testing.T) {
 // A plain container that publishes the port of a socket is told at
 // daemon-reload.
 func TestPublishedTwice(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.PutFile("plain.container", "[Container]\nImage=localhost/none\n"+h.Publish()+"\n")
 		h.PutFile("app.container", "[Container]\nImage=localhost/app\n"+h.Publish()+"\n[ScaleToZero]\n")
@@ -353,6 +364,7 @@ func TestPublishedTwice(t *testing.T) {
 
 // A range of ports listens on each of them, and nothing else does.
 func TestPortRange(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		first := 9000 + 10*(h.Port-8080)
 		h.App("app", "-http :80 -http :81 -http :82", fmt.Sprintf("PublishPort=127.0.0.1:%d-%d:80-82", first, first+2), "[ScaleToZero]", "IdleTimeout=1s")

@@ -43,6 +43,7 @@ http {
 // HAProxy and nginx understand what is told of clients, in both versions, over
 // IPv4, IPv6 and from a unix socket, and the questions whether they are ready.
 func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		for name, receiver := range receivers() {
 			if err := h.DebianImage(t.Context(), "localhost/"+name, []string{name}, receiver.command); err != nil {

@@ -13,6 +13,7 @@ import (
 // What packaging/bootc/Containerfile copies works where /usr is read-only. The
 // image of the service is the lab's.
 func TestReadOnlyUsr(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{}) // "make install" is what the first COPY copies
 	h := &harness.Host{T: t, Session: m.Root(), M: m, Port: 8080}
 	if _, err := h.NginxImage(t.Context()); err != nil {

@@ -33,6 +33,7 @@ func dialFrom(h *harness.Host, source string, limit time.Duration) (conn net.Con
 // is up, nor after it has been. The system's kernel drops what they send, the
 // user's proxy resets them.
 func TestAllowFrom(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "AllowFrom=127.0.0.1 ::/127")
 		limit := time.Second // of what must not happen
@@ -89,6 +90,7 @@ func TestAllowFrom(t *testing.T) {
 // families, where a client of IPv4 has an IPv4-mapped address: it is IPv4's
 // prefix that counts, even if that is written as mapped.
 func TestAllowFromDatagrams(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80 -udp :80", h.Publish(), h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s", "AllowFrom=::ffff:127.0.0.0/127 fd00::/8")
 		others := []harness.UDPClient{h.DialUDPFrom("127.0.0.2", "127.0.0.1", h.Port), h.DialUDPFrom("::1", "::1", h.Port)}
@@ -134,6 +136,7 @@ func TestAllowFromDatagrams(t *testing.T) {
 
 // Clients beyond MaxConnections= wait, and all are served.
 func TestMaxConnections(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-tally :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "MaxConnections=2")
 		const clients = 300
@@ -162,8 +165,9 @@ func TestMaxConnections(t *testing.T) {
 // A connection that is only open does not keep the container up, one with
 // traffic does.
 func TestConnectionIdleTimeout(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-greet :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "ConnectionIdleTimeout=2s")
+		h.App("app", "-greet :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "ConnectionIdleTimeout=5s")
 		c := h.Connect()
 		c.SetDeadline(time.Now().Add(harness.Patience))
 		id := make([]byte, 64)
@@ -176,14 +180,11 @@ func TestConnectionIdleTimeout(t *testing.T) {
 		if n, err := silent.Read(id[n:]); err != nil {
 			t.Fatal(n, err)
 		}
-		for range 20 { // 5 s
-			time.Sleep(250 * time.Millisecond) // the load, not a wait
+		h.Wait("the later one is told as silent", func() bool {
 			fmt.Fprint(c, "x")
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Fatalf("a connection with traffic: %v", err)
 			}
-		}
-		h.Wait("the other one is told as silent", func() bool {
 			return strings.HasPrefix(h.Property("app-proxy.service", "StatusText"), "2 connections open (1 silent)")
 		})
 		h.Asleep()
@@ -198,6 +199,7 @@ func TestConnectionIdleTimeout(t *testing.T) {
 // No client's byte reaches an app that accepts but is not ready, neither at
 // first nor when its container has been replaced meanwhile.
 func TestReadyCheck(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		dir := h.Home + "/ready"
 		h.Must(t, "mkdir", "-p", dir)
@@ -256,6 +258,7 @@ func TestReadyCheck(t *testing.T) {
 // StartTimeout= counts from the accept while the proxy waits for a manager that
 // does not answer. A client who is denied has started it, without the container.
 func TestAllowedClientOfManagerThatHangs(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		if !h.UserManager {
 			t.Skip("the system's manager starts the container by itself")

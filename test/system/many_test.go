@@ -13,6 +13,7 @@ import (
 // manager itself is asked over its bus; each program that is started is seen by
 // a script in front of it.
 func TestOneQuestion(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		const watch = `for p in systemctl journalctl podman; do printf '#!/bin/sh\necho %s >>~/asked\nexec /usr/bin/%s "$@"\n' $p $p >~/seen/$p; chmod +x ~/seen/$p; done`
 		h.Must(t, "sh", "-c", "mkdir -p ~/seen && "+watch)

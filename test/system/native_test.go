@@ -12,6 +12,7 @@ import (
 // With Mode=native the app accepts from systemd's sockets, in any network, and
 // sleeps and wakes like any other. No port is published, no pid is asked for.
 func TestNative(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		for _, network := range []string{"", "Network=none", "Network=host"} {
 			t.Run(strings.TrimPrefix(network, "Network="), func(t *testing.T) {
@@ -47,6 +48,7 @@ func native(h *harness.Host, network string) {
 // The recipe of docs/recipes.md, as it stands there but for the port, with
 // Debian's nginx by the name of the image.
 func TestNativeRecipe(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		image, err := h.NginxImage(t.Context())
 		if err != nil {
@@ -78,6 +80,7 @@ func TestNativeRecipe(t *testing.T) {
 
 // Servers of Debian that take systemd's sockets.
 func TestNativeServers(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		const image = "localhost/native"
 		if err := h.DebianImage(t.Context(), image, []string{"nginx", "lighttpd"}); err != nil {

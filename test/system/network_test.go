@@ -13,6 +13,7 @@ import (
 // The app is reached in every network, and as every user, that Podman gives a
 // container. With Network=host it has another port than the socket.
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.PutFile("own.network", "[Network]\n")
 		cases := []string{"Network=bridge", "Network=own.network", "Network=host", "User=1234"}
@@ -38,6 +39,7 @@ func TestNetworks(t *testing.T) {
 // wait for the regular check to come again. An app that is healthy no more is
 // killed as the file says, one that starts is not.
 func TestHealthy(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		dir := h.Home + "/health"
 		h.Must(t, "mkdir", "-p", dir)

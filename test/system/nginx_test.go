@@ -36,6 +36,7 @@ const ban = `awk '$3 == 401 { failed[$1]++ } END { for (a in failed) if (failed[
 // nginx logs its clients' own addresses, and who is banned by what it has
 // logged is banned alone, and still is after a sleep.
 func TestClientAddressInNginx(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		image, err := h.NginxImage(t.Context())
 		if err != nil {

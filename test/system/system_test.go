@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 // From zero to one, back and again, by daemon-reload and requests alone.
 func TestWakeAndSleep(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		h.Expect("app-proxy.socket", "active")
@@ -42,6 +43,7 @@ func TestWakeAndSleep(t *testing.T) {
 // No first request is lost however late the app listens. It ends by SIGTERM as
 // many do, with status 143, and has not failed.
 func TestLateApp(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80 -delay 3s -exit 143", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		for range 2 {
@@ -53,8 +55,9 @@ func TestLateApp(t *testing.T) {
 
 // Clients that come together share one start.
 func TestManyClientsOneStart(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80 -delay 300ms", h.Publish(), "[ScaleToZero]", "IdleTimeout=5s")
+		h.App("app", "-http :80 -delay 300ms", h.Publish(), "[ScaleToZero]", "IdleTimeout=1h")
 		const clients = 50
 		type answer struct {
 			id  string
@@ -84,6 +87,7 @@ func TestManyClientsOneStart(t *testing.T) {
 // [Install] of the file is the socket's: neither daemon-reload nor boot starts
 // the container, and boot brings the socket back.
 func TestInstallAndReboot(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "[Install]", "WantedBy=default.target")
@@ -110,6 +114,7 @@ func TestInstallAndReboot(t *testing.T) {
 
 // A unit of the administrator's wins, and so does a mask.
 func TestAdminWins(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.PutFile(filepath.Join(h.UnitDir, "own.service"), "[Service]\nExecStart=sleep infinity\n")
 		h.App("own", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
@@ -137,6 +142,7 @@ func TestAdminWins(t *testing.T) {
 // A file with an error leaves the other endpoints working, is not run
 // unscaled, and says what is wrong.
 func TestBadFile(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.PutFile("bad.container", "[Container]\nImage=localhost/app\nPublishPort=8999:80\n[ScaleToZero]\nIdelTimeout=1s\n[Install]\nWantedBy=default.target\n")
 		h.PutFile("junk.container", "[Container\nno assignment\n\x00[ScaleToZero]\n")
@@ -185,6 +191,7 @@ var waitsToBeHeard = regexp.MustCompile(`(?m)^u_str +ESTAB +[0-9]+ +[1-9][0-9]* 
 
 // systemd has nothing to say against any unit.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), fmt.Sprintf("PublishPort=127.0.0.1:%d:80", h.Port+1000), fmt.Sprintf("PublishPort=[::1]:%d:80", h.Port+1000),
 			"[ScaleToZero]", "IdleTimeout=1h 30min", "[Install]", "WantedBy=default.target")
@@ -214,6 +221,7 @@ func verifyOf(h *harness.Host, name string, others ...string) {
 
 // Without a Quadlet on the machine the embedded one converts.
 func TestWithoutQuadlet(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	m.Root().Must(t, "rm", "/usr/libexec/podman/quadlet")
 	harness.Each(t, m, wakesTwice)
@@ -223,12 +231,14 @@ func TestWithoutQuadlet(t *testing.T) {
 // container, with zerolet or without: it moves conmon to a scope of its own
 // where the host lends cgroup v1 controllers. So this is tried as root.
 func TestOldPodman(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{Suite: "bookworm"})
 	wakesTwice(t, &harness.Host{T: t, Session: m.Root(), M: m, Port: 8080})
 }
 
 // The newest systemd and Podman. The long form is these packages with -suite=forky, as "make soak" runs them.
 func TestForky(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]func(*testing.T, *harness.Host){
 		"TCP":    wakesTwice,
 		"UDP":    datagrams,

@@ -12,6 +12,7 @@ import (
 // docs/tour.md is a session: each command is typed and must print what stands
 // below it, but for numbers, and for what comes after the end of a block.
 func TestTour(t *testing.T) {
+	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	h := &harness.Host{T: t, Session: m.User(), M: m, Port: 8080}
 	if _, err := h.NginxImage(t.Context()); err != nil {

@@ -10,7 +10,10 @@ import (
 )
 
 // TCP and UDP of one port in one file wake one container, and either keeps it.
-func TestDatagrams(t *testing.T) { harness.Each(t, harness.Boot(t, lab.Options{}), datagrams) }
+func TestDatagrams(t *testing.T) {
+	t.Parallel()
+	harness.Each(t, harness.Boot(t, lab.Options{}), datagrams)
+}
 
 func datagrams(t *testing.T, h *harness.Host) {
 	h.App("app", "-http :80 -udp :80 -udp-echo :81", h.Publish(), h.Publish()+"/udp",
@@ -47,6 +50,7 @@ func datagrams(t *testing.T, h *harness.Host) {
 
 // What comes before the app is given to it in order, each once.
 func TestDatagramsHeld(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-udp :80 -delay 3s", h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s")
 		c := h.DialUDP("127.0.0.1", h.Port)

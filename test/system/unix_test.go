@@ -12,6 +12,7 @@ import (
 // Clients come to a unix socket. Its mode and owner are as in systemd.socket(5),
 // and the journal says who woke the container.
 func TestPublicUnixSocket(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		path, owner := h.RuntimeDir+"/app/web.sock", "SocketGroup=user"
 		if !h.UserManager {
@@ -57,6 +58,7 @@ func TestPublicUnixSocket(t *testing.T) {
 // The app makes a unix socket in a bind mount, and needs no network. What it
 // leaves there when it is stopped is a socket nobody listens on.
 func TestAppUnixSocket(t *testing.T) {
+	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		dir := h.Home + "/app"
 		var as []string
