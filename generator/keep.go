@@ -160,11 +160,11 @@ func (e *Endpoint) keeping(u Unit, l Layout) Unit {
 		if wire.Container.Of(unit) != u.Name || use.Image == "" {
 			continue
 		}
-		kind := "image"
+		words := []string{"-" + word(dollars(literal(l.Zerolet))), "keep", scope(e.manager)}
 		if use.Rootfs {
-			kind = "rootfs"
+			words = append(words, "--rootfs")
 		}
-		words := []string{"-" + word(dollars(literal(l.Zerolet))), "__keep", e.manager.String(), kind, word(dollars(literal(use.Unit)))}
+		words = append(words, "--", word(dollars(literal(use.Unit))))
 		for _, name := range append([]string{use.Image}, use.Volumes...) {
 			if e.isKube() {
 				name = dollars(literal(name)) // systemd has not read it

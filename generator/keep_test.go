@@ -63,8 +63,8 @@ func TestPlayedUse(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	u := e.keeping(Unit{Name: "blog.service"}, Layout{Zerolet: "/usr/bin/zerolet"})
-	text := "[Service]\nExecStopPost=-/usr/bin/zerolet __keep system image blog localhost/web$$1%%h blog-data\n" +
-		"ExecStopPost=-/usr/bin/zerolet __keep system image blog#2 localhost/db blog-data\n"
+	text := "[Service]\nExecStopPost=-/usr/bin/zerolet keep --system -- blog localhost/web$$1%%h blog-data\n" +
+		"ExecStopPost=-/usr/bin/zerolet keep --system -- blog#2 localhost/db blog-data\n"
 	if !strings.HasSuffix(string(u.Text()), text) {
 		t.Errorf("%s", u.Text())
 	}

@@ -10,30 +10,27 @@ import (
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
-	"github.com/zerolet/zerolet/quadlet"
 )
 
 // keepTimeout bounds what a container's unit waits for when it stops.
 const keepTimeout = 30 * time.Second
 
-// keepWords is what the unit of a container says when that is gone (generator/keep.go).
-func (c *call) keepWords(ctx context.Context, words []string) error {
+// keep is what the unit of a container says when that is gone (generator/keep.go):
+// the unit's name, the image's and those of volumes.
+func (c *call) keep(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
-	if len(words) < 4 {
-		return usage("__keep is for units")
+	if len(c.names) < 2 {
+		return exitUsage, usage("keep needs a unit and its image")
 	}
-	if words[0] == quadlet.User.String() {
-		c.manager = quadlet.User
-	}
-	kind, unit, image := words[1], words[2], words[3]
+	unit, image := c.names[0], c.names[1]
 	if !c.settle(ctx, unit) {
-		return nil
+		return exitOK, nil
 	}
-	volumes := slices.DeleteFunc(words[4:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
+	volumes := slices.DeleteFunc(c.names[2:], func(v string) bool { return strings.HasPrefix(v, "/") }) // a specifier may be a directory
 	// What cannot be kept, the doctor tells: here it would be the container's last words.
-	_ = podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: kind == "rootfs", Volumes: volumes})
-	return nil
+	_ = podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: c.rootfs, Volumes: volumes})
+	return exitOK, nil
 }
 
 // keepSleepers has Podman keep what is not kept yet, and let go of what no file

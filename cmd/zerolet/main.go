@@ -106,9 +106,6 @@ func (c *call) do(ctx context.Context, args []string) (int, error) {
 	if len(args) > 1 && args[0] == "__complete" {
 		return exitOK, c.complete(ctx, args[1:])
 	}
-	if len(args) > 1 && args[0] == "__keep" {
-		return exitOK, c.keepWords(ctx, args[1:])
-	}
 	verb, err := c.parse(args)
 	if err != nil {
 		return exitUsage, err

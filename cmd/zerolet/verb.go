@@ -33,6 +33,7 @@ type options struct {
 	write  bool
 	since  string
 	group  string
+	rootfs bool
 	svg    string
 
 	timeout string
@@ -93,6 +94,9 @@ func verbs() []verb {
 		}},
 		{name: "turn", unit: true, names: someName, run: (*call).turn, flags: func(f *flag.FlagSet, o *options) {
 			f.StringVar(&o.group, "group", "", "what only one of them has")
+		}},
+		{name: "keep", unit: true, names: someName, run: (*call).keep, flags: func(f *flag.FlagSet, o *options) {
+			f.BoolVar(&o.rootfs, "rootfs", false, "the image is a directory")
 		}},
 		{name: "export", names: someName, run: (*call).export, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.strict, "strict", false, "leave out files with a warning, too")

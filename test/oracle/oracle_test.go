@@ -379,7 +379,7 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 	if e.Section == "Unit" && e.Value == "" && slices.Contains([]string{"Wants", "Requires", "BindsTo", "Upholds"}, e.Key) {
 		return "", false // no dependency, and it takes none back (systemd.unit(5))
 	}
-	if e.Key == "ExecStopPost" && (strings.HasPrefix(strings.Replace(e.Value, `"`, "", 1), "-rm -f %t/") || strings.Contains(e.Value, " __keep ")) { // what Podman is to keep
+	if e.Key == "ExecStopPost" && (strings.HasPrefix(strings.Replace(e.Value, `"`, "", 1), "-rm -f %t/") || strings.Contains(e.Value, " keep --")) { // what Podman is to keep
 		return "", false
 	}
 	if e.Key == "ExecStart" || e.Key == "ExecStartPre" {
