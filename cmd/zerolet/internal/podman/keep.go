@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -23,7 +22,6 @@ import (
 // libpod, 4.3 to 6.0).
 
 const (
-	keepers = wire.Keepers
 	// label has the unit's name; by it a keeper is known.
 	label = "io.zerolet.keeps"
 	// coming marks the keeper of an image that has not run yet, beside that of the
@@ -55,9 +53,20 @@ func keep(ctx context.Context, u Use, name string) error {
 	if err := haveVolumes(ctx, u); err != nil {
 		return err
 	}
+	keepers, err := keepersOf(ctx, u.Unit)
+	if err != nil {
+		return err
+	}
+	pod, err := podOf(ctx, keepers)
+	if err != nil {
+		return err
+	}
 	args := []string{
-		"create", "--replace", "--quiet", "--pull=never", "--pod=" + keepers, "--name=" + name, "--label=" + label + "=" + u.Unit,
+		"create", "--quiet", "--pull=never", "--pod=" + pod, "--name=" + name, "--label=" + label + "=" + u.Unit,
 		"--network=none", "--image-volume=ignore", "--entrypoint=" + never,
+	}
+	if slices.ContainsFunc(keepers, func(k keeper) bool { return slices.Contains(k.Names, name) }) {
+		args = append(args, "--replace")
 	}
 	for i, volume := range u.Volumes {
 		args = append(args, fmt.Sprintf("--volume=%s:/kept/%d", volume, i))
@@ -65,52 +74,86 @@ func keep(ctx context.Context, u Use, name string) error {
 	if u.Rootfs {
 		args = append(args, "--rootfs")
 	}
-	args = append(args, "--", u.Image)
-	_, err := run(ctx, args...)
-	if err == nil {
-		return nil
-	}
-	if _, exists := run(ctx, "pod", "exists", keepers); exists == nil {
-		return err
-	}
-	// No other has made it, or one just has: then this fails, and the next does not.
-	_, pod := run(ctx, "pod", "create", "--infra=false", "--share=", "--share-parent=false",
-		"--label="+wire.KeepersLabel+"=", "--name="+keepers)
-	if _, err = run(ctx, args...); err != nil {
-		return errors.Join(err, pod)
-	}
-	return nil
+	_, err = run(ctx, append(args, "--", u.Image)...)
+	return err
 }
+
+// podOf is the pod that some keepers are in, or else all are to be in.
+func podOf(ctx context.Context, some []keeper) (string, error) {
+	for _, k := range some {
+		if k.Pod != "" {
+			return k.Pod, nil
+		}
+	}
+	ours, err := pods(ctx)
+	if err != nil || len(ours) > 0 {
+		return first(ours), err
+	}
+	create := []string{"pod", "create", "--infra=false", "--share=", "--share-parent=false", "--label=" + wire.KeepersLabel + "="}
+	id, err := run(ctx, append(create, "--name="+wire.Keepers)...)
+	if err != nil { // another process has just made it, or somebody else's has the name
+		if ours, _ := pods(ctx); len(ours) > 0 {
+			return first(ours), nil
+		}
+		id, err = run(ctx, create...)
+	}
+	return first(strings.Fields(string(id))), err
+}
+
+// pods are those of keepers, known by their label: somebody else's may have the name.
+func pods(ctx context.Context) ([]string, error) {
+	out, err := run(ctx, "pod", "ls", "--quiet", "--filter=label="+wire.KeepersLabel)
+	return strings.Fields(string(out)), err
+}
+
+func first(words []string) string { return strings.Join(words[:min(1, len(words))], "") }
 
 // name is that of the unit's keeper. A container's has fewer characters than a
 // unit's.
 func name(unit string) string {
 	plain := regexp.MustCompile(`[^a-zA-Z0-9_.-]`).ReplaceAllString(unit, "_")
 	sum := sha256.Sum256([]byte(unit))
-	return keepers + "-" + plain + "-" + hex.EncodeToString(sum[:4])
+	return wire.Keepers + "-" + plain + "-" + hex.EncodeToString(sum[:4])
+}
+
+// keeper is one as Podman lists it.
+type keeper struct {
+	ID      string `json:"Id"`
+	Names   []string
+	ImageID string
+	Pod     string
+	Labels  map[string]string
+}
+
+// next reports whether it is one of [KeepNext].
+func (k keeper) next() bool { return slices.Contains(k.Names, name(k.Labels[label])+coming) }
+
+// keepersOf are those of a unit, or all.
+func keepersOf(ctx context.Context, unit string) (all []keeper, err error) {
+	filter := "--filter=label=" + label
+	if unit != "" {
+		filter += "=" + unit
+	}
+	out, err := run(ctx, "ps", "--all", "--no-trunc", filter, "--format=json")
+	if err != nil || len(bytes.TrimSpace(out)) == 0 {
+		return nil, err
+	}
+	if err := json.Unmarshal(out, &all); err != nil {
+		return nil, fmt.Errorf("podman ps: %w", err)
+	}
+	return all, nil
 }
 
 // Kept are the units that have a keeper, and the ID of the image of each.
 func Kept(ctx context.Context) (map[string]string, error) {
-	out, err := run(ctx, "ps", "--all", "--filter=label="+label, "--format=json")
-	if err != nil {
-		return nil, err
-	}
-	var all []struct {
-		Names   []string
-		ImageID string
-		Labels  map[string]string
-	}
-	if err := json.Unmarshal(out, &all); err != nil && len(bytes.TrimSpace(out)) > 0 {
-		return nil, fmt.Errorf("podman ps: %w", err)
-	}
+	all, err := keepersOf(ctx, "")
 	kept := make(map[string]string)
-	for _, c := range all {
-		if !slices.Contains(c.Names, name(c.Labels[label])+coming) {
-			kept[c.Labels[label]] = c.ImageID
+	for _, k := range all {
+		if !k.next() {
+			kept[k.Labels[label]] = k.ImageID
 		}
 	}
-	return kept, nil
+	return kept, err
 }
 
 // Keepable reports whether there is all that a unit uses: before its first wake
@@ -136,21 +179,31 @@ func haveVolumes(ctx context.Context, u Use) error {
 
 // Forget lets go of what was kept for a unit.
 func Forget(ctx context.Context, unit string) error {
-	_, err := run(ctx, "rm", "--ignore", "--", name(unit), name(unit)+coming)
-	return err
+	return forget(ctx, unit, func(keeper) bool { return true })
 }
 
 // ForgetNext lets go of what [KeepNext] keeps.
-func ForgetNext(ctx context.Context, unit string) error {
-	_, err := run(ctx, "rm", "--ignore", "--", name(unit)+coming)
+func ForgetNext(ctx context.Context, unit string) error { return forget(ctx, unit, keeper.next) }
+
+func forget(ctx context.Context, unit string, which func(keeper) bool) error {
+	all, err := keepersOf(ctx, unit)
+	args := []string{"rm", "--ignore", "--"}
+	for _, k := range all {
+		if which(k) {
+			args = append(args, k.ID)
+		}
+	}
+	if err == nil && len(args) > 3 {
+		_, err = run(ctx, args...)
+	}
 	return err
 }
 
 // ForgetAll leaves nothing of what was kept.
 func ForgetAll(ctx context.Context) error {
-	ours, err := run(ctx, "pod", "ls", "--quiet", "--filter=label="+wire.KeepersLabel)
-	if pods := strings.Fields(string(ours)); err == nil && len(pods) > 0 {
-		_, err = run(ctx, append([]string{"pod", "rm", "--force"}, pods...)...)
+	ours, err := pods(ctx)
+	if err == nil && len(ours) > 0 {
+		_, err = run(ctx, append([]string{"pod", "rm", "--force"}, ours...)...)
 	}
 	return err
 }
