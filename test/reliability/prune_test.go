@@ -54,6 +54,7 @@ func TestPrunedNothing(t *testing.T) {
 		volume := func(name string) string {
 			return strings.TrimSpace(h.Must(t, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", name))
 		}
+		h.Must(t, "podman", "pod", "create", "--infra=false", "--name=zerolet-keep") // somebody else's
 		first := h.MustGet()
 		for _, name := range []string{"systemd-data", "plain"} {
 			h.Must(t, "sh", "-c", "echo precious >"+volume(name)+"/file")
@@ -65,7 +66,7 @@ func TestPrunedNothing(t *testing.T) {
 		h.Must(t, "podman", "volume", "create", "nobody")
 
 		// Who removes what keeps them is told, and how to mend it.
-		h.Must(t, "podman", "pod", "rm", "--force", "zerolet-keep")
+		h.Must(t, "sh", "-c", "podman pod rm --force $(podman pod ls --quiet --filter=label=io.zerolet.keepers)")
 		out, err := h.Session.Run(t.Context(), "zerolet", "doctor")
 		if err == nil || !strings.Contains(out.Stdout, "app: podman prune may remove its volumes, and the data in them") {
 			t.Errorf("the doctor is content: %v\n%s", err, out.Stdout)
@@ -97,6 +98,10 @@ func TestPrunedNothing(t *testing.T) {
 		h.Asleep()
 		h.Must(t, "rm", h.QuadletDir+"/app.container")
 		h.Must(t, "zerolet", "apply")
+		if inside := strings.TrimSpace(h.Must(t, "podman", "pod", "inspect", "--format={{.NumContainers}}", "zerolet-keep")); inside != "0" {
+			t.Errorf("a pod of somebody else's has %s containers", inside)
+		}
+		h.Must(t, "podman", "pod", "rm", "zerolet-keep")
 		h.Must(t, "podman", "system", "prune", "--all", "--volumes", "--force")
 		if left := h.Must(t, "sh", "-c", "podman ps --all --quiet; podman pod ps --quiet; podman volume ls --quiet; podman images --quiet"); left != "" {
 			t.Errorf("left without the file: %s", left)
