@@ -24,6 +24,7 @@ type change struct {
 	gone   *service.Service // whose units stop
 	closes []string         // the proxy that has to stop before its socket can be opened
 	timer  string           // a calendar that is no more
+	stock  stock            // is in the way of the socket
 	opens  [][]string       // systemctl's arguments
 	busy   *service.Service // keeps what it listens on
 }
@@ -47,6 +48,9 @@ func (c *call) apply(ctx context.Context) (int, error) {
 		return exitError, err
 	}
 	changes := c.changes(plan, units, running, lost)
+	if err := c.findStock(ctx, plan, changes); err != nil {
+		return exitFailure, err
+	}
 	if err := c.spareBusy(plan, changes); err != nil {
 		return exitError, err
 	}
@@ -71,7 +75,7 @@ func (c *call) carryOut(ctx context.Context, changes []change, status int) (int,
 		status = exitError
 	}
 	l, err := c.release(ctx, changes)
-	if err != nil {
+	if err := errors.Join(err, c.takeOver(ctx, changes)); err != nil {
 		failed("apply", err)
 	}
 	for _, change := range changes {

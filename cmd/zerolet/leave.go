@@ -74,7 +74,7 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 	}
 	if l.unit != "" {
 		err = errors.Join(err, l.begin(ctx, m))
-		if kept || !c.free(ctx, listened) {
+		if kept || !c.free(ctx, func(l service.Listener) bool { return slices.Contains(listened, l) }) {
 			err = errors.Join(err, c.awaitEnd(ctx, l))
 		}
 	}
@@ -85,11 +85,17 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 	return l, err
 }
 
-// free waits until nobody listens any more, for as long as a proxy may take to end.
-func (c *call) free(ctx context.Context, all []service.Listener) bool {
+// free waits until nobody of those listens any more, for as long as a proxy may
+// take to end.
+func (c *call) free(ctx context.Context, those func(service.Listener) bool) bool {
 	for deadline := c.clock().Add(10 * time.Second); c.clock().Before(deadline); {
 		found, err := service.Listening(c.systemd())
-		if err == nil && !slices.ContainsFunc(all, func(l service.Listener) bool { return found[l] }) {
+		for l := range found {
+			if !those(l) {
+				delete(found, l)
+			}
+		}
+		if err == nil && len(found) == 0 {
 			return true
 		}
 		select {

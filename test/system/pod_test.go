@@ -38,7 +38,9 @@ func podAsleep(h *harness.Host) { h.Helper(); h.AsleepPod("shop-pod", "shop-web"
 // no container, no pod, no file is left.
 func TestPod(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, harness.Boot(t, lab.Options{}), wakesPod)
+	m := harness.Boot(t, lab.Options{})
+	harness.Each(t, m, takesOver)
+	harness.Each(t, m, wakesPod)
 }
 
 func wakesPod(t *testing.T, h *harness.Host) {

@@ -69,8 +69,13 @@ func (h Host) abandoned(s *Service) (is bool, members []string) {
 // abandoned proxy's are those that have no file either, and the container's if
 // stock Quadlet has taken it over.
 func (s *Service) Owns(u systemd.Unit) bool {
-	stock := fromGenerator(u) && slices.Contains([]string{".container", ".pod", ".kube"}, filepath.Ext(u["SourcePath"]))
-	return Generated(u) || s.Abandoned && (!u.Found() || stock)
+	return Generated(u) || s.Abandoned && (!u.Found() || stockMade(u))
+}
+
+// stockMade reports whether stock Quadlet wrote the unit.
+func stockMade(u systemd.Unit) bool {
+	files := []string{".container", ".pod", ".kube"}
+	return fromGenerator(u) && !Generated(u) && slices.Contains(files, filepath.Ext(u["SourcePath"]))
 }
 
 // ours reports whether the service is zerolet's.
