@@ -84,7 +84,7 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.notePorts(plan) && !s.takeBack(plan) && !s.addNeeds(plan) && !s.giveUp(plan) && !s.addOrder(plan) {
+		if !s.notePorts(plan) && !s.takeBack(plan) && !s.spareServers(plan) && !s.addNeeds(plan) && !s.giveUp(plan) && !s.addOrder(plan) {
 			return plan
 		}
 	}
@@ -113,6 +113,34 @@ func (s *search) takeBack(plan *generator.Plan) (changed bool) {
 	return changed
 }
 
+// spareServers leaves out what is in the host's network and would only go with the
+// others that it needs: it may well have clients, on a port that no file tells.
+func (s *search) spareServers(plan *generator.Plan) (changed bool) {
+	for _, e := range plan.Endpoints {
+		if e.Refused() || !e.Spec.Dependency() || !scale.InHostNetwork(e.Spec.File) || isNeeded(e, plan) {
+			continue
+		}
+		if left := s.leave(e); left {
+			changed = true
+			s.refused[e.Spec.File.Name()] = quadlet.Diagnostic{
+				Pos: s.original(e.Spec.File).UnitPos(), Message: "it is in the host's network, and on which port it has clients is not known",
+				Hint: "if it has any, let it listen on another port, 8124, and write Listen=8123:8124 in [ScaleToZero]",
+			}
+		}
+	}
+	return changed
+}
+
+// isNeeded reports whether something needs a container that is not bound to that
+// itself.
+func isNeeded(e *generator.Endpoint, plan *generator.Plan) bool {
+	return slices.ContainsFunc(e.NeededBy(), func(unit string) bool {
+		return !slices.ContainsFunc(plan.Endpoints, func(app *generator.Endpoint) bool {
+			return service(app.Spec.File) == unit && e.BoundTo(app)
+		})
+	})
+}
+
 // giveUp leaves out what nothing needs, as far as can be known.
 func (s *search) giveUp(plan *generator.Plan) (changed bool) {
 	for _, e := range plan.Endpoints {
@@ -130,7 +158,11 @@ func (s *search) leave(e *generator.Endpoint) bool {
 	if s.given[name] || m == nil || !m.section {
 		return false
 	}
-	s.refused[name] = s.reason(e)
+	d := s.reason(e)
+	if d.Severity != quadlet.Error {
+		d.Message = "with a section, " + d.Message // as it is, it may well be started
+	}
+	s.refused[name] = d
 	delete(s.missing, name)
 	for _, other := range s.missing {
 		other.forget(service(e.Spec.File))
