@@ -104,23 +104,36 @@ func TestStandInNeverComes(t *testing.T) {
 func TestIdleEdgeByName(t *testing.T) {
 	bothManagers(t, wakes(24, 2), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
 		byForce(h, "app", installApp(h)+" -http :80")
-		const idle = 50 * time.Millisecond
-		b := named(h, idle.String())
-		starts := make(map[string]bool)
-		asked, worst := 0, time.Duration(0)
-		for began := time.Now(); left.Load() > 0 && time.Since(began) < *limit; asked++ {
-			sent := time.Now()
-			id, err := b.Ask("web:8096")
-			if err != nil {
-				h.Fatalf("request %d is lost: %v\n%s", asked+1, err, h.LastJournal())
-			}
-			worst = max(worst, time.Since(sent))
-			if !starts[id] {
-				starts[id] = true
-				left.Add(-1)
-			}
-			time.Sleep(idle/2 + time.Duration(r.Int64N(int64(2*idle)))) // what is tried is the moment
-		}
-		h.Logf("%d requests, %d wakes, none lost, longest wait %s", asked, len(starts), worst)
+		edgeByName(h, r, left)
 	})
+}
+
+// The same with all of it Podman's.
+func TestIdleEdgeByNameOnPodman(t *testing.T) {
+	if !*soak {
+		t.Skip("without -soak: TestIdleEdgeByName makes the same of the stand-in in less time")
+	}
+	bothManagers(t, wakes(0, 10), edgeByName)
+}
+
+func edgeByName(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+	h.Helper()
+	const idle = 50 * time.Millisecond
+	b := named(h, idle.String())
+	starts := make(map[string]bool)
+	asked, worst := 0, time.Duration(0)
+	for began := time.Now(); left.Load() > 0 && time.Since(began) < *limit; asked++ {
+		sent := time.Now()
+		id, err := b.Ask("web:8096")
+		if err != nil {
+			h.Fatalf("request %d is lost: %v\n%s", asked+1, err, h.LastJournal())
+		}
+		worst = max(worst, time.Since(sent))
+		if !starts[id] {
+			starts[id] = true
+			left.Add(-1)
+		}
+		time.Sleep(idle/2 + time.Duration(r.Int64N(int64(2*idle)))) // what is tried is the moment
+	}
+	h.Logf("%d requests, %d wakes, none lost, longest wait %s", asked, len(starts), worst)
 }

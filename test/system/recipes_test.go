@@ -1,12 +1,17 @@
 package system
 
 import (
+	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/coder/websocket"
 
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
@@ -65,20 +70,8 @@ func TestBehindReverseProxy(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := b.For(t)
-				file := regexp.MustCompile(`(?m)^IdleTimeout=.*\n`).ReplaceAllString(test.service, "")
-				file = strings.Replace(file, "[ScaleToZero]\n", "Exec=-http :80\n[ScaleToZero]\nIdleTimeout=2s\n", 1)
-				file = strings.Replace(file, "docker.io/library/wiki", app, 1)
-				b.PutFile("app.container", strings.Replace(file, "8081", fmt.Sprint(local), 1))
-				b.Must(t, "zerolet", "apply", "--now", map[bool]string{true: "--user", false: "--system"}[b.UserManager])
-				dir := b.Home + "/front"
-				b.PutFile(dir+"/conf", test.conf)
-				lines := append([]string{"[Container]", "Image=" + image, "Volume=" + dir + ":/srv"}, test.lines...)
-				if test.lines[len(test.lines)-1] != "Network=host" {
-					lines = append(lines, fmt.Sprintf("PublishPort=%d:80", front))
-				}
-				b.PutFile("front.container", strings.Join(lines, "\n")+"\n")
-				b.Reload()
-				b.Control("restart", "front.service")
+				putBehind(b, strings.Replace(test.service, "docker.io/library/wiki", app+"\nExec=-http :80", 1), local, test.conf,
+					append([]string{"Image=" + image}, test.lines...), front)
 				first := through(b, front)
 				b.Asleep()
 				if through(b, front) == first {
@@ -88,7 +81,92 @@ func TestBehindReverseProxy(t *testing.T) {
 				b.Asleep()
 			})
 		}
+		streams, err := h.ProgramImage(t.Context(), "protocols/streams")
+		if err != nil {
+			t.Fatal(err)
+		}
+		putBehind(b, strings.Replace(named, "docker.io/library/wiki", streams, 1), local, caddy, []string{"Image=" + image, runCaddy, onBridge}, front)
+		t.Run("WebSocket", func(t *testing.T) { webSocket(b.For(t), front) })
+		t.Run("upload", func(t *testing.T) { upload(b.For(t), front) })
 	})
+}
+
+// putBehind applies the file of a service, with a short idle time and a port of the
+// host's own for 8081, and starts a reverse proxy.
+func putBehind(b harness.Bridge, service string, local int, conf string, lines []string, front int) {
+	b.Helper()
+	service = regexp.MustCompile(`(?m)^IdleTimeout=.*\n`).ReplaceAllString(service, "")
+	service = strings.Replace(service, "[ScaleToZero]\n", "[ScaleToZero]\nIdleTimeout=2s\n", 1)
+	b.PutFile("app.container", strings.Replace(service, "8081", fmt.Sprint(local), 1))
+	b.Must(b.T, "zerolet", "apply", "--now", map[bool]string{true: "--user", false: "--system"}[b.UserManager])
+	dir := b.Home + "/front"
+	b.PutFile(dir+"/conf", conf)
+	lines = append([]string{"[Container]", "Volume=" + dir + ":/srv"}, lines...)
+	if lines[len(lines)-1] != "Network=host" {
+		lines = append(lines, fmt.Sprintf("PublishPort=%d:80", front))
+	}
+	b.PutFile("front.container", strings.Join(lines, "\n")+"\n")
+	b.Reload()
+	b.Control("restart", "front.service")
+}
+
+// webSocket has a WebSocket through the reverse proxy wake the service, be silent for
+// longer than the idle time, and still have the same one.
+func webSocket(b harness.Bridge, port int) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), harness.Patience)
+	defer cancel()
+	b.Asleep()
+	var c *websocket.Conn
+	b.Wait("the reverse proxy listens", func() (ok bool) {
+		var answer *http.Response
+		var err error
+		c, answer, err = websocket.Dial(ctx, fmt.Sprintf("ws://127.0.0.1:%d/websocket", port), &websocket.DialOptions{HTTPClient: b.M.HTTP()}) //nolint:bodyclose // the library's
+		if answer != nil && err != nil {
+			b.Fatalf("%v\n%s", err, b.LastJournal())
+		}
+		return err == nil
+	}, "front.service")
+	for _, message := range []string{"first", "4s"} { // that long the server waits before it sends it back
+		err := c.Write(ctx, websocket.MessageText, []byte(message))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, got, err := c.Read(ctx); err != nil || string(got) != message {
+			b.Fatalf("%q came back as %q: %v\n%s", message, got, err, b.LastJournal())
+		}
+		b.Expect("app-proxy.service", "active")
+	}
+	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+		b.Errorf("the closing handshake: %v", err)
+	}
+	b.Asleep()
+}
+
+// upload sends 1 GB through the reverse proxy to a service that sleeps.
+func upload(b harness.Bridge, port int) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 2*harness.Patience)
+	defer cancel()
+	b.Asleep()
+	const size = 1_000_000_000
+	sum := sha256.New()
+	body := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{1}), size), sum)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/hash", port), body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	request.ContentLength, request.Close = size, true
+	answer, err := b.M.HTTP().Do(request)
+	if err != nil {
+		b.Fatalf("%v\n%s", err, b.LastJournal())
+	}
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	if want := fmt.Sprintf("%x", sum.Sum(nil)); err != nil || string(got) != want {
+		b.Errorf("%s: %v; the service has got %s of %s\n%s", answer.Status, err, got, want, b.LastJournal())
+	}
+	b.Asleep()
 }
 
 // through is what the service behind a reverse proxy says, once that listens itself.

@@ -1,11 +1,13 @@
 // Command streams is the server of the long-lived protocols in the container of
-// the protocol tests: WebSocket and server-sent events on port 80, gRPC on
-// port 90. None of them is mocked, and none knows that there is a proxy.
+// the protocol tests: WebSocket, server-sent events and uploads on port 80, gRPC
+// on port 90. None of them is mocked, and none knows that there is a proxy.
 package main
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -29,6 +31,7 @@ func main() {
 	signal.Notify(term, syscall.SIGTERM)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/websocket", echo)
+	mux.HandleFunc("/hash", hash)
 	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) { events(w, r, id) })
 	failed := make(chan error)
 	go func() {
@@ -73,6 +76,16 @@ func echo(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// hash answers with the SHA-256 of what is uploaded.
+func hash(w http.ResponseWriter, r *http.Request) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r.Body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintf(w, "%x", sum.Sum(nil))
 }
 
 // events sends an event, the start id, whenever the time of ?every= has passed.
