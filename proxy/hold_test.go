@@ -118,7 +118,7 @@ func TestHeldClientGone(t *testing.T) {
 func TestStartTimeout(t *testing.T) {
 	front, addr := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)
 	cfg := proxytest.Config(front, addr)
-	cfg.StartTimeout = 500 * time.Millisecond // enough to ask the app once
+	cfg.StartTimeout = 2 * time.Second // enough to ask the app once
 	r := serve(t, cfg, front, nil)
 	var conns []*net.TCPConn
 	for range 10 {
@@ -174,7 +174,7 @@ func TestResetUnheardIsTriedAgain(t *testing.T) {
 // answered yet gets a moment to reset before it is sent anything.
 func TestResetAtAcceptKeepsRequest(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
-	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = time.Second })
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 5 * time.Second })
 	var resets atomic.Int32
 	proxytest.App(t, l, func(c *net.TCPConn) {
 		if resets.Add(1) <= 20 {
@@ -190,7 +190,7 @@ func TestResetAtAcceptKeepsRequest(t *testing.T) {
 // accepted one.
 func TestResetAtAcceptBesideASilentOne(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
-	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 2 * time.Second })
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 20 * time.Second })
 	apps := proxytest.Accepted(t, l)
 	proxytest.Connect(t, r.addr)
 	silent := proxytest.Next(t, apps)

@@ -15,13 +15,14 @@ func TestSilentConnection(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
-	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = 50*time.Millisecond, 50*time.Millisecond
+	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Second, time.Second
+	c := proxytest.Connect(t, front.Addr().String())
+	io.WriteString(c, "ping")
 	r := serve(t, cfg, front, nil)
-	c := proxytest.Connect(t, r.addr)
-	proxytest.Ask(t, c, "ping")
+	proxytest.Expect(t, c, "ping")
 	r.wait(t)
 	proxytest.ExpectEnd(t, c)
-	if !strings.Contains(r.log.String(), "idle for 50ms") {
+	if !strings.Contains(r.log.String(), "idle for 1s") {
 		t.Error(r.log)
 	}
 }
@@ -31,7 +32,7 @@ func TestSpeakingConnection(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
-	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Millisecond, 10*time.Millisecond
+	cfg.IdleTimeout, cfg.ConnectionIdleTimeout = time.Second, time.Second
 	written := make(chan struct{})
 	var spoken bool
 	r := prepareServer(t, cfg, proxytest.FilesOf(t, front))
@@ -43,9 +44,10 @@ func TestSpeakingConnection(t *testing.T) {
 			<-written
 		}
 	}
-	r.run(t)
 	c := proxytest.Connect(t, r.addr)
-	proxytest.Ask(t, c, "ping")
+	io.WriteString(c, "ping")
+	r.run(t)
+	proxytest.Expect(t, c, "ping")
 	<-edge
 	io.WriteString(c, "pong")
 	close(written)

@@ -148,8 +148,8 @@ func TestStandInBlocks(t *testing.T) {
 	files := append(proxytest.FilesOf(t, front), proxytest.Must(control.File())(t))
 	r := prepareServer(t, cfg, files)
 	r.standIn.unit.Assume(proxytest.OwnCgroup(t))
-	r.run(t)
 	keep := proxytest.Connect(t, front.Addr().String()) // until all has been tried
+	r.run(t)
 	proxytest.Ask(t, keep, "ping")
 
 	address := net.JoinHostPort("127.0.0.1", proxytest.Itoa(uint16(port)))

@@ -28,7 +28,7 @@ import (
 )
 
 // Patience bounds every wait of the tests. Nothing is timed by it.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Binary is the environment variable with the path of the real zerolet-proxy.
 const Binary = "ZEROLET_TEST_BINARY"

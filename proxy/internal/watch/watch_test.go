@@ -293,7 +293,7 @@ func TestShortConnection(t *testing.T) {
 	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, front, proxytest.Echo)
 	cfg := nativeConfig()
-	cfg.IdleTimeout = 200 * time.Millisecond
+	cfg.IdleTimeout = 2 * time.Second
 	began := time.Now()
 	w := watchFront(t, cfg, front, nil)
 	proxytest.Eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
@@ -369,8 +369,9 @@ func TestNeverAccepts(t *testing.T) {
 	cfg := nativeConfig()
 	cfg.StartTimeout = 100 * time.Millisecond
 	cfg.IdleTimeout = 100 * time.Millisecond
+	c := proxytest.Connect(t, front.Addr().String()) // before, else the idle time may be over
 	w := watchFront(t, cfg, front, nil)
-	proxytest.ExpectReset(t, proxytest.Connect(t, front.Addr().String()))
+	proxytest.ExpectReset(t, c)
 	w.wait(t)
 	if log := w.log.String(); !strings.Contains(log, "turned away: web.service did not accept in time") || strings.Contains(log, "ready for") {
 		t.Errorf("journal:\n%s", log)
