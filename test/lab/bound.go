@@ -15,9 +15,9 @@ import (
 )
 
 // Bound is how many bounded machines this host has at once, see [Options.Bounded]. Their tests wait more than they
-// compute: three for each processor keep it busy. Each has to have a gibibyte, and inotify instances: systemd takes
-// eight for the system and a user, and fails without; the limit counts those of a user of all machines together
-// (inotify(7)).
+// compute: three for each processor keep it busy. Each has to have a gibibyte. And each takes inotify instances, of
+// which a user of the host has so many, in whatever machine (inotify(7)): systemd has five, and fails without; with 16
+// for each machine, others have what they need.
 func Bound() int {
 	bound := 3 * runtime.NumCPU()
 	var memory unix.Sysinfo_t
