@@ -16,7 +16,7 @@ func (c *call) check(ctx context.Context) (int, error) {
 	}
 	ds := plan.All()
 	if c.json {
-		return verdict(plan.Search, plan.All()), newReport(plan, ds).write(c.stdout)
+		return verdict(plan.Search, plan.All()), c.printJSON(newReport(plan, ds))
 	}
 	for _, d := range ds {
 		c.stderr.print(d)

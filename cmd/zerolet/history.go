@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -11,6 +10,12 @@ import (
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
+
+// historyReport is what history --json prints; docs/json.md describes it.
+type historyReport struct {
+	Version  int             `json:"version"`
+	Services []*service.Past `json:"services"`
+}
 
 // history tells what happened to the services.
 func (c *call) history(ctx context.Context) (int, error) {
@@ -32,12 +37,7 @@ func (c *call) history(ctx context.Context) (int, error) {
 		}
 	}
 	if c.json {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetIndent("", "  ")
-		return exitOK, encoder.Encode(struct {
-			Version  int             `json:"version"`
-			Services []*service.Past `json:"services"`
-		}{1, all})
+		return exitOK, c.printJSON(historyReport{1, all})
 	}
 	for _, p := range all {
 		if err := c.printf("%s: %s\n  %s\n", p.Name, summary(p), timeline(p, c.ramp())); err != nil {

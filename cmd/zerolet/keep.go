@@ -112,12 +112,12 @@ func (c *call) doctorKept(ctx context.Context, plan *generator.Plan, all *servic
 		s := all.Named(use.Spec.Unit)
 		sleeps := s == nil || s.Container.Is("inactive", "failed")
 		if !use.refused && sleeps && kept[use.Unit] == "" && use.known && len(use.Volumes) > 0 && podman.Keepable(ctx, use.Use) {
-			found = append(found, finding{use.Unit + ": podman prune may remove its volumes, and the data in them", c.mendApply()})
+			found = append(found, byCommand(use.Unit+": podman prune may remove its volumes, and the data in them", c.mend()...))
 		}
 		delete(kept, use.Unit)
 	}
 	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		found = append(found, finding{name + ": its file is gone, and podman prune does not remove its image and volumes", c.mendApply()})
+		found = append(found, byCommand(name+": its file is gone, and podman prune does not remove its image and volumes", c.mend()...))
 	}
 	return found
 }

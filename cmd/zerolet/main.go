@@ -84,6 +84,7 @@ type call struct {
 	options
 	stdout io.Writer
 	stderr printer
+	deeds  []deed // so far, with --json
 }
 
 func run(ctx context.Context, args []string, m machine, stdout, stderr io.Writer) int {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -132,6 +131,7 @@ type reportDiagnostic struct {
 	Severity string `json:"severity"`
 	Message  string `json:"message"`
 	Hint     string `json:"hint,omitempty"`
+	Excerpt  string `json:"excerpt,omitempty"`
 }
 
 type reportEndpoint struct {
@@ -146,10 +146,14 @@ type reportEndpoint struct {
 func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
 	r := report{Version: 1, Diagnostics: []reportDiagnostic{}, Endpoints: []reportEndpoint{}}
 	for _, d := range ds {
-		r.Diagnostics = append(r.Diagnostics, reportDiagnostic{
+		out := reportDiagnostic{
 			File: d.Pos.File, Line: d.Pos.Line, Column: d.Pos.Col,
 			Severity: d.Severity.String(), Message: d.Message, Hint: d.Hint,
-		})
+		}
+		if line, caret, ok := excerpt(d.Pos); ok {
+			out.Excerpt = line + "\n" + caret + "^"
+		}
+		r.Diagnostics = append(r.Diagnostics, out)
 	}
 	for _, e := range plan.Endpoints {
 		if !e.Refused() {
@@ -165,13 +169,6 @@ func newReportEndpoint(e *generator.Endpoint) reportEndpoint {
 		r.IdleTimeout = e.Spec.IdleTimeout.String()
 	}
 	return r
-}
-
-func (r report) write(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(r)
 }
 
 func listens(e *generator.Endpoint) []string {

@@ -16,12 +16,7 @@ func (c *call) sleep(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailure, err
 	}
-	for _, s := range services {
-		if err := c.sleepOne(ctx, s); err != nil {
-			return exitError, err
-		}
-	}
-	return exitOK, nil
+	return c.each(services, func(s *service.Service) error { return c.sleepOne(ctx, s) })
 }
 
 func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
@@ -34,7 +29,7 @@ func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 		}
 	}
 	if !s.Proxy.Is("active", "activating", "deactivating") && !s.Container.Is("active", "activating", "deactivating") {
-		return c.printf("%s: asleep already\n", s.Name)
+		return c.tell(deed{Name: s.Name, Result: asBefore, Message: "asleep already"})
 	}
 	stop := wire.Proxy.Of(s.Name)
 	if s.Proxy.Found() && !s.Owns(s.Proxy) {
@@ -64,7 +59,7 @@ func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 	if err != nil {
 		return err
 	}
-	return c.printf("%s: asleep\n", s.Name)
+	return c.tell(deed{Name: s.Name, Result: nowAsleep, Message: "asleep"})
 }
 
 // unused fails if the service is in use. The proxy tells of its connections

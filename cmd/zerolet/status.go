@@ -19,6 +19,7 @@ import (
 // statusReport is what status --json prints; docs/status.md describes it.
 type statusReport struct {
 	Version  int             `json:"version"`
+	Now      time.Time       `json:"now"`
 	Services []serviceReport `json:"services"`
 }
 
@@ -112,7 +113,7 @@ func (c *call) statusOnce(ctx context.Context, w io.Writer) (int, error) {
 		if !c.watch { // a line each time
 			encoder.SetIndent("", "  ")
 		}
-		return status, encoder.Encode(statusReport{1, reports})
+		return status, encoder.Encode(statusReport{1, c.clock(), reports})
 	}
 	return status, c.table(w, reports)
 }

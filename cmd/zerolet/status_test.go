@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +21,9 @@ func TestStatusDocument(t *testing.T) {
 
 func namesFields(t *testing.T, doc string, shapes ...any) {
 	t.Helper()
-	for _, shape := range shapes {
-		for i := range reflect.TypeOf(shape).NumField() {
-			name, _, _ := strings.Cut(reflect.TypeOf(shape).Field(i).Tag.Get("json"), ",")
-			if !strings.Contains(doc, "`"+name+"`") {
-				t.Errorf("the document does not describe %s", name)
-			}
+	for _, name := range fieldsOf(shapes...) {
+		if !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("the document does not describe %s", name)
 		}
 	}
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -167,11 +165,5 @@ func (c *call) suggestJSON(stacks []suggest.Stack, paths map[string]string) erro
 		}
 		all.Stacks = append(all.Stacks, out)
 	}
-	encoder := json.NewEncoder(c.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(all); err != nil {
-		return fmt.Errorf("JSON: %w", err)
-	}
-	return nil
+	return c.printJSON(all)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -34,7 +33,13 @@ const sideBySide = 4
 // pullTimeout bounds a pull whose registry has answered.
 const pullTimeout = time.Hour
 
-// updateReport is a service as update --json prints it.
+// updatesReport is what update --json prints; docs/json.md describes it.
+type updatesReport struct {
+	Version  int             `json:"version"`
+	Services []*updateReport `json:"services"`
+}
+
+// updateReport is a service of it.
 type updateReport struct {
 	Name   string `json:"name"`
 	Image  string `json:"image"`
@@ -194,12 +199,7 @@ func overlap(a, b []string) bool {
 
 func (c *call) printUpdates(reports []*updateReport) error {
 	if c.json {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(struct {
-			Version  int             `json:"version"`
-			Services []*updateReport `json:"services"`
-		}{1, reports})
+		return c.printJSON(updatesReport{1, reports})
 	}
 	if len(reports) == 0 {
 		return c.printf("no scaled container has AutoUpdate=\n")

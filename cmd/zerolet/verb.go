@@ -77,8 +77,9 @@ func verbs() []verb {
 			f.StringVar(&o.svg, "svg", "", "draw it into a file, too")
 		}},
 		{name: "metrics", run: (*call).metrics},
-		{name: "wake", names: someName, run: (*call).wakeUp},
+		{name: "wake", names: someName, flags: jsonFlag, run: (*call).wakeUp},
 		{name: "sleep", names: someName, run: (*call).sleep, flags: func(f *flag.FlagSet, o *options) {
+			jsonFlag(f, o)
 			f.BoolVar(&o.force, "force", false, "also while connections are open")
 		}},
 		{name: "update", run: (*call).update, flags: func(f *flag.FlagSet, o *options) {
@@ -87,7 +88,7 @@ func verbs() []verb {
 			f.StringVar(&o.timeout, "timeout", "1min", "how long a registry may take to answer")
 		}},
 		{name: "explain", run: (*call).explain},
-		{name: "doctor", names: noNames, run: (*call).doctor},
+		{name: "doctor", names: noNames, flags: jsonFlag, run: (*call).doctor},
 		{name: "suggest", names: oneDir, run: (*call).suggest, flags: func(f *flag.FlagSet, o *options) {
 			jsonFlag(f, o)
 			f.BoolVar(&o.write, "write", false, "write the drop-ins")

@@ -14,12 +14,7 @@ func (c *call) wakeUp(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailure, err
 	}
-	for _, s := range services {
-		if err := c.wakeOne(ctx, s); err != nil {
-			return exitError, err
-		}
-	}
-	return exitOK, nil
+	return c.each(services, func(s *service.Service) error { return c.wakeOne(ctx, s) })
 }
 
 // wakeOne is a client like any other: it comes to a socket and waits until the
@@ -29,7 +24,7 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 	case s.Refused(), s.Orphan(), s.Socket.Is("active") && len(s.NotListening) > 0:
 		return c.cannot(ctx, s, "be woken")
 	case s.State() == service.Awake && (s.Reached() || s.Dependency()):
-		return c.printf("%s: awake already\n", s.Name)
+		return c.tell(deed{Name: s.Name, Result: asBefore, Message: "awake already"})
 	case s.Dependency():
 		return c.notAlone(ctx, s)
 	}
@@ -57,10 +52,12 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		return err
 	}
 	took := c.clock().Sub(began).Seconds()
+	d := deed{Name: s.Name, Result: nowAwake, Message: fmt.Sprintf("awake after %.2fs", took), Seconds: took}
 	if isClosed(waiting.nowhere) {
-		return c.printf("%s: its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %[1]s)\n", s.Name, took, c.manager)
+		d.Message = fmt.Sprintf("its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %s)",
+			took, c.manager, s.Name)
 	}
-	return c.printf("%s: awake after %.2fs\n", s.Name, took)
+	return c.tell(d)
 }
 
 // start has systemd start what a client does not, or may not.
