@@ -116,6 +116,7 @@ fuzz: ## fuzz the readers, a minute each, and the corpus with random keys
 	$(GO) test ./quadlet -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzSpan -fuzztime 1m
 	$(GO) test ./quadlet/scale -run '^$$' -fuzz FuzzPublish -fuzztime 1m
+	$(GO) test ./proxy/internal/head -run '^$$' -fuzz FuzzRead -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
 	$(GO) -C test test -count=1 -timeout 60m ./oracle -run TestRandom$$$$ -seed 0 -rounds 5
