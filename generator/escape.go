@@ -38,3 +38,12 @@ func oneLine(value string) string {
 	}
 	return value
 }
+
+// literals is literal for each.
+func literals(values []string) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, literal(v))
+	}
+	return all
+}

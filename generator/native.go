@@ -26,6 +26,12 @@ func (e *Endpoint) reserved() []wire.Unit {
 	if e.entered() {
 		units = append(units, wire.Entry, wire.EntrySocket)
 	}
+	if e.startedByProxy() {
+		units = append(units, wire.Wake)
+	}
+	if e.hasWaker() {
+		units = append(units, wire.Waker, wire.WakerSocket)
+	}
 	if e.hasStandIn() {
 		units = append(units, wire.StandIn)
 	}

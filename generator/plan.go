@@ -113,9 +113,10 @@ func (e *Endpoint) asksPID() bool { return e.Inside() || e.asksHTTP() }
 func (e *Endpoint) asksHTTP() bool { return strings.HasPrefix(e.Spec.ReadyCheck, "http:") }
 
 // startedByProxy reports whether the proxy starts before it is known that the
-// client may wake the container. The system's manager keeps the others away.
+// client may wake the container. The system's manager keeps away whose address
+// may not.
 func (e *Endpoint) startedByProxy() bool {
-	return e.manager == quadlet.User && len(e.Spec.AllowFrom) > 0
+	return e.manager == quadlet.User && len(e.Spec.AllowFrom) > 0 || e.Spec.Fronted()
 }
 
 // pidFile is where Podman writes the container's pid for the proxy, as a value

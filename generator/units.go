@@ -63,6 +63,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 	if e.startedByProxy() {
 		units = append(units, e.wake())
 	}
+	if e.hasWaker() {
+		units = append(units, e.wakerSocket(), e.waker(l))
+	}
 	units = append(units, e.socket())
 	if e.Spec.Native {
 		units = append(units, e.watcher(l), e.opener(l))
@@ -161,7 +164,7 @@ func (e *Endpoint) socketFiles(s *unit.UnitSection) {
 // (tried on systemd 257), nor may a user give a TCP socket a filter
 // (SO_ATTACH_FILTER fails with EPERM on Linux 6.18).
 func (e *Endpoint) allow(s *unit.UnitSection) {
-	if len(e.Spec.AllowFrom) == 0 || e.startedByProxy() {
+	if len(e.Spec.AllowFrom) == 0 || e.manager == quadlet.User {
 		return
 	}
 	add(s, "IPAddressDeny", "any")
@@ -281,6 +284,9 @@ func (e *Endpoint) proxy(l Layout) Unit {
 	if e.entered() {
 		e.reachThrough(u, service)
 	}
+	if e.hasWaker() {
+		e.wakeThrough(u, service)
+	}
 	add(u, "StartLimitIntervalSec", "0")
 	return e.unit(e.name(wire.Proxy), Normal, u, service)
 }
@@ -309,6 +315,10 @@ func (e *Endpoint) config() wire.Config {
 	if e.startedByProxy() {
 		c.Start = e.name(wire.Wake)
 	}
+	if e.hasWaker() {
+		c.Start = e.wakerPath()
+	}
+	c.Probes, c.IgnoreAgents = literals(c.Probes), literals(c.IgnoreAgents)
 	if c.Calendar != "" {
 		c.Calendar = e.calendarPath()
 	}

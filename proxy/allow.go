@@ -29,18 +29,21 @@ func allowed(prefixes []netip.Prefix, peer wire.Address) bool {
 	return false
 }
 
-// starter starts the container, where the manager cannot keep who is not
-// allowed from starting the proxy: the proxy has the manager start it then,
-// for the first client who is.
+// starter starts the container, where the manager cannot keep who may not wake it
+// from starting the proxy: the proxy has the manager start it then, for the first
+// client who may.
 type starter struct {
-	unit       string // that keeps the container up; "" if systemd has done so
+	unit       string // that keeps the container up, or a path that leads to it; "" if systemd has done so
+	begins     func() // called at the first attempt
 	failing    func(error)
 	background func(func())
 	hard       context.Context // ends an attempt
 
-	done atomic.Bool
-	mu   sync.Mutex
-	over chan struct{} // closed at the end of the attempt under way; nil: there is none
+	first sync.Once
+	asked atomic.Bool // an attempt has begun
+	done  atomic.Bool
+	mu    sync.Mutex
+	over  chan struct{} // closed at the end of the attempt under way; nil: there is none
 }
 
 // startPause is the time between an attempt that failed and the next.
@@ -67,6 +70,8 @@ func (s *starter) attempt() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over == nil {
+		s.first.Do(s.begins)
+		s.asked.Store(true)
 		over := make(chan struct{})
 		s.over = over
 		s.background(func() {
@@ -85,8 +90,8 @@ func (s *starter) attempt() <-chan struct{} {
 	return s.over
 }
 
-func (s *starter) ask(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "systemctl", "--user", "start", s.unit).CombinedOutput()
+func askManager(ctx context.Context, unit string) error {
+	out, err := exec.CommandContext(ctx, "systemctl", "--user", "start", unit).CombinedOutput()
 	if said := strings.TrimSpace(string(out)); err != nil && said != "" {
 		err = errors.New(said)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -62,16 +63,20 @@ func (s *server) wokenByCalendar() {
 	if s.activity.isReached() {
 		return
 	}
-	if s.starter.start(s.hard) != nil {
-		return
+	if s.starter.start(s.hard) == nil && s.askApp(s.hard) {
+		s.reached(func() string { return wire.Calendar })
 	}
+}
+
+// askApp waits until the app accepts, and reports whether it does before ctx ends.
+func (s *server) askApp(ctx context.Context) bool {
 	for _, f := range s.cfg.Forwards {
 		if f.Listen.Network == wire.UDP {
 			continue
 		}
-		backend, err := s.targets[f.Listen].reach(s.hard, netip.AddrPort{}, time.Now())
+		backend, err := s.targets[f.Listen].reach(ctx, netip.AddrPort{}, time.Now())
 		if err != nil {
-			return // the proxy ends
+			return false
 		}
 		if s.cfg.ProxyProtocol != 0 {
 			sendHeader(backend, proxyHeader(s.cfg.ProxyProtocol, wire.Address{}, wire.Address{}))
@@ -79,5 +84,5 @@ func (s *server) wokenByCalendar() {
 		backend.Close()
 		break
 	}
-	s.reached(func() string { return wire.Calendar })
+	return true
 }

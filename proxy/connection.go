@@ -41,6 +41,7 @@ type connection struct {
 	deadline time.Time // for the app to accept; zero: none
 	retried  bool
 	held     bool // has room among those of the target
+	apart    bool // is no use
 }
 
 // admit takes a client that was just accepted and counted in. Nobody waits for
@@ -51,16 +52,26 @@ func (s *server) admit(l *listener, fd int, peer wire.Address) {
 		shared: &s.shared, target: s.targets[l.forward.Listen], client: sock.New(fd), peer: peer,
 		accepted: time.Now(), held: true,
 	}
-	if s.cfg.StartTimeout != wire.Infinity {
-		c.deadline = c.accepted.Add(s.cfg.StartTimeout)
+	c.holdFrom(c.accepted)
+	s.connections.Add(1)
+	if s.porter != nil {
+		s.porter.take(c)
+		return
 	}
 	s.activity.came(c.client.Waited())
-	s.connections.Add(1)
 	if backend := c.promptly(); backend != nil {
 		c.carry(backend)
 		return
 	}
 	go c.hold()
+}
+
+// holdFrom has the client wait for the app from a time on.
+func (c *connection) holdFrom(now time.Time) {
+	c.accepted = now
+	if c.cfg.StartTimeout != wire.Infinity {
+		c.deadline = now.Add(c.cfg.StartTimeout)
+	}
 }
 
 // promptly returns a connection to the app if nobody has to wait for it.
@@ -82,7 +93,12 @@ func (s *shared) reached(peer func() string) {
 // end counts the connection out.
 func (c *connection) end() {
 	c.release()
-	c.activity.end()
+	if c.apart {
+		c.activity.rejoin()
+		c.activity.open.Add(-1)
+	} else {
+		c.activity.end()
+	}
 	c.slots.leave()
 	c.connections.Done()
 }
@@ -146,6 +162,11 @@ func (c *connection) reach() (*sock.Socket, error) {
 func (c *connection) carry(backend *sock.Socket) {
 	c.release()
 	c.introduce(backend)
+	c.join(backend)
+}
+
+// join has a loop carry what comes from now on.
+func (c *connection) join(backend *sock.Socket) {
 	p := carry.NewPair(c.client, backend, c.loops.Next(), &c.activity.Account, func() { c.target.proven.Store(true) })
 	p.Start(func() { c.carried(p) })
 }

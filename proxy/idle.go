@@ -15,10 +15,13 @@ type activity struct {
 	early    atomic.Int64 // nanoseconds before start that the first client has waited
 	open     atomic.Int64 // connections, held ones included
 	silent   atomic.Int64 // those of them that do not keep the container up
+	apart    atomic.Int64 // those that are no use, as long as they are not: probes, and who has said nothing yet
+	waking   atomic.Int64 // wakes that go on though nobody is connected
 	held     atomic.Int64 // UDP sockets whose next datagram the app has not taken yet
 	sessions atomic.Int64 // of UDP; they do not keep the container up, datagrams do
 	accepted atomic.Int64 // connections and sessions
 	lastEnd  atomic.Int64 // of a connection, or a datagram: nanoseconds since start
+	wakes    atomic.Int64 // when the proxy had the container started: nanoseconds since start; 0: systemd has
 	awake    atomic.Int64 // until then at least, however idle: nanoseconds since start
 
 	carry.Account // bytes, and silent connections
@@ -65,7 +68,7 @@ func (a *activity) came(waited time.Duration) {
 
 // since is how long the first client has waited.
 func (a *activity) since() time.Duration {
-	return time.Since(a.start) + time.Duration(a.early.Load())
+	return time.Since(a.start) - time.Duration(a.wakes.Load()) + time.Duration(a.early.Load())
 }
 
 // touch is for what has no end: a datagram, in either direction.
@@ -85,10 +88,16 @@ func (a *activity) silence() {
 
 func (a *activity) unsilence() { a.silent.Add(-1) }
 
+// setApart counts a connection as no use at all; rejoin takes that back, and must
+// come before its end.
+func (a *activity) setApart() { a.apart.Add(1) }
+
+func (a *activity) rejoin() { a.apart.Add(-1) }
+
 // busy reports whether anything keeps the container up.
 func (a *activity) busy() bool {
-	silent := a.silent.Load() // first: one that ends meanwhile is counted as busy
-	return a.open.Load() > silent || a.held.Load() > 0
+	silent := a.silent.Load() + a.apart.Load() // first: one that ends meanwhile is counted as busy
+	return a.open.Load() > silent || a.held.Load() > 0 || a.waking.Load() > 0
 }
 
 // untilIdle is how long it takes until the proxy has been idle for timeout, if

@@ -42,7 +42,9 @@ func Serve(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.W
 // serve is the straight line from ready to the end.
 func (s *server) serve(stop <-chan os.Signal) error {
 	defer s.close()
-	s.activity.stay(s.cfg.StayAwake)
+	if s.porter == nil { // else the wake is yet to come
+		s.activity.stay(s.cfg.StayAwake)
+	}
 	s.hearCalendar()
 	s.resume()
 	first := s.status()
@@ -84,6 +86,7 @@ type server struct {
 	source    reach.Source
 	files     *reach.Files // where targets are unix sockets
 	relay     *relay       // nil without UDP sockets
+	porter    *porter      // nil if nobody looks at what clients say
 	asking    atomic.Bool  // for isReady
 	full      error        // why there is no more room
 	probe     *probe       // nil if the app is ready once it accepts
@@ -139,7 +142,8 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		cancel()
 		loops.Cut()
 	}
-	s.starter = &starter{unit: cfg.Start, failing: s.record.Retrying, background: s.background, hard: s.hard}
+	s.starter = &starter{unit: cfg.Start, begins: s.wakes, failing: s.record.Retrying, background: s.background, hard: s.hard}
+	s.porter = s.newPorter()
 	s.cgroup = reach.NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)
 	s.source = reach.New(cfg, s.cgroup, s.record.Note)
 	s.files = reach.NewFiles(s.cgroup, cfg.Volumes)
@@ -353,6 +357,9 @@ func (s *server) untilIdleOrStopped() string {
 		}
 		s.pause()
 		s.lookAgain()
+		if idle {
+			s.settle()
+		}
 		s.hearCalendar()
 		switch {
 		case !idle:
@@ -388,6 +395,7 @@ func (s *server) drain() {
 		defer time.AfterFunc(s.cfg.DrainTimeout, s.cutOff).Stop()
 	}
 	s.endSilent()
+	s.endPorter()
 	s.connections.Wait()
 	for s.relay != nil && !s.relay.quiet(s.cfg.IdleTimeout) {
 		if sock.Rest(s.hard, 10*time.Millisecond) != nil {
@@ -450,7 +458,10 @@ func (s *server) acceptAll(l *listener) {
 				why = fmt.Errorf("%s held, no more are allowed", report.Count(int64(cap(held)), "client"))
 			}
 			s.record.Retrying(fmt.Errorf("others wait to be accepted on %s: %w", l.forward.Listen, why))
-			if !full.in.await(s.paused) {
+			s.makeRoom(true)
+			room := full.in.await(s.paused)
+			s.makeRoom(false)
+			if !room {
 				return
 			}
 		default:

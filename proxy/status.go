@@ -17,10 +17,10 @@ func (s *server) status() string {
 		open += " and " + report.Count(sessions, "session")
 	}
 	open += " open"
-	if n := a.silent.Load(); n > 0 {
+	if n := a.silent.Load() + a.apart.Load(); n > 0 {
 		open += fmt.Sprintf(" (%d silent)", n)
 	}
-	now := wire.Status{Open: connections + sessions, Reached: a.isReached(), Free: s.way.free.Load()}
+	now := wire.Status{Open: max(0, connections-a.apart.Load()) + sessions, Reached: a.isReached(), Free: s.way.free.Load()}
 	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
@@ -43,6 +43,7 @@ func (s *server) keepStatus(last string) {
 		}
 		s.hearCalendar()
 		s.beginWork()
+		s.noticeWake()
 		if now := s.status(); now != last {
 			last = now
 			s.record.Notify("STATUS=" + now)

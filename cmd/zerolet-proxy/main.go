@@ -45,6 +45,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if cfg.Open {
 		return status(proxy.Open(proxy.Passed()), stderr)
 	}
+	if cfg.Waker {
+		return status(proxy.Wakened(proxy.Passed()), stderr)
+	}
 	if cfg.Enter {
 		return status(proxy.Enter(cfg, proxy.Passed()), stderr)
 	}

@@ -169,7 +169,11 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 	case u.Name == wire.StandIn.Of(name):
 		return "has the container's names on a network, and listens there while nothing runs"
 	case u.Name == wire.Wake.Of(name):
-		return "starts the container for the first client who may connect"
+		return "starts the container for the first client who may wake it"
+	case u.Name == wire.WakerSocket.Of(name):
+		return "where the proxy asks for that"
+	case u.Name == wire.Waker.Of(name):
+		return "has it started then"
 	case u.Name == wire.Open.Of(name):
 		return "lets clients in again once the container has stopped"
 	case slices.Contains(e.MemberServices(), u.Name):

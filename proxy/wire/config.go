@@ -96,8 +96,16 @@ type Config struct {
 	// ConnectionIdleTimeout is how long a connection counts after its last byte.
 	ConnectionIdleTimeout time.Duration
 	// Start, if not empty, is what to have the user's manager start for the
-	// first client.
+	// first client who may wake the container, or the path of the socket of the
+	// waker, which has the system's manager do so.
 	Start string
+	// Waker says that this is the waker.
+	Waker bool
+	// ByData says that a connection is none before its first byte.
+	ByData bool
+	// Probes are globs of the paths, IgnoreAgents of the agents whose requests of
+	// HTTP wake nothing, and are no use.
+	Probes, IgnoreAgents []string
 	// Forwards has one entry for each public address.
 	Forwards []Forward
 }
@@ -149,9 +157,9 @@ func ParseArgs(args []string) (Config, error) {
 	if set.NArg() > 0 {
 		return Config{}, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
-	if cfg.Open {
+	if cfg.Open || cfg.Waker {
 		if len(args) > 1 {
-			return Config{}, errors.New("--open stands alone")
+			return Config{}, errors.New("--open and --waker stand alone")
 		}
 		return cfg, nil
 	}
@@ -182,6 +190,8 @@ func (c *Config) check() error {
 		return errors.New("--enter wants --pidfile= or --infra, and excludes --entry=, --native and --forward=")
 	case c.Enter:
 		return nil
+	case c.LooksAt() && c.Start == "":
+		return errors.New("--by-data, --probe= and --ignore-agent= want --start=")
 	case (c.PIDFile != "" || c.Infra) && c.Entry != "", c.Inside() && c.HostNetwork:
 		return errors.New("--pidfile=, --infra, --entry= and --host-network exclude each other")
 	case c.Native && (c.Inside() || c.HostNetwork || len(c.Forwards) > 0):
@@ -212,6 +222,13 @@ func (c *Config) checkForwards() error {
 
 // Inside reports whether the targets are in the container's network namespace.
 func (c *Config) Inside() bool { return c.PIDFile != "" || c.Infra || c.Entry != "" }
+
+// LooksAt reports whether the proxy looks at the first bytes of clients, and not
+// only at their coming.
+func (c *Config) LooksAt() bool { return c.ByData || c.ReadsHeads() }
+
+// ReadsHeads reports whether it reads them as HTTP.
+func (c *Config) ReadsHeads() bool { return len(c.Probes) > 0 || len(c.IgnoreAgents) > 0 }
 
 // Serves reports whether these are the words of the proxy of the container,
 // whatever else they say: another version may know other options.

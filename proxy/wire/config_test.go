@@ -58,6 +58,8 @@ func TestArgs(t *testing.T) {
 	written := make(map[string]bool)
 	for _, want := range []Config{
 		{Open: true},
+		{Waker: true},
+		{Container: container, Forwards: forwards, Start: "/run/w", ByData: true, Probes: []string{"/a*", "/b"}, IgnoreAgents: []string{"*x y*"}},
 		{Container: container, Enter: true, Client: "a-proxy.service", PIDFile: "/run/a.pid"},
 		{Container: container, Native: true, IdleTimeout: time.Millisecond},
 		{Container: container, Forwards: forwards, Infra: true},
@@ -75,7 +77,7 @@ func TestArgs(t *testing.T) {
 			written[name] = true
 		}
 		got, err := ParseArgs(args)
-		if !want.Open {
+		if !want.Open && !want.Waker {
 			want.setDefaults()
 		}
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -155,7 +157,10 @@ func TestParseArgsErrors(t *testing.T) {
 		ok + " --forward=network:a:81=127.0.0.1:81":    "go together",
 		ok + " --forward=network:a=127.0.0.1:81":       "want network:DEVICE:PORT",
 		ok + " --forward=[::]:81=network:a:81":         "no address to connect to",
-		"--open --native":                              "stands alone",
+		"--open --native":                              "stand alone",
+		"--waker --native":                             "stand alone",
+		ok + " --by-data":                              "want --start=",
+		ok + " --start=/w --probe=[":                   "not a glob",
 		ok + " --max-connections=x":                    "want a number",
 		ok + " extra":                                  "unexpected argument",
 		ok + " --frobnicate":                           "not defined",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,6 +43,10 @@ func (c *Config) options() []option {
 		span("drain-timeout", &c.DrainTimeout),
 		several("allow-from", &c.AllowFrom, netip.ParsePrefix),
 		text("start", &c.Start),
+		toggle("waker", &c.Waker),
+		toggle("by-data", &c.ByData),
+		several("probe", &c.Probes, parseGlob),
+		several("ignore-agent", &c.IgnoreAgents, parseGlob),
 		readyCheck("ready-check", &c.ReadyCheck),
 		several("started", &c.Started, func(s string) (string, error) { return s, nil }),
 		choice("proxy-protocol", &c.ProxyProtocol, "v1", 1, "v2", 2),
@@ -181,6 +186,13 @@ func parsePath(s string) (string, error) {
 		return "", errors.New("not an absolute path")
 	}
 	return filepath.Clean(s), nil
+}
+
+func parseGlob(s string) (string, error) {
+	if _, err := path.Match(s, ""); err != nil || s == "" {
+		return "", errors.New("not a glob")
+	}
+	return s, nil
 }
 
 func parseService(s string) (string, error) {

@@ -24,7 +24,9 @@ const (
 	Caller      Unit = "-calendar.service" // does so
 	EntrySocket Unit = "-entry.socket"
 	StandIn     Unit = "-standin.service" // has the container's names on a network while it sleeps
-	Entry       Unit = "-entry.service"   // makes sockets inside a rootful container for its proxy
+	WakerSocket Unit = "-waker.socket"
+	Waker       Unit = "-waker.service" // has the system's manager start the container for the proxy
+	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
 )
 
 // Keepers is the pod of the containers that keep what a sleeping one uses from
@@ -37,7 +39,7 @@ const KeepersLabel = "io.zerolet.keepers"
 
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
-	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn}
+	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn, WakerSocket, Waker}
 }
 
 // Of is the name of the unit for the container of this name. For an instance it is

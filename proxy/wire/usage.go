@@ -7,11 +7,13 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
        [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
-       [--start=UNIT] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
+       [--by-data] [--probe=GLOB]... [--ignore-agent=GLOB]...
+       [--start=UNIT|PATH] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
        [--start-timeout=TIME]
        zerolet-proxy --open
+       zerolet-proxy --waker
        zerolet-proxy --enter --container=UNIT --client=UNIT
        --pidfile=PATH [--conmon] | --infra
        zerolet-proxy --help | --version
@@ -21,7 +23,9 @@ until the container's app accepts it, and exits when idle. With --native
 the app accepts from the sockets itself, and zerolet-proxy only counts its
 connections. It leaves the sockets shut when it exits; --open opens them when
 the container is gone. With --enter it makes sockets inside a rootful
-container for its proxy, which connects to the passed socket.
+container for its proxy, which connects to the passed socket. With --waker it
+lets a proxy that connects to the passed socket know that the container's start
+is over.
 
   --container=UNIT      the container's service unit, for example httpd.service
   --member=UNIT         the service unit of a container in the pod that
@@ -55,8 +59,13 @@ container for its proxy, which connects to the passed socket.
   --volume=DIRECTORY    is mounted into the container: no symbolic link is
                         followed from there to a unix socket; without any, none
                         on the whole path; repeatable
-  --start=UNIT          has the user's manager start this unit for the first
-                        client, and waits for it: it starts the container
+  --start=UNIT|PATH     has the user's manager start this unit for the first
+                        client who may wake the container, and waits for it; or
+                        connects to this socket of --waker, and waits for its end
+  --by-data             who says nothing wakes nothing, and is no use
+  --probe=GLOB          a request of HTTP for such a path is answered while the
+                        container sleeps, wakes nothing, and is no use; repeatable
+  --ignore-agent=GLOB   so is one of such a User-Agent; repeatable
   --connection-idle-timeout=TIME
                         a connection without a byte for this long counts as
                         ended, and is closed when the proxy exits (infinity)

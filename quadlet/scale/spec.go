@@ -39,6 +39,8 @@ type Spec struct {
 	MaxConnections        int64          // 0 is no limit
 	AllowFrom             []netip.Prefix // none is everybody
 
+	Front Front
+
 	search quadlet.Search
 }
 

@@ -98,6 +98,10 @@ func rules() map[string]rule {
 			"tells systemd and the journal what it is given, and looks at nothing",
 			[]string{wire, systemd + "daemon", systemd + "journal"},
 		},
+		"proxy/internal/head": {
+			"reads bytes, and has none of its own",
+			nil,
+		},
 		"proxy/internal/carry": {
 			"is the hot path: what it calls is known, and none of it waits",
 			[]string{internal + "sock", sys},
@@ -116,7 +120,7 @@ func rules() map[string]rule {
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "carry", internal + "reach", internal + "report", internal + "sock", internal + "watch", sys},
+			[]string{wire, internal + "carry", internal + "head", internal + "reach", internal + "report", internal + "sock", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",

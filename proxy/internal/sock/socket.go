@@ -22,6 +22,7 @@ const drainStall = 10 * time.Second
 type Socket struct {
 	FD      int
 	Release func() // called when it has been closed, if not nil
+	Taken   int64  // bytes that were read before it was carried
 
 	// In Go's poller from the first wait until LeavePoller. A connection that
 	// need not be waited for before it is forwarded is never there.
@@ -113,7 +114,7 @@ func (s *Socket) EndOfInput(read int64) error {
 // have.
 func (s *Socket) finCame(read int64) bool {
 	info, err := unix.GetsockoptTCPInfo(s.FD, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.Bytes_received > uint64(read)
+	return err != nil || info.Bytes_received > uint64(read+s.Taken)
 }
 
 // CloseWrite sends the FIN.

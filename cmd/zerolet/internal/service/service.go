@@ -21,13 +21,15 @@ type Service struct {
 	Socket    systemd.Unit
 	Proxy     systemd.Unit
 	Container systemd.Unit
-	Target    systemd.Unit // starts the container for who may come, in a user's manager with AllowFrom=
+	Target    systemd.Unit // starts the container for who may wake it, where the proxy is first
 	Opener    systemd.Unit // opens the sockets again with Mode=native
 	Timer     systemd.Unit // wakes it at the times of a calendar
 	Caller    systemd.Unit // does so for the timer
 	// the system's way into the container
 	EntrySocket, Entry systemd.Unit
 	StandIn            systemd.Unit // has the container's names on a network
+	// the way to have the system's manager start the target
+	WakerSocket, Waker systemd.Unit
 
 	Members []*Service // the containers of a pod, each with its unit alone
 
@@ -53,7 +55,7 @@ type Service struct {
 
 // parts are the units in the order of [wire.Units].
 func (s *Service) parts() []*systemd.Unit {
-	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn}
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn, &s.WakerSocket, &s.Waker}
 }
 
 // Units are the names of the service's units, in an order in which they can

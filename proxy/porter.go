@@ -1,0 +1,367 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/head"
+	"github.com/zerolet/zerolet/proxy/internal/sock"
+)
+
+// Where it matters what clients say first, each is heard before it is held
+// (WakeBy=, Probe=, IgnoreAgent=). Its bytes stay in the kernel meanwhile
+// (recv(2), MSG_PEEK), so that whatever is not answered here is forwarded as it
+// came. Until it is known for a client it stands apart: it wakes nothing and is no
+// use.
+
+const (
+	// firstWord is how long a client may say nothing before it is taken for one
+	// whose server speaks first, unless WakeBy=data.
+	firstWord = time.Second
+	// maxSilence is how long it may with WakeBy=data, and how long it may after an
+	// answer.
+	maxSilence = time.Minute
+	// maxSilent may say nothing at a time. Then the eldest leave before.
+	maxSilent = 1024
+	// grace is how long nobody is closed for having said nothing: the first bytes
+	// may be on their way, and may have to be sent twice (RFC 6298: after a second).
+	grace = 2 * time.Second
+	// headPatience is how long a head may take to come from its first byte on. What
+	// takes longer is forwarded.
+	headPatience = 10 * time.Second
+)
+
+// porter hears clients.
+type porter struct {
+	*server
+	buffers  sync.Pool    // of *[head.Max]byte
+	deciding atomic.Int64 // clients of whose first request a part has come
+	noticed  atomic.Bool  // see noticeWake
+
+	mu      sync.Mutex
+	silent  list.List // of *silentClient, who has been so for longest first
+	leaving bool      // the proxy ends: nobody stays for longer than grace
+	crowded bool      // so it is while somebody waits to be accepted
+}
+
+// newPorter is nil if nobody looks at what clients say.
+func (s *server) newPorter() *porter {
+	if !s.cfg.LooksAt() {
+		return nil
+	}
+	p := &porter{server: s}
+	p.buffers.New = func() any { return new([head.Max]byte) }
+	return p
+}
+
+// silentClient is one that is to speak.
+type silentClient struct {
+	client *sock.Socket
+	since  time.Time
+	until  time.Time // zero: for as long as it likes
+}
+
+// word is what a client has said.
+type word struct {
+	meaning
+	request head.Request // of a probe
+}
+
+type meaning int
+
+const (
+	nothing meaning = iota // as yet
+	part                   // the beginning of a request
+	quiet                  // nothing in time
+	ended                  // it has ended, or its connection has
+	forApp                 // bytes for the app
+	aProbe                 // a request that wakes nothing
+)
+
+// take hears a client that was just accepted and counted in. Who is for the app and
+// has spoken already costs no goroutine.
+func (p *porter) take(c *connection) {
+	c.apart = true
+	p.activity.setApart()
+	if p.listen(c.client.FD).meaning != forApp {
+		go p.attend(c)
+		return
+	}
+	p.use(c)
+	if backend := c.promptly(); backend != nil {
+		c.carry(backend)
+		return
+	}
+	go c.hold()
+}
+
+// attend hears a client until it is clear what it is.
+func (p *porter) attend(c *connection) {
+	limit := firstWord
+	if p.cfg.ByData {
+		limit = maxSilence
+	}
+	for since := c.accepted; ; since, limit = time.Now(), maxSilence {
+		answered := since != c.accepted
+		w := p.hear(c, since, limit, nil)
+		switch {
+		case w.meaning == aProbe && p.isAwake():
+			p.relay(c, w.request)
+			return
+		case w.meaning == aProbe:
+			if p.answer(c, w.request) {
+				continue
+			}
+		case c.hard.Err() != nil:
+		case w.meaning == forApp, w.meaning == quiet && !p.cfg.ByData && !answered:
+			p.use(c)
+			c.hold()
+			return
+		case w.meaning == ended && !p.cfg.ByData && !answered: // a connection, though a short one
+			p.use(c)
+			p.background(func() { _ = p.starter.start(p.hard) })
+		}
+		c.client.Close()
+		c.end()
+		return
+	}
+}
+
+// use counts a client as one that keeps the container up, from now on.
+func (p *porter) use(c *connection) {
+	c.apart = false
+	p.activity.rejoin()
+	p.activity.came(c.client.Waited())
+	c.holdFrom(time.Now())
+}
+
+// isAwake reports whether the app is there to answer. A container that was not
+// started for a client may stop again by itself.
+func (p *porter) isAwake() bool {
+	if !p.activity.isReached() {
+		return false
+	}
+	if p.starter.isDone() {
+		return true
+	}
+	_, err := p.cgroup.ID()
+	return err == nil
+}
+
+// hear waits until it is known what a client says next, and no longer than until
+// over is closed. Who has said nothing since the given time may do so for limit, or
+// for ever if that is 0.
+func (p *porter) hear(c *connection, since time.Time, limit time.Duration, over <-chan struct{}) word {
+	defer context.AfterFunc(c.hard, c.client.Wake)()
+	defer c.client.Unwake()
+	w := p.awaitWord(c, since, limit, over)
+	if w.meaning != part {
+		return w
+	}
+	p.deciding.Add(1)
+	defer p.deciding.Add(-1)
+	file, _ := c.client.Poller()
+	_ = file.SetReadDeadline(time.Now().Add(headPatience))
+	if c.hard.Err() != nil {
+		return word{meaning: ended}
+	}
+	if w = p.await(c.client, part); w.meaning == part || w.meaning == nothing {
+		w.meaning = forApp // it takes its time
+	}
+	return w
+}
+
+// awaitWord waits for the first byte.
+func (p *porter) awaitWord(c *connection, since time.Time, limit time.Duration, over <-chan struct{}) word {
+	at := p.enter(c.client, since, limit)
+	defer p.exit(at)
+	if c.hard.Err() != nil {
+		return word{meaning: ended}
+	}
+	select {
+	case <-over:
+		return word{meaning: quiet}
+	default:
+	}
+	w := p.await(c.client, nothing)
+	if w.meaning == nothing {
+		w.meaning = quiet
+	}
+	return w
+}
+
+// await returns what more than so much is said, or so much when the time is over.
+// The poller tells of each arrival, also while earlier bytes are there (epoll(7),
+// EPOLLET).
+func (p *porter) await(client *sock.Socket, than meaning) (w word) {
+	_, raw := client.Poller()
+	_ = raw.Read(func(fd uintptr) bool {
+		w = p.listen(int(fd))
+		return w.meaning > than
+	})
+	return w
+}
+
+// listen finds out what was said so far.
+func (p *porter) listen(fd int) word {
+	b := p.buffers.Get().(*[head.Max]byte)
+	defer p.buffers.Put(b)
+	const usual = 4096 // most heads are shorter
+	n, err := sock.Peek(fd, b[:usual])
+	if n == usual && p.cfg.ReadsHeads() {
+		n, err = sock.Peek(fd, b[:])
+	}
+	switch {
+	case err == unix.EAGAIN:
+		return word{meaning: nothing}
+	case err != nil, n == 0:
+		return word{meaning: ended}
+	case !p.cfg.ReadsHeads():
+		return word{meaning: forApp}
+	}
+	r, err := head.Read(b[:n])
+	switch {
+	case errors.Is(err, head.ErrIncomplete) && !sock.Ready(fd, unix.POLLRDHUP):
+		return word{meaning: part}
+	case err == nil && (head.MatchPath(p.cfg.Probes, r.Path) || head.MatchAgent(p.cfg.IgnoreAgents, r.Agent)):
+		return word{aProbe, r}
+	}
+	return word{meaning: forApp}
+}
+
+// enter puts a client among the silent ones, and sets how long it may be.
+func (p *porter) enter(client *sock.Socket, since time.Time, limit time.Duration) *list.Element {
+	w := &silentClient{client: client, since: since}
+	if limit > 0 {
+		w.until = since.Add(limit)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.silent.PushBack(w)
+	file, _ := client.Poller()
+	_ = file.SetReadDeadline(w.until)
+	if p.leaving || p.crowded {
+		w.hasten()
+	}
+	if p.silent.Len() > maxSilent {
+		p.hastenEldest()
+	}
+	return at
+}
+
+func (p *porter) exit(at *list.Element) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent.Remove(at)
+}
+
+// hasten has a client leave as soon as it may have to.
+func (w *silentClient) hasten() {
+	if soon := w.since.Add(grace); w.until.IsZero() || soon.Before(w.until) {
+		w.until = soon
+		file, _ := w.client.Poller()
+		_ = file.SetReadDeadline(soon)
+	}
+}
+
+// hastenEldest is for the one that has been silent for longest of those that were
+// not told before.
+func (p *porter) hastenEldest() {
+	for at := p.silent.Front(); at != nil; at = at.Next() {
+		w := at.Value.(*silentClient)
+		if before := w.until; before.IsZero() || before.After(w.since.Add(grace)) {
+			w.hasten()
+			return
+		}
+	}
+}
+
+// makeRoom has those who say nothing leave for who waits to be accepted, until that
+// is over.
+func (s *server) makeRoom(crowded bool) {
+	if s.porter != nil {
+		s.porter.mu.Lock()
+		defer s.porter.mu.Unlock()
+		if s.porter.crowded = crowded; crowded {
+			s.porter.hastenAll()
+		}
+	}
+}
+
+func (p *porter) hastenAll() {
+	for at := p.silent.Front(); at != nil; at = at.Next() {
+		at.Value.(*silentClient).hasten()
+	}
+}
+
+// settle gives those whose first bytes may be on their way the time for that,
+// before the proxy ends because it is idle. Nobody new is accepted meanwhile.
+func (s *server) settle() {
+	if s.porter == nil {
+		return
+	}
+	for began := time.Now(); !s.activity.busy() && s.porter.unsettled(time.Since(began)); {
+		if sock.Rest(s.hard, 10*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// unsettled reports whether somebody may still turn out to be a use, after having
+// waited for that.
+func (p *porter) unsettled(waited time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for at := p.silent.Front(); at != nil; at = at.Next() {
+		w := at.Value.(*silentClient)
+		if waited < headPatience && sock.Ready(w.client.FD, unix.POLLIN) || waited < grace && time.Since(w.since) < grace {
+			return true
+		}
+	}
+	return waited < grace+headPatience && p.deciding.Load() > 0
+}
+
+// endPorter closes those who say nothing.
+func (s *server) endPorter() {
+	if s.porter == nil {
+		return
+	}
+	s.porter.mu.Lock()
+	defer s.porter.mu.Unlock()
+	s.porter.leaving = true
+	s.porter.hastenAll()
+}
+
+// noticeWake finds out that somebody else has had the container started: another
+// unit, or zerolet wake. That is a wake, too.
+func (s *server) noticeWake() {
+	if s.porter == nil || s.activity.isReached() || s.starter.asked.Load() {
+		return
+	}
+	if _, err := s.cgroup.ID(); err != nil || !s.porter.noticed.CompareAndSwap(false, true) {
+		return
+	}
+	s.wakes()
+	s.background(func() {
+		defer s.porter.noticed.Store(false)
+		ctx, cancel := context.WithTimeout(s.hard, s.cfg.StartTimeout)
+		defer cancel()
+		if s.askApp(ctx) {
+			s.reached(func() string { return "" })
+		}
+	})
+}
+
+// wakes takes note that the container is being started.
+func (s *server) wakes() {
+	now := time.Now()
+	s.activity.wakes.CompareAndSwap(0, max(1, int64(now.Sub(s.activity.start))))
+	s.activity.touch(now)
+	s.activity.stay(s.cfg.StayAwake)
+}

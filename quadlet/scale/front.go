@@ -1,0 +1,117 @@
+package scale
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/zerolet/zerolet/quadlet"
+)
+
+// Front is whom the proxy tells from clients by what they say first.
+type Front struct {
+	ByData       bool     // a connection is none before its first byte
+	Probes       []string // globs of paths
+	IgnoreAgents []string // globs of agents
+}
+
+// Fronted reports whether the proxy looks at the first bytes of clients: then it
+// starts before the container does.
+func (s *Spec) Fronted() bool {
+	return s.Front.ByData || len(s.Front.Probes) > 0 || len(s.Front.IgnoreAgents) > 0
+}
+
+func (s *Spec) wakeBy(value string) error {
+	value, err := oneOf(value, "connection", "data")
+	s.Front.ByData = value == "data"
+	return err
+}
+
+// probe adds the paths of one Probe= line; an empty one forgets those before it.
+func (s *Spec) probe(value string) error {
+	if value == "" {
+		s.Front.Probes = nil
+		return nil
+	}
+	for glob := range strings.FieldsSeq(value) {
+		if !strings.HasPrefix(glob, "/") {
+			return &quadlet.ValueError{Message: fmt.Sprintf("%q is not a path", glob), Hint: "write it as it is in a request, such as /healthz"}
+		}
+		if i := strings.IndexFunc(glob, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }); i >= 0 {
+			return &quadlet.ValueError{Offset: i, Message: "unexpected character in the path", Hint: "write it as %20 and the like"}
+		}
+		if err := checkGlob(glob); err != nil {
+			return err
+		}
+		s.Front.Probes = append(s.Front.Probes, glob)
+	}
+	return nil
+}
+
+// ignoreAgent adds the agent of one IgnoreAgent= line, which may have spaces; an
+// empty one forgets those before it.
+func (s *Spec) ignoreAgent(value string) error {
+	if value == "" {
+		s.Front.IgnoreAgents = nil
+		return nil
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return &quadlet.ValueError{Message: "unexpected character in the agent", Hint: "write * for what is not of ASCII"}
+	}
+	if err := checkGlob(value); err != nil {
+		return err
+	}
+	s.Front.IgnoreAgents = append(s.Front.IgnoreAgents, value)
+	return nil
+}
+
+func checkGlob(glob string) error {
+	if _, err := path.Match(glob, ""); err != nil {
+		return &quadlet.ValueError{Message: fmt.Sprintf("%q is not a glob", glob), Hint: `write \[ for a bracket: [a-z] is one of these characters, * any number of any, ? any one`}
+	}
+	return nil
+}
+
+// isStream reports whether clients have connections, with bytes in order.
+func isStream(l Listener) bool { return l.Protocol != "udp" }
+
+// checkFront is for all keys that are about connections.
+func (s *Spec) checkFront(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	if s.Fronted() && !slices.ContainsFunc(s.Listen, isStream) {
+		ds.Errorf(e.Pos, "leave it out", "%s= is about connections, and there are only datagrams: each wakes the container", e.Key)
+	}
+}
+
+// speaksFirst are ports on which a client waits for the server's first word: FTP,
+// SSH, SMTP, POP3, IMAP, NNTP, MySQL, VNC, and their like.
+var speaksFirst = map[uint16]string{
+	21: "FTP", 22: "SSH", 25: "SMTP", 110: "POP3", 119: "NNTP", 143: "IMAP", 587: "SMTP", 2222: "SSH",
+	3306: "MySQL", 4190: "ManageSieve", 5900: "VNC",
+}
+
+// checkWakeBy warns of servers whose clients would never say anything.
+func (s *Spec) checkWakeBy(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	s.checkFront(e, ds)
+	if !s.Front.ByData {
+		return
+	}
+	for _, l := range s.Listen {
+		if what := speaksFirst[l.ContainerPort]; what != "" && isStream(l) {
+			ds.Warnf(e.Pos, "leave WakeBy= out if it does",
+				"a server of %s (container port %d) speaks first: its clients wait for that, say nothing, and are closed", what, l.ContainerPort)
+		}
+	}
+}
+
+func (s *Spec) explainWakeBy() string {
+	return when(s.Front.ByData, "a connection wakes it, and counts, from its first byte on; one that says nothing is closed after a minute")
+}
+
+func (s *Spec) explainProbes() string {
+	return when(len(s.Front.Probes) > 0, "a GET of %s is answered 200 while it sleeps, wakes nothing and is no use", strings.Join(s.Front.Probes, " "))
+}
+
+func (s *Spec) explainIgnoreAgents() string {
+	return when(len(s.Front.IgnoreAgents) > 0, "so is one whose User-Agent is %s", strings.Join(s.Front.IgnoreAgents, ", or "))
+}
