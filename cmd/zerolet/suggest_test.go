@@ -22,12 +22,19 @@ func suggested(t *testing.T, dir string, args ...string) (status int, stdout, st
 
 // What is suggested for some stacks, and, once it is written, nothing more.
 func TestSuggest(t *testing.T) {
+	for _, stacks := range []string{"suggest", "suggest-behind"} {
+		t.Run(stacks, func(t *testing.T) { testSuggest(t, stacks) })
+	}
+}
+
+func testSuggest(t *testing.T, stacks string) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "systemd")
-	if err := os.CopyFS(dir, os.DirFS("testdata/suggest")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("testdata/"+stacks)); err != nil {
 		t.Fatal(err)
 	}
 	status, first, why := suggested(t, dir)
-	golden(t, "testdata/suggest.drop-ins", first+"\n"+why)
+	golden(t, "testdata/"+stacks+".drop-ins", first+"\n"+why)
 	if status != exitOK {
 		t.Errorf("status %d", status)
 	}

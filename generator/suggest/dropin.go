@@ -36,6 +36,7 @@ type missing struct {
 	file     *quadlet.File
 	section  bool
 	portless bool
+	listen   []string // lines of the section
 	requires []string
 	after    []string
 }
@@ -94,7 +95,7 @@ func (m *missing) text() string {
 		section("Install", lines...)
 	}
 	if m.section {
-		section("ScaleToZero")
+		section("ScaleToZero", m.listen...)
 	}
 	return b.String()
 }

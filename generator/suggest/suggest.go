@@ -28,6 +28,7 @@ func (s *Stack) Sleeps() bool { return len(s.Awake) == 0 }
 type search struct {
 	generator.Generator
 	files   []*quadlet.File // that run something, as they are
+	fronts  []front         // among them
 	missing map[string]*missing
 	given   map[string]bool               // files that had the section
 	refused map[string]quadlet.Diagnostic // why a file is left without it, by its name
@@ -44,6 +45,7 @@ func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagno
 	}
 	all := slices.Clone(s.files)
 	s.files = slices.DeleteFunc(s.files, func(f *quadlet.File) bool { return generator.LeftToInstances(f, all) })
+	s.fronts = fronts(s.files)
 	for _, f := range s.files {
 		if scale.Scales(f) && !scale.HasSection(f) && !generator.Ends(f) && s.podOf(f) == nil {
 			s.of(f).section = true
@@ -84,7 +86,8 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.notePorts(plan) && !s.takeBack(plan) && !s.spareServers(plan) && !s.addNeeds(plan) && !s.giveUp(plan) && !s.addOrder(plan) {
+		if !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareServers(plan) && !s.addNeeds(plan) &&
+			!s.giveUp(plan) && !s.addOrder(plan) {
 			return plan
 		}
 	}
@@ -177,7 +180,7 @@ func (s *search) addNeeds(plan *generator.Plan) (changed bool) {
 		if e.Refused() {
 			continue
 		}
-		for _, user := range users(e, plan) {
+		for _, user := range s.users(e, plan) {
 			if !s.needs(e, user) && !s.needs(user, e) {
 				changed = s.of(s.original(user.Spec.File)).need(e.Spec.File) || changed
 			}
@@ -264,6 +267,9 @@ func (s *search) reason(e *generator.Endpoint) quadlet.Diagnostic {
 	}
 	if added := s.Dropins[e.Spec.File.Name()]; added != nil && d.Pos.File == added.Path {
 		d.Pos = s.original(e.Spec.File).UnitPos()
+	}
+	if !e.Refused() && e.Spec.Dependency() && len(e.Needs) == 0 {
+		d = s.askPort(e.Spec.File, d)
 	}
 	return d
 }

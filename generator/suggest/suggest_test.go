@@ -26,6 +26,9 @@ func lines(r *rand.Rand) []string {
 		"Unit\nRequires=" + name() + ".service", "Unit\nAfter=" + name() + ".service", "Unit\nBindsTo=" + name() + ".service",
 		"Unit\nPartOf=" + name() + ".container", "Unit\nBefore=" + name() + ".service", "Unit\nWants=" + name() + ".service",
 		"Install\nWantedBy=default.target", "Install\nWantedBy=" + name() + ".service", "Install\nRequiredBy=default.target " + name() + ".service",
+		"Container\nImage=localhost/caddy", "Container\nImage=localhost/caddy\n[Container]\nNetwork=own.network", "Container\nExposeHostPort=90",
+		"Container\nLabel=traefik.enable=true", "Container\nLabel=caddy.reverse_proxy=\"{{upstreams 80}}\"", "Container\nHostName=" + name(),
+		"Container\nEnvironment=PORT=80", "Container\nEnvironment=TO=" + name() + ":80", "Container\nPublishPort=443:443",
 		"Service\nType=oneshot", "Service\nRemainAfterExit=yes", "ScaleToZero\nIdleTimeout=1min",
 	}
 }

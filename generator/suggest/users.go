@@ -6,29 +6,50 @@ import (
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // users are the containers that use one, whether or not their files say that they need
 // it: they are in one of its networks, and call it by its name in what they are told.
 // If it has no port, and nobody is known who needs it, that is the only other one there
-// which has.
-func users(used *generator.Endpoint, plan *generator.Plan) []*generator.Endpoint {
-	var callers, others []*generator.Endpoint
+// which has; a reverse proxy, only if there is none.
+func (s *search) users(used *generator.Endpoint, plan *generator.Plan) []*generator.Endpoint {
+	var callers, others, fronts []*generator.Endpoint
 	for _, e := range plan.Endpoints {
-		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) {
+		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) || findsStandIn(e, used) {
 			continue
 		}
 		if calls(e, used) {
 			callers = append(callers, e)
 		}
-		if !e.Spec.Dependency() {
+		switch {
+		case e.Spec.Dependency():
+		case s.isFront(e.Spec.File):
+			fronts = append(fronts, e)
+		default:
 			others = append(others, e)
 		}
+	}
+	if len(others) == 0 {
+		others = fronts
 	}
 	if len(callers) == 0 && len(others) == 1 && used.Spec.Dependency() && len(used.Needs) == 0 {
 		return others
 	}
 	return callers
+}
+
+// findsStandIn reports whether the names of a container lead to its stand-in on each
+// network where another one has them: it wakes when it is called.
+func findsStandIn(e, used *generator.Endpoint) bool {
+	of := networks(e.Spec.File)
+	for _, network := range networks(used.Spec.File) {
+		listens := slices.ContainsFunc(used.Spec.OnNetworks(), func(l scale.Listener) bool { return l.HostNetwork == network })
+		if !listens && slices.Contains(of, network) {
+			return false
+		}
+	}
+	return true
 }
 
 // networks are those on which containers reach each other by name.
