@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/unit"
-
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -42,8 +40,7 @@ func (p *Plan) findRivals(files []*quadlet.File) {
 	}
 }
 
-// takeTurn has the container's unit wait before anything else is done in it. An
-// empty ExecCondition= of the file clears what stands before it.
+// takeTurn has the container's unit wait before anything else is done in it.
 func (e *Endpoint) takeTurn(l Layout, u *Unit) {
 	if len(e.rivals) == 0 {
 		return
@@ -52,16 +49,5 @@ func (e *Endpoint) takeTurn(l Layout, u *Unit) {
 	for _, rival := range e.rivals {
 		words = append(words, word(literal(rival.Spec.Unit)))
 	}
-	for _, s := range u.Sections {
-		if s.Section != "Service" {
-			continue
-		}
-		first := 0
-		for i, entry := range s.Entries {
-			if entry.Name == "ExecCondition" && entry.Value == "" {
-				first = i + 1
-			}
-		}
-		s.Entries = slices.Insert(s.Entries, first, &unit.UnitEntry{Name: "ExecCondition", Value: strings.Join(words, " ")})
-	}
+	setFirst(u, "ExecCondition", strings.Join(words, " "))
 }

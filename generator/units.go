@@ -364,6 +364,7 @@ func (e *Endpoint) service(l Layout) Unit {
 		e.takeSockets(&u)
 	}
 	e.takeTurn(l, &u)
+	e.takePlace(l, &u)
 	e.turnRound(&u)
 	if e.owner != nil {
 		set(&u, "Unit", "BindsTo", e.owner.service())
@@ -483,6 +484,23 @@ func set(u *Unit, name, key, value string) {
 		i = len(u.Sections) - 1
 	}
 	add(u.Sections[i], key, value)
+}
+
+// setFirst adds a command before all others in a service. An empty one of the file
+// clears what stands before it.
+func setFirst(u *Unit, key, value string) {
+	for _, s := range u.Sections {
+		if s.Section != "Service" {
+			continue
+		}
+		first := 0
+		for i, entry := range s.Entries {
+			if entry.Name == key && entry.Value == "" {
+				first = i + 1
+			}
+		}
+		s.Entries = slices.Insert(s.Entries, first, &unit.UnitEntry{Name: key, Value: value})
+	}
 }
 
 // refusal takes the place of the container's service when the file has an

@@ -96,6 +96,7 @@ func verbs() []verb {
 		{name: "turn", unit: true, names: someName, run: (*call).turn, flags: func(f *flag.FlagSet, o *options) {
 			f.StringVar(&o.group, "group", "", "what only one of them has")
 		}},
+		{name: "place", unit: true, names: someName, run: (*call).place},
 		{name: "keep", unit: true, names: someName, run: (*call).keep, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.rootfs, "rootfs", false, "the image is a directory")
 		}},

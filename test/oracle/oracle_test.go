@@ -382,6 +382,9 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 	if e.Key == "ExecStopPost" && (strings.HasPrefix(strings.Replace(e.Value, `"`, "", 1), "-rm -f %t/") || strings.Contains(e.Value, " keep --")) { // what Podman is to keep
 		return "", false
 	}
+	if e.Key == "ExecStartPre" && strings.Contains(e.Value, " place --") { // when it may start
+		return "", false
+	}
 	if e.Key == "ExecStart" || e.Key == "ExecStartPre" {
 		words := arguments(of, e)
 		if slices.Contains(words, "create") { // a pod's options alone, some in random order

@@ -3,6 +3,7 @@ package systemd
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -273,6 +274,7 @@ func objectOf(name string) dbus.ObjectPath {
 var ofKind = map[string]bool{
 	"Listen": true, "Result": true, "StatusText": true, "MainPID": true, "NRestarts": true, "NextElapseUSecRealtime": true,
 	"ExecStart": true, "ExecCondition": true, "ExecStop": true, "ExecMainExitTimestamp": true, "IPAddressAllow": true,
+	"TimeoutStartUSec": true,
 }
 
 func interfaceOf(name, property string) string {
@@ -291,6 +293,8 @@ func text(property string, value any) string {
 		return map[bool]string{false: "no", true: "yes"}[v]
 	case []string:
 		return strings.Join(v, " ")
+	case []byte: // InvocationID
+		return hex.EncodeToString(v)
 	case []any: // Job: number, object
 		return fmt.Sprint(v[0])
 	case [][]any:

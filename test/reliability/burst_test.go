@@ -1,0 +1,92 @@
+package reliability
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/zerolet/zerolet/test/harness"
+)
+
+// While so many start as there are places, and the processors are busy, another one
+// waits. It starts when one has ended or is gone, or if the processors are idle: then
+// all that start wait for something else.
+func TestManyStart(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.Control("set-environment", "ZEROLET_STARTS=1")
+		h.PutFile(h.UnitDir+"/busy.service", "[Service]\nNice=19\nRuntimeMaxSec=2min\n"+
+			"ExecStart=sh -c 'for i in $(seq $(nproc)); do while :; do :; done & done; wait'\n")
+		first := newGate(h, "app0.service", "ExecStartPre")
+		ask := make([]func() <-chan answer, 3)
+		for i := range ask {
+			h.App(fmt.Sprintf("app%d", i), "-http :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=1s")
+			ask[i] = func() <-chan answer {
+				done := make(chan answer, 1)
+				go func() {
+					id, err := askRival(h, port(h, i))
+					done <- answer{id, err}
+				}()
+				return done
+			}
+		}
+		starts := func(name string) {
+			t.Helper()
+			h.Wait(name+" has a place", func() bool {
+				out, err := h.Session.Run(t.Context(), "cat", h.RuntimeDir+"/zerolet-starts")
+				return err == nil && strings.Contains(out.Stdout, name+" ")
+			}, name+".service")
+		}
+		waited := 0 // of app1
+		waits := func() {
+			t.Helper()
+			waited++
+			h.Wait("it waits for a place", func() bool {
+				text, err := h.Journal(t.Context(), "app1.service")
+				return err == nil && strings.Count(text, "waits for a place") == waited
+			}, "app1.service")
+			h.Expect("app1.service", "activating")
+		}
+		asleep := func() {
+			t.Helper()
+			for i := range ask {
+				h.WaitState(fmt.Sprintf("app%d.service", i), "inactive")
+			}
+		}
+
+		h.Control("start", "busy.service")
+		a := ask[0]()
+		starts("app0")
+		b := ask[1]()
+		waits()
+		c := ask[2]()
+		first.open()
+		for _, done := range []<-chan answer{a, b, c} {
+			(<-done).must(h)
+		}
+		asleep()
+
+		first.shut()
+		h.ConnectTo(port(h, 0)).Close() // who leaves has woken it all the same
+		starts("app0")
+		b = ask[1]()
+		waits()
+		h.Control("stop", "app0-proxy.socket") // it never ends its start
+		(<-b).must(h)
+		first.open()
+		h.Control("start", "app0-proxy.socket")
+		asleep()
+
+		first.shut()
+		a = ask[0]()
+		starts("app0")
+		b = ask[1]()
+		waits()
+		h.Control("stop", "busy.service")
+		(<-b).must(h)
+		h.Expect("app0.service", "activating")
+		first.open()
+		(<-a).must(h)
+		asleep()
+		h.Control("unset-environment", "ZEROLET_STARTS")
+	})
+}
