@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,19 +46,14 @@ func TestGiveWay(t *testing.T) {
 	r, front := servedRival(t, nil)
 	inside := proxytest.Connect(t, r.addr)
 	proxytest.Ask(t, inside, "ping")
-	r.stop <- wire.GiveWay
-	var late net.Conn
-	proxytest.Eventually(t, "nobody else is let in", func() bool {
-		r.stop <- wire.GiveWay // as who waits does
-		accepted := r.activity.accepted.Load()
-		late = proxytest.Connect(t, r.addr)
-		time.Sleep(500 * time.Millisecond) // that nothing happens has no event; too short, it fails where the machine is busy
-		if r.activity.accepted.Load() == accepted {
-			return true
-		}
-		late.Close()
-		return false
+	settled := make(chan struct{})
+	r.afterPause = sync.OnceFunc(func() {
+		r.way.asked.Store(time.Now().Add(proxytest.Patience).UnixNano()) // it is asked again and again
+		close(settled)
 	})
+	r.stop <- wire.GiveWay
+	<-settled
+	late := proxytest.Connect(t, r.addr) // who is let in keeps the proxy from being free
 	proxytest.Ask(t, inside, "pong")
 	if r.way.free.Load() {
 		t.Error("free while somebody is connected")
