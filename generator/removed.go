@@ -19,10 +19,10 @@ const removed = "zerolet-removed"
 // away for a moment. The generator being gone, the units are no more after the
 // reload, and sockets.target upholds no socket. What sleeps is not loaded then,
 // which is no failure. What fails to stop, systemd tells. In the end Podman may prune
-// again.
+// again, and nobody knows of updates that failed.
 const cleanup = `for i in 1 2 3 4 5; do [ -e "$0" ] && exit; sleep 1; done; ` +
 	`systemctl "$1" daemon-reload; systemctl "$@" 2>/dev/null || :; ` +
-	`set -- $(podman pod ls --quiet --filter=label=` + wire.KeepersLabel + `); [ $# = 0 ] || podman pod rm --force "$@"`
+	`set -- $(podman pod ls --quiet --filter=label=` + wire.KeepersLabel + `); [ $# = 0 ] || podman pod rm --force "$@"; rm -rf `
 
 // checkRemoved looks for a file that takes the name.
 func (p *Plan) checkRemoved(files []*quadlet.File) {
@@ -47,7 +47,11 @@ func (p *Plan) Removal(l Layout, units []Unit) []Unit {
 	if p.Manager == quadlet.User {
 		names = append(names, removed+".path")
 	}
-	args := []string{":/bin/sh", "-c", word(literal(cleanup)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
+	state := wire.SystemState
+	if p.Manager == quadlet.User {
+		state = `"$HOME/` + wire.UserState + `"`
+	}
+	args := []string{":/bin/sh", "-c", word(literal(cleanup + state)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
 	for _, name := range names {
 		args = append(args, word(literal(name)))
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,15 +28,37 @@ type attempt struct {
 
 	Failed bool
 	Time   time.Time // when it has
+
+	Rollbacks []service.Rollback // the newest last, that of this attempt included
 }
 
-// attemptFile is where the attempt of a service is noted.
-func (c *call) attemptFile(unit string) string {
-	dir := "/var/lib"
+// maxRollbacks is how many are remembered.
+const maxRollbacks = 20
+
+// attemptDir is where the attempts of the manager's services are noted, each in a
+// file with the name of the unit.
+func (c *call) attemptDir() string {
+	state := wire.SystemState
 	if c.manager == quadlet.User {
-		dir = filepath.Join(c.getenv("HOME"), ".local/state")
+		state = filepath.Join(c.getenv("HOME"), wire.UserState)
 	}
-	return filepath.Join(dir, "zerolet", "updates", unit)
+	return filepath.Join(state, "updates")
+}
+
+func (c *call) attemptFile(unit string) string { return filepath.Join(c.attemptDir(), unit) }
+
+// forgetAttempts removes what is noted of units that are no more.
+func (c *call) forgetAttempts(uses []use) error {
+	entries, err := os.ReadDir(c.attemptDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if !slices.ContainsFunc(uses, func(u use) bool { return u.Unit == entry.Name() }) {
+			err = errors.Join(err, os.Remove(c.attemptFile(entry.Name())))
+		}
+	}
+	return err
 }
 
 // lastAttempt is that of a service, empty if there is none.
@@ -84,16 +107,48 @@ func (c *call) settle(ctx context.Context, unit string) bool {
 		err = podman.Tag(ctx, a.Old, a.Image)
 		if err == nil {
 			a.Failed, a.Time = true, c.clock()
+			a.Rollbacks = append(a.Rollbacks, service.Rollback{Time: a.Time, Image: a.Image})
+			a.Rollbacks = a.Rollbacks[max(0, len(a.Rollbacks)-maxRollbacks):]
 			err = c.begin(unit, a)
 		}
 		// The unit's journal takes the priority (sd-daemon(3)).
 		fmt.Fprintf(c.stderr.w, "<3>the newer image of %s has failed at its first start: back to the one before, %.12s\n", a.Image, a.Old)
 		return errors.Join(err, podman.ForgetNext(ctx, unit)) == nil
 	}
-	if err := os.Remove(c.attemptFile(unit)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false
+	return c.end(unit, a) == nil && podman.ForgetNext(ctx, unit) == nil
+}
+
+// end has an attempt be over. What came of those before is remembered.
+func (c *call) end(unit string, a attempt) error {
+	if len(a.Rollbacks) > 0 {
+		return c.begin(unit, attempt{Rollbacks: a.Rollbacks})
 	}
-	return podman.ForgetNext(ctx, unit) == nil
+	err := os.Remove(c.attemptFile(unit))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// rollbacks are those of a service since a time: of each of its units, and of each
+// container that one plays.
+func (c *call) rollbacks(s *service.Service, since time.Time) []service.Rollback {
+	found := []service.Rollback{}
+	for _, s := range append([]*service.Service{s}, s.Members...) {
+		played, _ := filepath.Glob(c.attemptFile(s.Name) + "#*")
+		units := []string{s.Name}
+		for _, path := range played {
+			units = append(units, filepath.Base(path))
+		}
+		for _, unit := range units {
+			for _, r := range c.lastAttempt(unit).Rollbacks {
+				if !r.Time.Before(since) {
+					found = append(found, r)
+				}
+			}
+		}
+	}
+	return found
 }
 
 // served reports whether a client was let through since the container has begun to

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/quadlet"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
@@ -30,6 +31,9 @@ func (c *call) history(ctx context.Context) (int, error) {
 	all, err := c.host().Pasts(ctx, services, c.clock().Add(-span.Duration()), c.clock())
 	if err != nil {
 		return exitFailure, err
+	}
+	for i, p := range all {
+		p.Rollbacks = c.rollbacks(services[i], c.clock().Add(-span.Duration()))
 	}
 	if c.svg != "" {
 		if err := writeDrawing(c.svg, drawing(all)); err != nil {
@@ -55,6 +59,9 @@ func summary(p *service.Past) string {
 	text := plural(len(p.Wakes), "wake")
 	if p.Failures > 0 {
 		text += fmt.Sprintf(", clients turned away %s", plural(p.Failures, "time"))
+	}
+	for _, r := range p.Rollbacks {
+		text += fmt.Sprintf(", back to the older %s %s ago", quadlet.Printable(r.Image), short(p.To.Sub(r.Time)))
 	}
 	if len(p.Wakes) > 0 {
 		text += fmt.Sprintf(", cold start p50 %.2fs p99 %.2fs", p.Quantile(0.5), p.Quantile(0.99))

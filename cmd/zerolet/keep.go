@@ -33,11 +33,14 @@ func (c *call) keep(ctx context.Context) (int, error) {
 	return exitOK, nil
 }
 
-// keepSleepers has Podman keep what is not kept yet, and let go of what no file
+// keepSleepers has Podman keep what is not kept yet, and lets go of what no file
 // uses any more.
 func (c *call) keepSleepers(ctx context.Context, plan *generator.Plan) error {
 	kept, err := keepMissing(ctx, plan)
-	if err != nil || len(kept) == 0 {
+	if err != nil {
+		return err
+	}
+	if err := c.forgetAttempts(usesOf(plan)); err != nil || len(kept) == 0 {
 		return err
 	}
 	if len(plan.Endpoints) == 0 {

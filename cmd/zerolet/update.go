@@ -155,7 +155,7 @@ func (u updating) one(ctx context.Context, use use) (string, error) {
 	case u.dryRun:
 		return newer, nil
 	}
-	err = u.begin(use.Unit, attempt{Image: use.Image, Old: before, New: here.ID, Digests: here.Digests})
+	err = u.begin(use.Unit, attempt{Image: use.Image, Old: before, New: here.ID, Digests: here.Digests, Rollbacks: last.Rollbacks})
 	if err == nil {
 		err = podman.KeepNext(ctx, use.Use)
 	}

@@ -29,6 +29,13 @@ const (
 	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
 )
 
+// What zerolet knows beyond a boot is in these directories, the user's below the
+// home directory. They go with zerolet.
+const (
+	SystemState = "/var/lib/zerolet"
+	UserState   = ".local/state/zerolet"
+)
+
 // Keepers is the pod of the containers that keep what a sleeping one uses from
 // "podman prune". The command makes it, and the unit that clears up after zerolet
 // removes it.

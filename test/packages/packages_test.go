@@ -87,7 +87,9 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 	}
 	// The SIGHUP of the upgrade is done with before this reload is: a path unit
 	// that comes back after the removal would have nothing to see.
+	state := map[bool]string{false: "/var/lib/zerolet", true: m.User().Home + "/.local/state/zerolet"} // of updates
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		h.Must(t, "mkdir", "-p", state[h.UserManager]+"/updates")
 		h.Reload()
 		h.Must(t, "zerolet", "apply")
 		h.Must(t, "podman", "pod", "exists", "zerolet-keep")
@@ -104,6 +106,9 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		}
 		if left := h.Must(t, "podman", "pod", "ps", "--quiet"); left != "" {
 			t.Errorf("Podman still keeps what it used: %s", left)
+		}
+		if _, err := h.Session.Run(t.Context(), "test", "-e", state[h.UserManager]); err == nil {
+			t.Errorf("%s is left", state[h.UserManager])
 		}
 		if _, err := h.Get(); err == nil {
 			t.Error("somebody listens yet")

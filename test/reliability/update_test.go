@@ -97,6 +97,13 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("status does not tell:\n%s", status)
 		}
 		h.Must(t, "zerolet", "sleep", "app")
+		rolledBack := func() {
+			t.Helper()
+			if out := h.Must(t, "zerolet", "history"); !strings.Contains(out, ", back to the older "+name+" ") {
+				t.Errorf("history does not tell:\n%s", out)
+			}
+		}
+		rolledBack()
 		update("refused")
 		wake(second)
 		h.Must(t, "zerolet", "sleep", "app")
@@ -106,6 +113,13 @@ func TestUpdate(t *testing.T) {
 		wake(third)
 		if status := h.Must(t, "zerolet", "status"); strings.Contains(status, "newer image") {
 			t.Errorf("status still tells:\n%s", status)
+		}
+		h.Must(t, "zerolet", "sleep", "app")
+		rolledBack() // also when all is well again
+		h.Must(t, "rm", h.QuadletDir+"/app.container")
+		h.Must(t, "zerolet", "apply")
+		if left := h.Must(t, "sh", "-c", "ls /var/lib/zerolet/updates ~/.local/state/zerolet/updates 2>/dev/null || :"); strings.Contains(left, "app") {
+			t.Errorf("left without the file: %s", left)
 		}
 		h.Must(t, "podman", "rm", "--all", "--force", "--time=0")
 	})

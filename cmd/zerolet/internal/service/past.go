@@ -21,9 +21,17 @@ type Past struct {
 	Wakes    []Wake    `json:"wakes"`
 	Failures int       `json:"failures"` // records of clients turned away
 
+	Rollbacks []Rollback `json:"rollbacks"`
+
 	dependency        bool      // woken by systemd alone
 	starting, started time.Time // of the container, the last time
 	up                bool
+}
+
+// Rollback is a newer image that failed at its first start: the one before is back.
+type Rollback struct {
+	Time  time.Time `json:"time"`
+	Image string    `json:"image"`
 }
 
 // Period is a time in which the container ran.
