@@ -71,6 +71,7 @@ func main() {
 	endpointFlag("reset", "accept, then reset", each(reset))
 	endpointFlag("cut", "send the start id, then reset once a byte comes", each(cut(id)))
 	delay := flag.Duration("delay", 0, "wait this long before listening")
+	burn := flag.Duration("burn", 0, "use a processor for this long before listening")
 	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
@@ -104,6 +105,7 @@ func main() {
 		os.Exit(*exit)
 	})
 	time.Sleep(*delay)
+	spend(*burn)
 	failed := make(chan error)
 	var left atomic.Int64
 	left.Store(*resets)
@@ -119,6 +121,16 @@ func main() {
 	}
 	fmt.Println("listening", id)
 	log.Fatal(<-failed)
+}
+
+// spend uses so much of a processor, however long that takes.
+func spend(cpu time.Duration) {
+	var used syscall.Rusage
+	for time.Duration(used.Utime.Nano()+used.Stime.Nano()) < cpu {
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+			log.Fatal(err)
+		}
+	}
 }
 
 // onTerm decides what SIGTERM does. Process 1 of a pid namespace has no default action (pid_namespaces(7)).

@@ -2,8 +2,11 @@ package reliability
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
 )
@@ -23,7 +26,7 @@ func TestManyStart(t *testing.T) {
 			ask[i] = func() <-chan answer {
 				done := make(chan answer, 1)
 				go func() {
-					id, err := askRival(h, port(h, i))
+					id, err := askOnce(h, port(h, i), harness.Patience)
 					done <- answer{id, err}
 				}()
 				return done
@@ -87,6 +90,51 @@ func TestManyStart(t *testing.T) {
 		first.open()
 		(<-a).must(h)
 		asleep()
+		h.Control("unset-environment", "ZEROLET_STARTS")
+	})
+}
+
+// As many services as a large home server has, asked within a second: all are served,
+// with the bound and without.
+func TestBurst(t *testing.T) {
+	if !*soak {
+		t.Skip("takes minutes")
+	}
+	const services = 200
+	each(t, func(t *testing.T, h *harness.Host) {
+		if _, err := h.AppImage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sleep := []string{"zerolet", "sleep"}
+		for i := range services {
+			name := fmt.Sprintf("app%d", i)
+			sleep = append(sleep, name)
+			h.PutFile(name+".container", fmt.Sprintf("[Container]\nImage=localhost/app\nPull=never\nExec=-http :80 -burn 300ms\n"+
+				"PublishPort=%d:80\n[ScaleToZero]\nIdleTimeout=1h\n", port(h, i)))
+		}
+		h.Reload()
+		for i := range services {
+			h.WaitState(fmt.Sprintf("app%d-proxy.socket", i), "active")
+		}
+		for _, starts := range []string{"infinity", ""} {
+			h.Control("set-environment", "ZEROLET_STARTS="+starts)
+			took := make([]time.Duration, services)
+			var all sync.WaitGroup
+			began := time.Now()
+			for i := range services {
+				all.Go(func() {
+					if _, err := askOnce(h, port(h, i), *limit); err != nil {
+						h.Errorf("app%d: %v", i, err)
+					}
+					took[i] = time.Since(began)
+				})
+			}
+			all.Wait()
+			slices.Sort(took)
+			t.Logf("ZEROLET_STARTS=%s: first %s, median %s, last %s", starts,
+				took[0].Round(time.Millisecond), took[services/2].Round(time.Millisecond), took[services-1].Round(time.Millisecond))
+			h.Must(t, sleep...)
+		}
 		h.Control("unset-environment", "ZEROLET_STARTS")
 	})
 }

@@ -44,7 +44,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 			all.Go(func() {
 				for left.Load() > 0 && ctx.Err() == nil {
 					began := time.Now()
-					id, err := askRival(h, port(h, i%services))
+					id, err := askOnce(h, port(h, i%services), harness.Patience)
 					mu.Lock()
 					if err != nil {
 						h.Errorf("a client of %s: %v", rival(i%services), err)
@@ -72,9 +72,9 @@ func TestSwapsUnderLoad(t *testing.T) {
 	})
 }
 
-// askRival is one request of a client who stays for nothing else.
-func askRival(h *harness.Host, port int) (string, error) {
-	ctx, cancel := context.WithTimeout(h.Context(), harness.Patience)
+// askOnce is one request of a client who stays for nothing else.
+func askOnce(h *harness.Host, port int, patience time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(h.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), nil)
 	if err != nil {
