@@ -463,9 +463,9 @@ func TestBothProtocols(t *testing.T) {
 func TestDatagramEdgeByForce(t *testing.T) {
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), echoUDP(t, "127.0.0.1:0")
 	cfg := udpConfig(front, udpAddr(app.UDPConn))
-	cfg.IdleTimeout = 300 * time.Millisecond
+	cfg.IdleTimeout = 200 * time.Millisecond
 	files := proxytest.FilesOf(t, front)
-	asked := proxytest.EdgeByForce(t, 2, 20, cfg.IdleTimeout, 120*time.Millisecond, func() bool { return readable(t, front) }, func() {
+	asked := proxytest.EdgeByForce(t, 2, 20, cfg.IdleTimeout, 2*cfg.IdleTimeout, func() bool { return readable(t, front) }, func() {
 		if p := proxytest.Start(t, nil, files, nil, cfg.Args()...); p.Status(t) != 0 {
 			t.Errorf("exit status %d: %s", p.Status(t), p.Log)
 		}
