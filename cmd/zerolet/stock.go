@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -23,9 +24,10 @@ type stock struct {
 
 // findStock adds to the changes what is in the way of the sockets that they open.
 func (c *call) findStock(ctx context.Context, plan *generator.Plan, changes []change) error {
-	for i := range changes {
-		at := slices.IndexFunc(plan.Endpoints, func(e *generator.Endpoint) bool { return e.Spec.Unit == changes[i].name })
-		if at < 0 || len(changes[i].opens) == 0 {
+	var all []string
+	for i, change := range changes {
+		at := slices.IndexFunc(plan.Endpoints, func(e *generator.Endpoint) bool { return e.Spec.Unit == change.name })
+		if at < 0 || len(change.opens) == 0 {
 			continue
 		}
 		e := plan.Endpoints[at]
@@ -33,13 +35,21 @@ func (c *call) findStock(ctx context.Context, plan *generator.Plan, changes []ch
 		if owner, _ := e.Owner(); owner != nil {
 			units = append(units, wire.Container.Of(owner.Unit()))
 		}
-		units, err := c.host().InTheWay(ctx, units)
-		if err != nil {
-			return c.unreachable(err)
-		}
-		if len(units) > 0 {
-			changes[i].stock = stock{units, e.Forwards}
-			changes[i].text += ", stops " + strings.Join(units, ", ") + " until the next client comes"
+		changes[i].stock = stock{units, e.Forwards}
+		all = append(all, units...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	run, err := c.host().InTheWay(ctx, all)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	for i := range changes {
+		s := &changes[i].stock
+		s.units = slices.DeleteFunc(s.units, func(name string) bool { return !slices.Contains(run, name) })
+		if len(s.units) > 0 {
+			changes[i].text += ", stops " + strings.Join(s.units, ", ") + " until the next client comes"
 		}
 	}
 	return nil
@@ -48,24 +58,37 @@ func (c *call) findStock(ctx context.Context, plan *generator.Plan, changes []ch
 // takeOver stops what is in the way. What another unit needs is up again before
 // the socket listens, without the ports.
 func (c *call) takeOver(ctx context.Context, changes []change) error {
+	var groups [][]string
 	var forwards []generator.Forward
 	for _, change := range changes {
-		if len(change.stock.units) == 0 {
+		if len(change.stock.units) > 0 {
+			groups = append(groups, change.stock.units)
+			forwards = append(forwards, change.stock.forwards...)
+		}
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	held, err := c.host().Held(ctx, groups)
+	if err != nil {
+		return err
+	}
+	stop, restart := []string{"stop", "--"}, []string{"restart", "--"}
+	for i, units := range groups {
+		if held[i] {
+			restart = append(restart, units...)
+		} else {
+			stop = append(stop, units...)
+		}
+	}
+	for _, args := range [][]string{stop, restart} {
+		if len(args) == 2 {
 			continue
 		}
-		held, err := c.host().Held(ctx, change.stock.units)
-		if err != nil {
-			return err
-		}
-		verb := map[bool]string{false: "stop", true: "restart"}[held]
-		if _, err := c.systemd().Control(ctx, append([]string{verb, "--"}, change.stock.units...)...); err != nil {
-			return err
-		}
-		forwards = append(forwards, change.stock.forwards...)
+		_, e := c.systemd().Control(ctx, args...)
+		err = errors.Join(err, e)
 	}
 	// What forwards to the container for rootless Podman ends after the container.
-	if len(forwards) > 0 {
-		c.free(ctx, func(l service.Listener) bool { return slices.ContainsFunc(forwards, l.Excludes) })
-	}
-	return nil
+	c.free(ctx, func(l service.Listener) bool { return slices.ContainsFunc(forwards, l.Excludes) })
+	return err
 }

@@ -21,20 +21,39 @@ func (h Host) InTheWay(ctx context.Context, units []string) ([]string, error) {
 	}), nil
 }
 
-// Held reports whether another unit that runs keeps one of these up.
-func (h Host) Held(ctx context.Context, units []string) (bool, error) {
-	found, err := h.states(ctx, units, systemd.Dependents)
+// Held tells of each group of units whether another unit that runs, and that is not
+// about to be stopped itself, keeps one of them up.
+func (h Host) Held(ctx context.Context, groups [][]string) ([]bool, error) {
+	found, err := h.states(ctx, slices.Concat(groups...), systemd.Dependents)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, name := range units {
-		for _, by := range found[name].Needs() {
-			if !slices.Contains(units, by) && found[by].Is("active", "activating", "reloading") {
-				return true, nil
+	return held(found, groups), nil
+}
+
+func held(found map[string]systemd.Unit, groups [][]string) []bool {
+	held := make([]bool, len(groups))
+	stays := func(by string) bool {
+		grouped := false
+		for i, units := range groups {
+			if slices.Contains(units, by) {
+				grouped = true
+				if held[i] {
+					return true
+				}
+			}
+		}
+		return !grouped && found[by].Is("active", "activating", "reloading")
+	}
+	for more := true; more; {
+		more = false
+		for i, units := range groups {
+			if !held[i] && slices.ContainsFunc(units, func(name string) bool { return slices.ContainsFunc(found[name].Needs(), stays) }) {
+				held[i], more = true, true
 			}
 		}
 	}
-	return false, nil
+	return held
 }
 
 // states are all units in the manager's memory, with more of those that are named.
