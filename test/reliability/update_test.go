@@ -1,11 +1,19 @@
 package reliability
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
 )
@@ -16,16 +24,17 @@ import (
 // is a matter of its own services.
 func TestUpdate(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		registry, closed := fmt.Sprintf("127.0.0.1:%d", h.Port+1000), fmt.Sprintf("127.0.0.1:%d", h.Port+1100)
-		serveImages(h, registry, "")
-		serveImages(h, closed, "auth: {htpasswd: {realm: lab, path: /config/users}}\n")
+		registry, closed, unknown := fmt.Sprintf("127.0.0.1:%d", h.Port+1000), fmt.Sprintf("127.0.0.1:%d", h.Port+1100), fmt.Sprintf("127.0.0.1:%d", h.Port+1300)
+		serveImages(h, registry, "http", "")
+		serveImages(h, closed, "http", "auth: {htpasswd: {realm: lab, path: /config/users}}\n")
+		serveImages(h, unknown, "https", "")
 		name := registry + "/app:latest"
 
 		first := pushImage(h, name, "LABEL version=1")
 		h.Must(t, "podman", "pull", "--quiet", name)
 		h.Declare("app", "Image="+name, "Exec=-http :80", h.Publish(), "AutoUpdate=registry", "Volume=data:/data", "[ScaleToZero]", "IdleTimeout=1h")
 		others := map[string]string{ // services whose registry does not serve them
-			"away": "127.0.0.1:1/app:latest", "closed": closed + "/app:latest",
+			"away": "127.0.0.1:1/app:latest", "closed": closed + "/app:latest", "unknown": unknown + "/app:latest",
 			"slow": fmt.Sprintf("127.0.0.1:%d/app:latest", h.Port+1200), "short": "app",
 		}
 		h.PutFile(h.UnitDir+"/slow.socket", fmt.Sprintf("[Socket]\nListenStream=127.0.0.1:%d\n", h.Port+1200)) // nobody accepts
@@ -47,7 +56,7 @@ func TestUpdate(t *testing.T) {
 		}
 		update := func(want string, args ...string) {
 			t.Helper()
-			if got := updateResults(h, append(args, "app")...); got["app"] != want {
+			if got, _ := updateResults(h, append(args, "app")...); got["app"] != want {
 				t.Errorf("zerolet update %v: %q, want %q", args, got["app"], want)
 			}
 		}
@@ -57,13 +66,23 @@ func TestUpdate(t *testing.T) {
 		update("current")
 
 		// Whatever else is asked fails by itself. The slow one is not waited for.
-		results := updateResults(h, "app", "away", "closed", "short")
-		want := map[string]string{"app": "current", "away": "failed", "closed": "failed", "short": "failed"}
+		results, reasons := updateResults(h, "app", "away", "closed", "unknown", "short")
+		want := map[string]string{"app": "current", "away": "failed", "closed": "failed", "unknown": "failed", "short": "failed"}
 		if !maps.Equal(results, want) {
 			t.Errorf("updates: %v, want %v", results, want)
 		}
-		if results := updateResults(h, "--timeout=2s", "slow"); results["slow"] != "failed" {
+		if results, more := updateResults(h, "--timeout=2s", "slow"); results["slow"] != "failed" {
 			t.Errorf("a registry that does not answer: %v", results)
+		} else {
+			maps.Copy(reasons, more)
+		}
+		for other, reason := range map[string]string{
+			"away": "connection refused", "closed": "authentication required", "unknown": "certificate",
+			"short": "not the full name", "slow": "has not answered within 2s",
+		} {
+			if !strings.Contains(reasons[other], reason) {
+				t.Errorf("%s: %q, want %q in it", other, reasons[other], reason)
+			}
 		}
 		for other := range others {
 			h.Must(t, "rm", h.QuadletDir+"/"+other+".container")
@@ -125,25 +144,56 @@ func TestUpdate(t *testing.T) {
 	})
 }
 
-// serveImages runs a registry, on loopback and for tests alone.
-func serveImages(h *harness.Host, address, auth string) {
+// serveImages runs a registry, on loopback and for tests alone. With https it has a
+// certificate that nobody knows.
+func serveImages(h *harness.Host, address, scheme, config string) {
 	h.Helper()
 	const image = "localhost/registry"
 	if err := h.DebianImage(h.Context(), image, []string{"docker-registry"}); err != nil {
 		h.Fatal(err)
 	}
-	dir := h.Home + "/registry-" + strings.ReplaceAll(address, ":", "-")
-	h.PutFile(dir+"/config.yml", "version: 0.1\nstorage: {filesystem: {rootdirectory: /tmp}}\n"+auth+"http: {addr: '"+address+"'}\n")
-	h.PutFile(dir+"/users", "user:$2y$05$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
-	conf := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", address)
-	if err := h.M.Root().Put(h.Context(), "/etc/containers/registries.conf.d/"+strings.ReplaceAll(address, ":", "-")+".conf", conf); err != nil {
-		h.Fatal(err)
+	name, tls := strings.ReplaceAll(address, ":", "-"), ""
+	dir := h.Home + "/registry-" + name
+	if scheme == "https" {
+		tls = ", tls: {certificate: /config/cert.pem, key: /config/key.pem}"
+		cert, key := selfSigned(h)
+		h.PutFile(dir+"/cert.pem", cert)
+		h.PutFile(dir+"/key.pem", key)
+	} else {
+		conf := fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", address)
+		if err := h.M.Root().Put(h.Context(), "/etc/containers/registries.conf.d/"+name+".conf", conf); err != nil {
+			h.Fatal(err)
+		}
 	}
+	h.PutFile(dir+"/config.yml", "version: 0.1\nstorage: {filesystem: {rootdirectory: /tmp}}\n"+config+"http: {addr: '"+address+"'"+tls+"}\n")
+	h.PutFile(dir+"/users", "user:$2y$05$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
 	h.Must(h.T, "podman", "run", "--detach", "--network=host", "--volume="+dir+":/config", image, "/usr/bin/docker-registry", "serve", "/config/config.yml")
 	h.Wait("the registry listens", func() bool {
-		_, err := h.Session.Run(h.Context(), "curl", "--silent", "--show-error", "http://"+address+"/v2/")
+		_, err := h.Session.Run(h.Context(), "curl", "--silent", "--show-error", "--insecure", scheme+"://"+address+"/v2/")
 		return err == nil
 	})
+}
+
+// selfSigned is a certificate and its key.
+func selfSigned(h *harness.Host) (cert, key string) {
+	h.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		h.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		h.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		h.Fatal(err)
+	}
+	block := func(kind string, bytes []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}))
+	}
+	return block("CERTIFICATE", der), block("PRIVATE KEY", secret)
 }
 
 // pushImage has a registry serve a changed app, of which nothing is left here. It
@@ -162,8 +212,9 @@ func pushImage(h *harness.Host, name, change string) string {
 	return id
 }
 
-// updateResults are what zerolet update says became of each service.
-func updateResults(h *harness.Host, args ...string) map[string]string {
+// updateResults are what zerolet update says became of each service, and why it has
+// failed.
+func updateResults(h *harness.Host, args ...string) (results, reasons map[string]string) {
 	h.Helper()
 	out, err := h.Session.Run(h.Context(), append([]string{"zerolet", "update", "--json"}, args...)...)
 	var all struct {
@@ -172,9 +223,10 @@ func updateResults(h *harness.Host, args ...string) map[string]string {
 	if e := json.Unmarshal([]byte(out.Stdout), &all); e != nil {
 		h.Fatalf("zerolet update: %v: %v\n%s%s", err, e, out.Stdout, out.Stderr)
 	}
-	results, failed := make(map[string]string), false
+	results, reasons = make(map[string]string), make(map[string]string)
+	failed := false
 	for _, s := range all.Services {
-		results[s.Name] = s.Result
+		results[s.Name], reasons[s.Name] = s.Result, s.Error
 		failed = failed || s.Result == "failed"
 		if (s.Result == "failed") != (s.Error != "") {
 			h.Errorf("%s: %s: %q", s.Name, s.Result, s.Error)
@@ -183,5 +235,5 @@ func updateResults(h *harness.Host, args ...string) map[string]string {
 	if failed != (err != nil) {
 		h.Errorf("zerolet update: %v\n%s", err, out.Stdout)
 	}
-	return results
+	return results, reasons
 }
