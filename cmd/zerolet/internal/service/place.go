@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,8 +49,8 @@ type Places struct {
 }
 
 // Take waits for a place, for half the time that a start may take at most: as long
-// as that lasts systemd waits for each of the unit's commands. told gets to know
-// that it waits.
+// as that lasts systemd waits for each of the unit's commands. told gets to know if
+// none is free when it is the next one.
 func (p Places) Take(ctx context.Context, name, id string, told func()) error {
 	file, err := os.OpenFile(p.File, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -65,7 +66,6 @@ func (p Places) Take(ctx context.Context, name, id string, told func()) error {
 	case !errors.Is(err, syscall.EWOULDBLOCK):
 		return err
 	}
-	told()
 	bus, err := p.Connect(ctx)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (p Places) Take(ctx context.Context, name, id string, told func()) error {
 	if err := lock(waiting, file); err != nil {
 		return nil //nolint:nilerr // it has waited long enough
 	}
-	starts, err := p.next(waiting, bus, file)
+	starts, err := p.next(waiting, bus, file, told)
 	if err != nil && waiting.Err() == nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func lock(ctx context.Context, file *os.File) error {
 }
 
 // next waits until there is a place, and returns the starts that go on then.
-func (p Places) next(ctx context.Context, bus *systemd.Bus, file io.ReadSeeker) ([]Start, error) {
+func (p Places) next(ctx context.Context, bus *systemd.Bus, file io.ReadSeeker, told func()) ([]Start, error) {
 	starts, err := readStarts(file)
 	if err != nil {
 		return nil, err
@@ -112,10 +112,12 @@ func (p Places) next(ctx context.Context, bus *systemd.Bus, file io.ReadSeeker) 
 	changes := bus.Changes(ctx, units...)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	told = sync.OnceFunc(told)
 	for before := idleTime(); ; {
 		if starts, err = goOn(ctx, bus, starts); err != nil || len(starts) < p.Count {
 			return starts, err
 		}
+		told()
 		select {
 		case <-ctx.Done():
 			return starts, ctx.Err()
