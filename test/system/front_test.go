@@ -70,6 +70,7 @@ func request(method, path string, fields ...string) string {
 // Robots wake nothing and keep nothing awake; who asks for more is a client, on the
 // same connection, too, and nothing of what it says is lost.
 func TestProbes(t *testing.T) {
+	t.Parallel()
 	const kuma = "User-Agent: Uptime-Kuma/1.23.16"
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "WakeBy=data", "Probe=/who /lookup*", "IgnoreAgent=uptime-kuma/*")
