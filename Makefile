@@ -23,10 +23,10 @@ STAMP    = github.com/zerolet/zerolet/cmd/internal/release.version
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: always help build install package sources check test unit attack lint lab demo golden fuzz bench soak clean
+.PHONY: always help build install install-cockpit package sources check test unit attack lint lab demo golden fuzz bench soak clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(BINS) $(PAGES) ## build the three programs and their manual pages into bin/
 
@@ -61,13 +61,18 @@ install: build ## install below DESTDIR and PREFIX (default /usr)
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions packaging/completion/_zerolet
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d packaging/completion/zerolet.fish
 
+install-cockpit: ## install the page in Cockpit, which is a package of its own
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/cockpit/zerolet packaging/cockpit/*
+
 package: ## make dist/*.deb and dist/*.rpm
-	rm -rf dist/root && mkdir -p dist
+	rm -rf dist/root dist/root-cockpit && mkdir -p dist
 	$(MAKE) install DESTDIR=$(CURDIR)/dist/root PREFIX=/usr
+	$(MAKE) install-cockpit DESTDIR=$(CURDIR)/dist/root-cockpit PREFIX=/usr
 	find dist/root/usr/share/man -type f -exec gzip -9n {} +
-	for kind in deb rpm; do \
-		SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) $(TOOL) nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist || exit 1; \
-	done
+	for kind in deb rpm; do for package in nfpm nfpm-cockpit; do \
+		SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) \
+			$(TOOL) nfpm package --config packaging/$$package.yaml --packager $$kind --target dist || exit 1; \
+	done; done
 
 sources: ## make dist/*.tar.gz, what packaging/rpm/zerolet.spec builds from
 	mkdir -p dist
@@ -134,6 +139,7 @@ soak: ## provoke what is random or slow, and all of forky, three quarters of an 
 			$(if $(SEED),-seed=$(SEED)) $(if $(COUNT),-wakes=$(COUNT)) $(if $(LIMIT),-limit=$(LIMIT)) || exit 1; \
 	done
 	$(GO) -C test test -count=1 -timeout 40m ./system ./protocols -suite=forky
+	$(GO) -C test test -count=1 -timeout 20m -v ./cockpit -run TestMany -soak
 
 clean: ## remove what was built
 	rm -rf bin dist

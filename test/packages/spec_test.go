@@ -41,7 +41,8 @@ func TestSpec(t *testing.T) {
 	if !strings.Contains(out.Stdout, "github.com/zerolet/zerolet/proxy\t") {
 		t.Errorf("%%check did not run the tests:\n%s", out.Stdout)
 	}
-	root.Must(t, "sh", "-c", "mv /built/*/*.rpm /built/spec.rpm && ln -s /pkg/zerolet-0.1.0-*.rpm /built/nfpm.rpm")
+	root.Must(t, "sh", "-c", "mv /built/*/zerolet-0*.rpm /built/spec.rpm && ln -s /pkg/zerolet-0.1.0-*.rpm /built/nfpm.rpm"+
+		" && mv /built/noarch/zerolet-cockpit-0*.rpm /built/spec-cockpit.rpm && ln -s /pkg/zerolet-cockpit-0.1.0-*.rpm /built/nfpm-cockpit.rpm")
 
 	root.Must(t, "sh", "-c", "rpm2archive -n /built/spec.rpm | tar -C / -x ./usr/bin ./usr/libexec/zerolet")
 	expectVersion(t, root, "0.1.0")
@@ -53,13 +54,15 @@ func TestSpec(t *testing.T) {
 		licences := regexp.MustCompile(`(?m)^/usr/share/licenses/.*\n?`)
 		return slices.Sorted(slices.Values(strings.Fields(licences.ReplaceAllString(query(rpm, "--list"), ""))))
 	}
-	if got, want := files("spec.rpm"), files("nfpm.rpm"); !slices.Equal(got, want) {
-		t.Errorf("the spec makes\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	for _, tag := range []string{"URL", "LICENSE", "SUMMARY", "VERSION", "RELEASE", "POSTIN", "POSTUN", "CHANGELOGNAME"} {
-		got, want := query("spec.rpm", "--queryformat '%{"+tag+"}'"), query("nfpm.rpm", "--queryformat '%{"+tag+"}'")
-		if strings.TrimSpace(got) != strings.TrimSpace(want) {
-			t.Errorf("%s is\n%s\nwant\n%s", tag, got, want)
+	for _, name := range []string{".rpm", "-cockpit.rpm"} {
+		if got, want := files("spec"+name), files("nfpm"+name); !slices.Equal(got, want) {
+			t.Errorf("the spec makes\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		for _, tag := range []string{"URL", "LICENSE", "SUMMARY", "DESCRIPTION", "ARCH", "VERSION", "RELEASE", "POSTIN", "POSTUN", "CHANGELOGNAME"} {
+			got, want := query("spec"+name, "--queryformat '%{"+tag+"}'"), query("nfpm"+name, "--queryformat '%{"+tag+"}'")
+			if strings.TrimSpace(got) != strings.TrimSpace(want) {
+				t.Errorf("%s is\n%s\nwant\n%s", tag, got, want)
+			}
 		}
 	}
 
