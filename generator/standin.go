@@ -166,7 +166,7 @@ func (e *Endpoint) networkExists(name string) bool {
 
 // inNetwork reports whether the file has the container in a network.
 func (e *Endpoint) inNetwork(name string, files []*quadlet.File) bool {
-	return slices.ContainsFunc(e.Spec.File.All("Container", "Network"), func(entry quadlet.Entry) bool {
+	return slices.ContainsFunc(e.lines("Network"), func(entry quadlet.Entry) bool {
 		value, _, _ := strings.Cut(entry.Value, ":")
 		network, _ := resolve(files, value)
 		return network == name
@@ -216,20 +216,52 @@ func (e *Endpoint) own(value string) string {
 	return strings.NewReplacer(means...).Replace(value)
 }
 
+// lines are the assignments of a key in the section of the container, or of the pod.
+func (e *Endpoint) lines(key string) []quadlet.Entry {
+	return e.Spec.File.All(e.Spec.File.Kind(), key)
+}
+
+// last is the one that counts, if it is not empty.
+func (e *Endpoint) last(key string) (quadlet.Entry, bool) {
+	entry, ok := e.Spec.File.Last(e.Spec.File.Kind(), key)
+	return entry, ok && entry.Value != ""
+}
+
+// nameKey is the key by which Podman names the container, or the pod.
+func (e *Endpoint) nameKey() string {
+	if e.isPod() {
+		return "PodName"
+	}
+	return "ContainerName"
+}
+
+// containerName is the name that Podman has in a network. All of a pod is found there
+// by the pod's name, and by that of none of its containers (getNetworkPodName() in
+// Podman's libpod/networking_common.go).
+func (e *Endpoint) containerName() string {
+	if !e.isPod() {
+		name, _ := e.Spec.File.ContainerName()
+		return name
+	}
+	if name, ok := e.last(e.nameKey()); ok {
+		return name.Value
+	}
+	return "systemd-" + strings.TrimSuffix(e.Spec.File.Name(), ".pod")
+}
+
 // stepAside settles what becomes of the container on the networks of its stand-in.
 func (e *Endpoint) stepAside(files []*quadlet.File) {
 	s := &e.standIn
-	name, _ := e.Spec.File.ContainerName()
-	s.names = []string{e.own(name)}
-	for _, alias := range e.Spec.File.All("Container", "NetworkAlias") {
+	s.names = []string{e.own(e.containerName())}
+	for _, alias := range e.lines("NetworkAlias") {
 		s.names = append(s.names, e.own(alias.Value))
 	}
-	host, hasHost := e.Spec.File.Last("Container", "HostName") // a name, too, since Podman 4.7
-	if hasHost = hasHost && host.Value != ""; hasHost && !slices.Contains(s.names, e.own(host.Value)) {
+	host, hasHost := e.last("HostName") // a name, too, since Podman 4.7
+	if hasHost && !slices.Contains(s.names, e.own(host.Value)) {
 		s.names = append(s.names, e.own(host.Value))
 	}
 	others, open := 0, false // networks of the container besides these
-	for _, entry := range e.Spec.File.All("Container", "Network") {
+	for _, entry := range e.lines("Network") {
 		value, options, _ := strings.Cut(entry.Value, ":")
 		name, file := resolve(files, value)
 		i := slices.IndexFunc(s.networks, func(j joined) bool { return j.name == name })
@@ -245,7 +277,7 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 		return
 	}
 	for _, key := range []string{"IP", "IP6"} {
-		if entry, ok := e.Spec.File.Last("Container", key); ok && entry.Value != "" && others == 0 {
+		if entry, ok := e.last(key); ok && others == 0 {
 			s.networks[0].options = append(s.networks[0].options, strings.ToLower(key)+"="+e.own(entry.Value))
 		}
 	}
@@ -269,13 +301,17 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 		s.renamed = s.names[0] + "-app"
 		e.checkGuests(at, files)
 		if hasHost {
-			e.Diagnostics.Errorf(host.Pos, "remove it, or write StandIn=leave, with another network for the container",
-				"a container that is renamed is still found on network %s by its HostName=, past its stand-in", network)
+			e.Diagnostics.Errorf(host.Pos, "remove it, or write StandIn=leave, with another network besides",
+				"what is renamed is still found on network %s by its HostName=, past its stand-in", network)
 		}
 		if !forced {
 			why := "it has no other network to the outside"
-			e.Diagnostics.Warnf(at, "podman exec takes "+s.renamed+" now; StandIn=rename says that this is meant",
-				"the container is called %s, and %s is its stand-in: %s", s.renamed, s.names[0], why)
+			what, command := "container", "podman exec"
+			if e.isPod() {
+				what, command = "pod", "podman pod"
+			}
+			e.Diagnostics.Warnf(at, command+" takes "+s.renamed+" now; StandIn=rename says that this is meant",
+				"the %s is called %s, and %s is its stand-in: %s", what, s.renamed, s.names[0], why)
 		}
 	}
 }
@@ -283,7 +319,10 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 // checkGuests refuses to rename a container whose network is another one's, too, by a
 // name that is not renamed with it: the file says it, or stock Quadlet converts that.
 func (e *Endpoint) checkGuests(at quadlet.Pos, files []*quadlet.File) {
-	name, _ := e.Spec.File.ContainerName()
+	if e.isPod() {
+		return // its containers know it by its file
+	}
+	name := e.containerName()
 	for _, f := range files {
 		for _, entry := range f.All("Container", "Network") {
 			if entry.Value == "container:"+name || entry.Value == e.Spec.File.Name() && !scale.HasSection(f) {
@@ -331,7 +370,7 @@ func (e *Endpoint) aside() []convert.Setting {
 		return settings
 	}
 	var networks []string
-	for _, entry := range e.Spec.File.All("Container", "Network") {
+	for _, entry := range e.lines("Network") {
 		switch {
 		case !slices.Contains(s.left, entry.Value) && s.renamed == "":
 			networks = append(networks, entry.Value)
@@ -343,9 +382,9 @@ func (e *Endpoint) aside() []convert.Setting {
 	}
 	settings = append(settings, instead("Network", networks...)...)
 	if s.renamed != "" {
-		settings = append(settings, instead("ContainerName", s.renamed)...)
+		settings = append(settings, instead(e.nameKey(), s.renamed)...)
 		for _, key := range []string{"NetworkAlias", "IP", "IP6"} {
-			if _, ok := e.Spec.File.Last("Container", key); ok { // not every Quadlet knows each
+			if _, ok := e.last(key); ok { // not every Quadlet knows each
 				settings = append(settings, instead(key)...)
 			}
 		}
@@ -394,7 +433,7 @@ func withoutNames(network string) string {
 
 // labels are those of the file as Label= takes them: what stays with the container,
 // since Podman and zerolet look for it there, and what goes to the stand-in, where
-// others find the service by it.
+// others find the service by it. Those of a pod are not its containers'.
 func (e *Endpoint) labels() (kept, moved []string) {
 	for _, entry := range e.Spec.File.All("Container", "Label") {
 		for _, label := range entry.Arguments() {
@@ -498,13 +537,15 @@ func (e *Endpoint) standInCommand(l Layout) []string {
 	for _, label := range labels {
 		command = append(command, word("--label="+e.own(label)))
 	}
-	command = append(command, "--rootfs", word(literal(l.StandIn)+":O"), "/zerolet-standin")
 	var listen []wire.Address
 	for _, f := range e.Forwards {
 		if f.Device != "" {
 			listen = append(listen, wire.StandInAddress(f.Device, f.Listen.HostPort))
+			// Who finds containers by labels takes the port that is exposed if no label names one.
+			command = append(command, fmt.Sprint("--expose=", f.Listen.HostPort))
 		}
 	}
+	command = append(command, "--rootfs", word(literal(l.StandIn)+":O"), "/zerolet-standin")
 	for _, arg := range wire.StandInArgs(listen) {
 		command = append(command, word(arg))
 	}

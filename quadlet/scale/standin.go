@@ -100,8 +100,8 @@ func (s *Spec) checkStandIn(ds *quadlet.Diagnostics) {
 	if len(on) > mostPorts {
 		ds.Errorf(on[mostPorts].Pos, "write fewer ports", "a stand-in has at most %d ports", mostPorts)
 	}
-	if s.File.Kind() != "Container" {
-		ds.Errorf(on[0].Pos, "leave the network out: a pod is reached by its ports", "a stand-in is for a container of its own, not for a pod")
+	if kind := s.File.Kind(); kind != "Container" && kind != "Pod" {
+		ds.Errorf(on[0].Pos, "leave the network out: such a pod is reached by its ports; or write a .pod file", "a stand-in is for a container or a .pod file, not for what Podman plays")
 	}
 	if s.Native {
 		ds.Errorf(on[0].Pos, "leave Mode= out: a container in Mode=proxy is reached through its stand-in", "a port of a network cannot be handed over with Mode=native")
@@ -113,11 +113,11 @@ func (s *Spec) checkStandIn(ds *quadlet.Diagnostics) {
 		"--name": "ContainerName", "--network-alias": "NetworkAlias", "--net-alias": "NetworkAlias", "--ip": "IP", "--ip6": "IP6",
 		"--label": "Label", "-l": "Label", "--label-file": "Label",
 	}
-	for _, e := range s.File.All("Container", "PodmanArgs") {
+	for _, e := range s.File.All(s.File.Kind(), "PodmanArgs") {
 		for _, arg := range e.Arguments() {
 			option, _, _ := strings.Cut(arg, "=")
 			if key := instead[option]; key != "" {
-				ds.Errorf(e.Pos, "write "+key+"= in [Container]", "%s in PodmanArgs= hides from zerolet what the stand-in has to have", option)
+				ds.Errorf(e.Pos, "write "+key+"= in ["+s.File.Kind()+"]", "%s in PodmanArgs= hides from zerolet what the stand-in has to have", option)
 			}
 		}
 	}

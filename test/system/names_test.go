@@ -60,7 +60,54 @@ func TestNames(t *testing.T) {
 				b.Asleep()
 			})
 		}
+		for _, test := range []struct {
+			name, pod string
+			lines     []string
+			networks  string // of the pod
+		}{
+			{"a pod is renamed", "shop-app", nil, "systemd-proxy"},
+			{"a pod leaves the network", "shop", []string{"Network=back.network"}, "systemd-back"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := b.For(t)
+				podOf(b.Host, "-http :80", append(append([]string{"PodName=shop", "Network=proxy.network:alias=store"}, test.lines...),
+					"[ScaleToZero]", "Listen=proxy.network:8097:80", "IdleTimeout=2s")...)
+				podByName(b, test.pod, test.networks)
+			})
+		}
 	})
+}
+
+// podByName wakes a pod by its names, twice.
+func podByName(b harness.Bridge, pod, networks string) {
+	b.Helper()
+	asleep := func() {
+		for _, unit := range []string{"shop-pod-proxy", "shop-web", "shop-db", "shop-pod"} {
+			b.WaitState(unit+".service", "inactive")
+		}
+	}
+	asleep()
+	b.Control("restart", "shop-pod-proxy.socket") // what a former file has made may run on
+	b.WaitState("shop-pod-standin.service", "active")
+	standIn := b.Address("systemd-shop-pod-standin")
+	first := b.Of("shop:8097")
+	for _, name := range []string{"shop", "store"} {
+		if got := b.Lookup(name); got != standIn {
+			b.Errorf("awake, %s is %s, want %s", name, got, standIn)
+		}
+	}
+	if got, want := b.Of("store:8097/who"), b.Address("client"); got != want {
+		b.Errorf("to the app the client is %s, want %s", got, want)
+	}
+	infra := b.Must(b.T, "podman", "pod", "inspect", "--format", "{{.InfraContainerID}}", pod)
+	if got := strings.TrimSpace(b.Must(b.T, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, infra)); got != networks {
+		b.Errorf("the pod is in %s, want %s", got, networks)
+	}
+	asleep()
+	if b.Of("store:8097") == first {
+		b.Error("the pod has not slept")
+	}
+	asleep()
 }
 
 // What finds services by the labels of containers, as Traefik does, sees one backend,
