@@ -50,6 +50,20 @@ func TestStandInFaults(t *testing.T) {
 			{"a neighbour is restarted", func(b harness.Bridge) { b.Control("restart", "client.service") }, true},
 			{"networks are set up anew", func(b harness.Bridge) { b.Must(b.T, "podman", "network", "reload", "--all") }, true},
 			{"the socket is restarted", func(b harness.Bridge) { b.Control("restart", "app-proxy.socket") }, false},
+			{"Podman is upgraded", func(b harness.Bridge) {
+				// As dpkg does it: another file takes the place of one that runs.
+				for _, program := range []string{"/usr/bin/podman", "/usr/bin/conmon", "/usr/lib/podman/netavark", "/usr/lib/podman/aardvark-dns"} {
+					b.M.Root().Must(b.T, "cp", "--preserve", program, program+".new")
+					b.M.Root().Must(b.T, "mv", program+".new", program)
+				}
+				killStandIn(b)
+				b.Control("restart", "client.service")
+			}, true},
+			// It stops all containers.
+			{"it is stopped by podman-system-migrate(1)", func(b harness.Bridge) {
+				b.Must(b.T, "podman", "system", "migrate")
+				b.Control("restart", "client.service")
+			}, false},
 			{"the network is removed and made anew", func(b harness.Bridge) {
 				b.Must(b.T, "podman", "network", "rm", "--force", "--time=0", "systemd-proxy")
 				// It was made before the app was declared: by a unit that is active for good. Podman
@@ -84,10 +98,35 @@ func TestStandInFaults(t *testing.T) {
 				}
 			})
 		}
+		t.Run("two want one port", func(t *testing.T) { onePort(b.For(t)) })
 	})
 }
 
 func killStandIn(b harness.Bridge) { b.Must(b.T, "podman", "kill", "systemd-app-standin") }
+
+// onePort has two apps have the same port of one network, each by its own name. Who
+// wants a name that is there already does not get it.
+func onePort(b harness.Bridge) {
+	b.Helper()
+	named := func(file, name string, lines ...string) {
+		lines = append(lines, "ContainerName="+name, "Network=proxy.network", "[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout=1s")
+		b.PutFile(file+".container", "[Container]\nImage=localhost/app\nExec=-http :80\n"+strings.Join(lines, "\n")+"\n")
+	}
+	named("other", "shop")
+	b.Reload()
+	b.WaitState("other-standin.service", "active")
+	if web, shop := b.Of("web:8096"), b.Of("shop:8096"); web == shop {
+		b.Error("one app answers for both")
+	}
+	named("third", "third", "NetworkAlias=shop")
+	b.Reload()
+	if got := b.Property("third-standin.service", "LoadState"); got != "not-found" {
+		b.Errorf("two have one name on a network: the second stand-in is %s", got)
+	}
+	if got, want := b.Lookup("shop"), b.Address("systemd-other-standin"); got != want {
+		b.Errorf("shop is %s, and its stand-in %s", got, want)
+	}
+}
 
 // A proxy whose stand-in never comes is one without clients.
 func TestStandInNeverComes(t *testing.T) {
