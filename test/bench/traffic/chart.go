@@ -24,7 +24,7 @@ func colours() []string {
 // chart draws the rows where more is better, a group for each, every bar
 // relative to the plain port's.
 func (b *bench) chart(manager string) string {
-	names := b.names(manager)
+	names := b.names(manager, peerNames())
 	rows := trafficRows()[:7]
 	top := 1.0
 	for _, r := range rows {

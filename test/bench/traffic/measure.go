@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -150,7 +151,7 @@ func measures() []measure {
 
 // datagramsOf64 are clients of UDP. Not every peer carries it.
 func datagramsOf64(_ context.Context, p *peer, d time.Duration) (sample, error) {
-	if p.name == proxyd || p.name == haproxy || p.name == native {
+	if slices.Contains([]string{proxyd, haproxy, native, bridge, standIn}, p.name) {
 		return nil, nil
 	}
 	before, err := p.cpu()

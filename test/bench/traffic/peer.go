@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,13 +24,16 @@ type peer struct {
 	name    string
 	machine *lab.Machine
 	session *lab.Session
+	host    string // an address, "" for loopback
 	ports   int    // the app's ports begin there
 	netns   string // of the clients: a file in the machine, "" for the machine's own
 	units   []string
 	process string // the only processes in the units that count, if not all
 }
 
-func (p *peer) addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", p.ports+port) }
+func (p *peer) addr(port int) string {
+	return net.JoinHostPort(cmp.Or(p.host, "127.0.0.1"), strconv.Itoa(p.ports+port))
+}
 
 const (
 	plain   = "plain port"
@@ -61,6 +65,11 @@ func peers(ctx context.Context, m *lab.Machine, s *lab.Session) ([]*peer, error)
 		{name: native, ports: base(s) + nativePorts, units: []string{"native-proxy.service"}},
 		{name: limit, netns: inside},
 	}
+	onBridge, err := bridgePeers(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, onBridge...)
 	for _, p := range all {
 		p.machine, p.session = m, s
 		err := until(ctx, s.Name+": "+p.name+" answers", 20*time.Millisecond, func() bool {

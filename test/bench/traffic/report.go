@@ -79,11 +79,13 @@ func (b *bench) report() string {
 			title = "Rootless (user manager, pasta)"
 		}
 		fmt.Fprintf(&text, "\n### %s\n\n", title)
-		b.table(&text, s.Name, trafficRows())
+		b.table(&text, s.Name, b.names(s.Name, peerNames()), trafficRows())
 		if b.memory {
 			fmt.Fprintf(&text, "\nMemory of the processes between client and app:\n\n")
-			b.table(&text, s.Name, memoryRows())
+			b.table(&text, s.Name, b.names(s.Name, peerNames()), memoryRows())
 		}
+		fmt.Fprintf(&text, "\nBy name, from a container on the same bridge; the plain port from the host:\n\n")
+		b.table(&text, s.Name, b.names(s.Name, byName()), slices.Concat(trafficRows()[:len(trafficRows())-2], memoryRows()[:2]))
 		b.coldLines(&text, s.Name)
 		fmt.Fprintf(&text, "\n#### Goals, %s\n\n", s.Name)
 		b.goals(&text, s.Name, s.UserManager)
@@ -124,15 +126,14 @@ haproxy -v | sed -n "1s/ - .*//p"; nginx -v 2>&1; echo "$PRETTY_NAME"`
 		b.rounds, b.point, took.Round(time.Second)), nil
 }
 
-// names are the peers that have been measured.
-func (b *bench) names(manager string) []string {
-	return slices.DeleteFunc(peerNames(), func(name string) bool {
+// names are those of some peers that have been measured.
+func (b *bench) names(manager string, peers []string) []string {
+	return slices.DeleteFunc(peers, func(name string) bool {
 		return !slices.ContainsFunc(trafficRows(), func(r row) bool { return len(b.found[manager][r][name]) > 0 })
 	})
 }
 
-func (b *bench) table(text *strings.Builder, manager string, rows []row) {
-	names := b.names(manager)
+func (b *bench) table(text *strings.Builder, manager string, names []string, rows []row) {
 	fmt.Fprintf(text, "| | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
 	for _, r := range rows {
 		fmt.Fprintf(text, "| %s, %s |", r.name(), r.unit())

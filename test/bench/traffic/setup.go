@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,7 +132,8 @@ func declare(ctx context.Context, s *lab.Session) error {
 		unit("bench-stream.service"):  service("/usr/sbin/nginx -c " + s.UnitDir + "/stream.conf"),
 		unit("stream.conf"):           streamConfig(s),
 	}
-	start := []string{"plain.service", "zero-udp-proxy.service", "bench-haproxy.service", "bench-stream.service"}
+	maps.Copy(files, bridgeFiles(s))
+	start := []string{"direct.service", "visitor.service", "named-proxy.service", "plain.service", "zero-udp-proxy.service", "bench-haproxy.service", "bench-stream.service"}
 	for _, port := range appPorts() {
 		name := fmt.Sprintf("bench-proxyd-%d", port)
 		files[unit(name+".socket")] = fmt.Sprintf("[Socket]\nListenStream=127.0.0.1:%d\n", base(s)+proxydPorts+port)
