@@ -133,7 +133,7 @@ func declare(ctx context.Context, s *lab.Session) error {
 		unit("stream.conf"):           streamConfig(s),
 	}
 	maps.Copy(files, bridgeFiles(s))
-	start := []string{"direct.service", "visitor.service", "named-proxy.service", "plain.service", "zero-udp-proxy.service", "bench-haproxy.service", "bench-stream.service"}
+	start := []string{"direct.service", "visitor.service", "named-standin.service", "named-proxy.service", "plain.service", "zero-udp-proxy.service", "bench-haproxy.service", "bench-stream.service"}
 	for _, port := range appPorts() {
 		name := fmt.Sprintf("bench-proxyd-%d", port)
 		files[unit(name+".socket")] = fmt.Sprintf("[Socket]\nListenStream=127.0.0.1:%d\n", base(s)+proxydPorts+port)
