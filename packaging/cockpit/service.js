@@ -116,6 +116,7 @@ export class ServiceRow {
             ["Waits for", (service.waitsFor || []).join(", ")],
             ["The calendar wakes it", service.wakesAt && moment(service.wakesAt)],
             ["Image", service.update],
+            ["Images taken back", service.past && service.past.rollbacks.map(r => `${r.image}, ${moment(r.time)}`).join("; ")],
             ["Last day", service.past && service.past.summary()],
         ].filter(([, text]) => text);
         const text = JSON.stringify(facts);

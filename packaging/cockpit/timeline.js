@@ -14,7 +14,7 @@ export function pasts(services) {
 // The last day of a service, as "zerolet history --json" tells it.
 class Past {
     constructor(past, begin, end) {
-        Object.assign(this, past, { begin, end });
+        Object.assign(this, { rollbacks: [] }, past, { begin, end });
     }
 
     // In words, for who does not see the picture.

@@ -130,7 +130,7 @@ func TestCockpit(t *testing.T) {
 func declare(t *testing.T, h *harness.Host) {
 	h.App("app", "-http :80", h.Publish(), "[ScaleToZero]")
 	h.App("broken", "-no-such-flag", fmt.Sprintf("PublishPort=%d:80", h.Port+10), "[ScaleToZero]")
-	h.PutFile("wrong.container", "[Container]\nImage=none\n"+fmt.Sprintf("PublishPort=%d:80", h.Port+20)+"\n[ScaleToZero]\nIdelTimeout=5s\n")
+	h.PutFile("wrong.container", "[Container]\nImage=none\n"+fmt.Sprintf("PublishPort=%d:80", h.Port+20)+"\n[ScaleToZero]\nIdelTimeout=<img src=x>\n")
 	h.Reload()
 }
 
@@ -239,7 +239,10 @@ func (c *cockpit) problems(h *harness.Host) {
 		return fmt.Sprintf(`[...%s.querySelectorAll("#%s > li")].find(l => /%s/.test(l.textContent))`, page, id, pattern)
 	}
 	c.Wait(list("diagnostics", `error.*wrong\.container:5:1.*unknown key IdelTimeout=.*did you mean IdleTimeout=`))
-	c.Wait(list("diagnostics", `wrong\.container`) + `.querySelector("pre").textContent === "IdelTimeout=5s\n^"`)
+	c.Wait(list("diagnostics", `wrong\.container`) + `.querySelector("pre").textContent === "IdelTimeout=<img src=x>\n^"`)
+	if found := c.Text(page + `.querySelectorAll("img").length`); found != "0" {
+		c.Error("what a file says is markup")
+	}
 	c.reads("wrong", state, "^failing")
 	c.Wait(list("findings", "broken: could not be woken.*journalctl"))
 
