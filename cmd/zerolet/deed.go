@@ -30,6 +30,7 @@ const (
 	nowAsleep = "asleep"
 	asBefore  = "unchanged"
 	notDone   = "failed"
+	isBusy    = "busy" // it is in use
 )
 
 // each does something to services, one after the other.
@@ -43,15 +44,25 @@ func (c *call) each(services []*service.Service, do func(*service.Service) error
 		if !c.json {
 			return exitError, err
 		}
-		var f failure
-		_ = errors.As(err, &f) // only these have a hint
-		status, c.deeds = exitError, append(c.deeds, deed{Name: s.Name, Result: notDone, Message: err.Error(), Hint: f.hint})
+		status, c.deeds = exitError, append(c.deeds, undone(s.Name, err))
 		break
 	}
 	if !c.json {
 		return status, nil
 	}
 	return status, c.printJSON(deedsReport{1, append([]deed{}, c.deeds...)})
+}
+
+func undone(name string, err error) deed {
+	d := deed{Name: name, Result: notDone, Message: err.Error()}
+	var f failure
+	if errors.As(err, &f) {
+		d.Hint = f.hint
+	}
+	if errors.As(err, &inUse{}) {
+		d.Result = isBusy
+	}
+	return d
 }
 
 // tell says what was done: at once, or with all the others as JSON.

@@ -70,14 +70,19 @@ func (c *call) unused(ctx context.Context, s *service.Service) error {
 	return c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
 		n := now.Connections()
 		if n > 0 && c.clock().After(deadline) {
-			return false, failure{
+			return false, inUse{failure{
 				exitError, fmt.Sprintf("%s is in use: %s open", s.Name, plural(n, "connection")),
 				fmt.Sprintf("zerolet sleep --%s --force %s lets them end for 10s, then cuts them off", c.manager, s.Name),
-			}
+			}}
 		}
 		return n == 0, nil
 	})
 }
+
+// inUse is the failure of a sleep that --force is for.
+type inUse struct{ failure }
+
+func (u inUse) Unwrap() error { return u.failure }
 
 func plural(n int, what string) string {
 	if n == 1 {

@@ -163,22 +163,17 @@ function counted(seen) {
     return words.length > 0 ? `${of}: ${words.join(", ")}` : of;
 }
 
-// deed wakes a service, or puts it to sleep.
+// deed wakes a service, or puts it to sleep. Who uses it is cut off only if the person wants that.
 async function deed(service, verb) {
     const manager = page.manager;
-    const options = [];
-    if (verb === "sleep" && service.connections > 0) {
-        const sure = await confirmed({
-            title: `Put ${service.name} to sleep?`,
-            text: `${count(service.connections, "connection")} open: they may end within 10 s, then they are cut off.`,
-            what: "Cut them off",
-        });
-        if (!sure)
-            return;
-        options.push("--force");
-    }
     try {
-        const done = await act(manager, verb, service.name, ...options);
+        let done = await act(manager, verb, service.name);
+        if (done.result === "busy") {
+            const text = `${done.message}. What does not end within 10 s is cut off.`;
+            if (!await confirmed({ title: `Put ${service.name} to sleep?`, text, what: "Cut off" }))
+                return;
+            done = await act(manager, verb, service.name, "--force");
+        }
         tell(done.result === "failed" ? "danger" : "success", `${done.name}: ${done.message}`, done.hint);
     } catch (error) {
         tell("danger", `${service.name}: ${error.message}`);
@@ -225,6 +220,7 @@ function turn() {
     setText($("count"), "");
     $("empty").hidden = true;
     $("page").setAttribute("aria-busy", "true");
+    $("told").replaceChildren();
     problems.clear();
     limit();
     askAll();

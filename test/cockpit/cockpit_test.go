@@ -147,6 +147,7 @@ func (c *cockpit) use(h *harness.Host) {
 	c.reads("app", wake, `^\d+s ago by ::1 in \d+\.\d\ds$`)
 	c.reads("app", sleeps, `^\d+min$`)
 	c.Wait(row("app") + `.querySelector("svg .awake")`)
+	c.still()
 	c.details()
 
 	// Nobody is cut off unasked.
@@ -169,7 +170,6 @@ func (c *cockpit) use(h *harness.Host) {
 	c.Wait(row("broken") + `.nextElementSibling.matches(".reason:not([hidden])")`)
 
 	c.problems(h)
-	c.still()
 	c.content()
 }
 
@@ -236,7 +236,7 @@ func (c *cockpit) filter(text string) {
 // problems reads what is wrong, and has mended what a command mends.
 func (c *cockpit) problems(h *harness.Host) {
 	list := func(id, pattern string) string {
-		return fmt.Sprintf(`[...%s.querySelectorAll("#%s > li")].find(l => /%s/.test(l.textContent))`, page, id, pattern)
+		return fmt.Sprintf(`[...%s.querySelectorAll("#%s > li")].find(l => /%s/s.test(l.textContent))`, page, id, pattern)
 	}
 	c.Wait(list("diagnostics", `error.*wrong\.container:5:1.*unknown key IdelTimeout=.*did you mean IdleTimeout=`))
 	c.Wait(list("diagnostics", `wrong\.container`) + `.querySelector("pre").textContent === "IdelTimeout=<img src=x>\n^"`)
