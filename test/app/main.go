@@ -215,6 +215,16 @@ func httpServer(id string, ready *string) server {
 		defer other.Body.Close()
 		_, _ = io.Copy(w, other.Body)
 	})
+	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
+		other, err := net.Dial("tcp", r.FormValue("address"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer other.Close()
+		_ = http.NewResponseController(w).Flush() // it is there
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err == nil {

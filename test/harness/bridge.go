@@ -1,7 +1,10 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -55,6 +58,22 @@ func (b Bridge) Of(address string) string {
 		b.Fatalf("%s: %v\n%s", address, err, b.LastJournal())
 	}
 	return answer
+}
+
+// Hold has the container in the network keep a connection to a server, which is
+// awake as long, however slow the machine is.
+func (b Bridge) Hold(address string) (release func()) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	r, err := b.open(ctx, "/hold?address="+url.QueryEscape(address))
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = errors.New(r.Status)
+	}
+	if err != nil {
+		cancel()
+		b.Fatalf("%s: %v\n%s", address, err, b.LastJournal())
+	}
+	return func() { cancel(); _ = r.Body.Close() }
 }
 
 // Lookup are the addresses of a name in the network.

@@ -146,7 +146,7 @@ func (h *Host) Reload() { h.Helper(); h.Control("daemon-reload") }
 func (h *Host) Control(args ...string) {
 	h.Helper()
 	if out, err := h.Systemctl(h.Context(), args...); err != nil {
-		h.Fatalf("systemctl %s: %v\n%s%s", strings.Join(args, " "), err, out.Stdout, out.Stderr)
+		h.Fatalf("systemctl %s: %v\n%s%s%s", strings.Join(args, " "), err, out.Stdout, out.Stderr, h.LastJournal())
 	}
 }
 
@@ -197,11 +197,7 @@ func (h *Host) GetPath(path string) (string, error) {
 
 // Request is a GET that ends with ctx.
 func (h *Host) Request(ctx context.Context, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Addr()+path, nil)
-	if err != nil {
-		return "", err
-	}
-	r, err := h.M.HTTP().Do(req) //nolint:gosec // the address is the test's own
+	r, err := h.open(ctx, path)
 	if err != nil {
 		return "", err
 	}
@@ -211,6 +207,15 @@ func (h *Host) Request(ctx context.Context, path string) (string, error) {
 		err = errors.New(r.Status)
 	}
 	return string(body), err
+}
+
+// open is the beginning of an answer.
+func (h *Host) open(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Addr()+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return h.M.HTTP().Do(req) //nolint:gosec // the address is the test's own
 }
 
 // MustGet is Get that ends the test when it fails.

@@ -66,10 +66,12 @@ func TestStandInFaults(t *testing.T) {
 			}, false},
 			{"the network is removed and made anew", func(b harness.Bridge) {
 				b.Must(b.T, "podman", "network", "rm", "--force", "--time=0", "systemd-proxy")
-				// It was made before the app was declared: by a unit that is active for good. Podman
-				// may still be about to remove it.
+				// It was made before the app was declared: by a unit that is active for good. Podman may
+				// still be about to remove it, and whoever came meanwhile has the bridge and its subnet.
 				b.Wait("the network is made anew", func() bool {
-					_, err := b.Systemctl(b.Context(), "restart", "proxy-network.service")
+					_, _ = b.Systemctl(b.Context(), "stop", "app-standin.service", "client.service", "proxy-network.service")
+					_, _ = b.Systemctl(b.Context(), "reset-failed", "app-standin.service", "proxy-network.service") // it may try again
+					_, err := b.Systemctl(b.Context(), "start", "proxy-network.service")
 					return err == nil
 				}, "proxy-network.service")
 				b.WaitState("app-standin.service", "active")

@@ -46,10 +46,12 @@ func TestNames(t *testing.T) {
 				if got, want := b.Of("web:8096/who"), b.Address("client"); got != want {
 					t.Errorf("to the app the client is %s, want %s", got, want)
 				}
+				release := b.Hold("web:8096")
 				networks := b.Must(t, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, test.container)
 				if got := strings.TrimSpace(networks); got != test.networks {
 					t.Errorf("the app is in %s, want %s", got, test.networks)
 				}
+				release()
 				b.Asleep()
 				if got := b.Lookup("www"); got != standIn {
 					t.Errorf("asleep, www is %s, want %s", got, standIn)
@@ -144,12 +146,14 @@ func TestLabels(t *testing.T) {
 		if again := b.Of(asleep["Address"] + ":8096"); again != id {
 			t.Error("the second answer is another start's")
 		}
+		release := b.Hold(asleep["Address"] + ":8096")
 		if awake := discover(t, b); !maps.Equal(awake, asleep) {
 			t.Errorf("awake the backend is %v, asleep %v", awake, asleep)
 		}
 		if got := b.Must(t, "podman", "inspect", "--format", `{{index .Config.Labels "io.containers.autoupdate"}}`, "web-app"); got != "local" {
 			t.Errorf("podman auto-update looks for the app's label and finds %q", got)
 		}
+		release()
 		b.Asleep()
 		// Traefik asks for events of containers, and looks anew at each.
 		for line := range strings.Lines(api(t, b, "/events?since="+began+"&until="+b.Must(t, "date", "+%s"))) {

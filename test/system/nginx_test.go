@@ -48,7 +48,7 @@ func TestClientAddressInNginx(t *testing.T) {
 		h.Must(t, "install", "-d", "-m", "0777", dir+"/log")
 		h.PutFile(dir+"/www/index.html", "welcome\n")
 		h.Declare("app", "Image="+image, "Volume="+dir+":/srv", h.Publish(), `Exec=/usr/sbin/nginx -c /srv/conf -g "daemon off;"`,
-			"[ScaleToZero]", "IdleTimeout=2s")
+			"[ScaleToZero]", "IdleTimeout=10s") // it must not sleep between commands
 		var want []string
 		ask := func(client netip.Addr, path string, status int) {
 			t.Helper()
