@@ -216,7 +216,7 @@ func httpServer(id string, ready *string) server {
 		_, _ = io.Copy(w, other.Body)
 	})
 	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
-		other, err := net.Dial("tcp", r.FormValue("address"))
+		other, err := new(net.Dialer).DialContext(r.Context(), "tcp", r.FormValue("address"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
