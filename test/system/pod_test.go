@@ -3,6 +3,7 @@ package system
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,11 +115,24 @@ func podCases() []podCase {
 		}, answers},
 		{"ready", own("[ScaleToZero]", "ReadyCheck=http:/"), answers},
 		{"proxy", own("[ScaleToZero]", "ClientAddress=proxy", "MaxConnections=1", "ConnectionIdleTimeout=1min"), answers},
-		{"allowed", own("[ScaleToZero]", "AllowFrom=127.0.0.1"), answers},
+		{"allowed", own("[ScaleToZero]", "AllowFrom=127.0.0.1"), letsIn},
 		{"job", func(_ *harness.Host, port int) (pod, web []string) {
 			return []string{fmt.Sprintf("PublishPort=%d:80", port)}, []string{"Exec=-http :80"}
 		}, runsJobs},
 	}
+}
+
+// letsIn has a client that may come, after one that wakes nothing.
+func letsIn(h *harness.Host, name string, port int) {
+	before := h.Property(name+"-pod.service", "InvocationID")
+	out, err := h.Session.Run(h.Context(), "curl", "-sS", "--interface", "127.0.0.2", "--max-time", "3", fmt.Sprintf("http://127.0.0.1:%d/", port))
+	if err == nil {
+		h.Errorf("127.0.0.2 is answered: %s", out.Stdout)
+	}
+	if after := h.Property(name+"-pod.service", "InvocationID"); after != before {
+		h.Errorf("127.0.0.2 has woken the pod")
+	}
+	answers(h, name, port)
 }
 
 // answers has a client that finds the app.
@@ -171,14 +185,15 @@ func TestPodCases(t *testing.T) {
 		}
 		name := func(test podCase) string { return "case-" + test.name }
 		port := func(i int) int { return h.Port + 20*(i+1) }
-		for i, test := range podCases() {
+		cases := slices.Concat(podCases(), memberCases())
+		for i, test := range cases {
 			pod, web := test.lines(h, port(i))
 			h.PutFile(name(test)+".pod", strings.Join(append([]string{"[Pod]"}, pod...), "\n")+"\n[ScaleToZero]\nIdleTimeout=1s\n")
 			h.PutFile(name(test)+"-web.container", strings.Join(append([]string{"[Container]", "Image=" + image, "Pod=" + name(test) + ".pod"}, web...), "\n")+"\n")
 		}
 		h.Reload()
 		t.Run("cases", func(t *testing.T) {
-			for i, test := range podCases() {
+			for i, test := range cases {
 				t.Run(test.name, func(t *testing.T) {
 					t.Parallel()
 					host := *h
@@ -189,7 +204,7 @@ func TestPodCases(t *testing.T) {
 				})
 			}
 		})
-		for _, test := range podCases() {
+		for _, test := range cases {
 			h.AsleepPod(name(test)+"-pod", name(test)+"-web")
 		}
 	})
