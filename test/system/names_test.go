@@ -101,10 +101,12 @@ func podByName(b harness.Bridge, pod, networks string) {
 	if got, want := b.Of("store:8097/who"), b.Address("client"); got != want {
 		b.Errorf("to the app the client is %s, want %s", got, want)
 	}
+	release := b.Hold("shop:8097")
 	infra := b.Must(b.T, "podman", "pod", "inspect", "--format", "{{.InfraContainerID}}", pod)
 	if got := strings.TrimSpace(b.Must(b.T, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, infra)); got != networks {
 		b.Errorf("the pod is in %s, want %s", got, networks)
 	}
+	release()
 	asleep()
 	if b.Of("store:8097") == first {
 		b.Error("the pod has not slept")
