@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/zerolet/zerolet/test/lab"
 )
@@ -48,9 +50,14 @@ func bridgePeers(ctx context.Context, s *lab.Session) ([]*peer, error) {
 		{name: standIn, host: "systemd-named-standin", units: []string{"named-proxy.service", "named-standin.service"}},
 	}
 	for _, p := range all {
-		p.netns = "/proc/" + pid + "/ns/net"
-		if p.host, err = inspect(p.host, `{{(index .NetworkSettings.Networks "systemd-bench").IPAddress}}`); err != nil {
-			return nil, err
+		p.session, p.netns = s, "/proc/"+pid+"/ns/net"
+		container := p.host
+		slow := until(ctx, container+" is there", 100*time.Millisecond, func() bool {
+			p.host, err = inspect(container, `{{(index .NetworkSettings.Networks "systemd-bench").IPAddress}}`)
+			return err == nil && p.host != ""
+		})
+		if slow != nil {
+			return nil, errors.Join(slow, err, p.journals(ctx))
 		}
 	}
 	return all, nil
