@@ -32,7 +32,7 @@ func (c *call) place(ctx context.Context) (int, error) {
 
 // starts is how many containers start at a time, if it is bounded.
 func (c *call) starts() (count int, bound bool, err error) {
-	const perProcessor = 2 // while one waits for a disk or a lock of Podman's, another has the processor
+	const perProcessor = 4 // a start waits for much else: with two a busy machine lets them have too little
 	switch v := c.getenv(startsVariable); v {
 	case "":
 		return perProcessor * runtime.NumCPU(), true, nil
