@@ -140,6 +140,7 @@ soak: ## provoke what is random or slow, and all of forky, three quarters of an 
 	done
 	$(GO) -C test test -count=1 -timeout 40m ./system ./protocols -suite=forky
 	$(GO) -C test test -count=1 -timeout 20m -v ./cockpit -run TestMany -soak
+	$(GO) -C test/traefik test -count=1 ./...
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -115,7 +115,8 @@ func podByName(b harness.Bridge, pod, networks string) {
 }
 
 // What finds services by the labels of containers, as Traefik does, sees one backend,
-// asleep and awake, at an address that answers; and it is told of no other.
+// asleep and awake, at an address that answers; and it is told of no other. Traefik's
+// own provider is held to the same in test/traefik, which takes minutes to download.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
