@@ -59,6 +59,8 @@ func mayName(dir string, k scale.Key) bool {
 		return k.Export.As != nil
 	case "cmd/zerolet/internal/service", "cmd/zerolet/internal/systemd": // ask for a socket's property, which is called the same
 		return k.Name == "Listen"
+	case "generator/suggest": // writes lines for what is behind a reverse proxy
+		return k.Name == "Listen" || k.Name == "StandIn"
 	case "generator": // names settings of systemd.socket(5), which are called the same
 		return !k.In(scale.OnPorts)
 	}
