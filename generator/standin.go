@@ -545,6 +545,10 @@ func (e *Endpoint) standInCommand(l Layout) []string {
 			command = append(command, fmt.Sprint("--expose=", f.Listen.HostPort))
 		}
 	}
+	if slices.ContainsFunc(e.Spec.OnNetworks(), func(l scale.Listener) bool { return l.HostPort < 1024 }) {
+		// It has no capability for such ports (ip(7), ip_unprivileged_port_start), and its network is its own.
+		command = append(command, "--sysctl=net.ipv4.ip_unprivileged_port_start=0")
+	}
 	command = append(command, "--rootfs", word(literal(l.StandIn)+":O"), "/zerolet-standin")
 	for _, arg := range wire.StandInArgs(listen) {
 		command = append(command, word(arg))
