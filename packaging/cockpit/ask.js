@@ -35,7 +35,7 @@ async function json(command, options) {
         throw new Trouble(failure ? failure.message : `${command.join(" ")} has said nothing.`);
     const answer = JSON.parse(output);
     if (answer.version !== version)
-        throw new Trouble(`This page does not know version ${answer.version} of ${command[1]}: upgrade zerolet-cockpit.`);
+        throw new Trouble(`zerolet ${command[1]} speaks version ${answer.version}: upgrade zerolet-cockpit.`);
     return answer;
 }
 
@@ -45,7 +45,8 @@ export function ask(manager, verb, ...options) {
 
 // act wakes a service or puts it to sleep, and returns what became of it.
 export async function act(manager, verb, name, ...options) {
-    const answer = await json(["zerolet", verb, `--${manager}`, "--json", ...options, "--", name], rights(manager, true));
+    const command = ["zerolet", verb, `--${manager}`, "--json", ...options, "--", name];
+    const answer = await json(command, rights(manager, true));
     return answer.services[0];
 }
 

@@ -92,12 +92,16 @@ const askPasts = every(seldom, () => answered(manager => ask(manager, "history")
     show();
 }));
 
-const askCheck = every(seldom, () => answered(manager => ask(manager, "check"), report => problems.showFiles(report.diagnostics)));
+const askCheck = every(seldom, () => answered(manager => ask(manager, "check"), report => {
+    problems.showFiles(report.diagnostics);
+}));
 
 // What takes the doctor longest is to ask Podman for each image: only when something has changed, or somebody
 // wants to know.
 const askDoctor = alone(async () => {
-    const known = await answered(manager => ask(manager, "doctor"), report => problems.showFindings(report.findings));
+    const known = await answered(manager => ask(manager, "doctor"), report => {
+        problems.showFindings(report.findings);
+    });
     if (!known)
         problems.showFindings(null);
 });
@@ -124,7 +128,8 @@ function tell(kind, text, hint) {
     const note = element("div", { class: `alert ${kind}` }, element("p", {}, text));
     if (hint)
         note.append(element("pre", {}, hint));
-    note.append(element("button", { type: "button", class: "close", "aria-label": "Close", click: () => note.remove() }, "×"));
+    const close = () => note.remove();
+    note.append(element("button", { type: "button", class: "close", "aria-label": "Close", click: close }, "×"));
     $("told").querySelectorAll(".success").forEach(old => old.remove());
     $("told").append(note);
     while ($("told").childElementCount > 3)
@@ -184,7 +189,8 @@ async function deed(service, verb) {
 
 async function mendFinding(finding) {
     const command = finding.command.join(" ");
-    if (!await confirmed({ title: "Mend this?", text: finding.message, command, what: page.manager === "user" ? "Run" : "Run as root" }))
+    const what = page.manager === "user" ? "Run" : "Run as root";
+    if (!await confirmed({ title: "Mend this?", text: finding.message, command, what }))
         return;
     try {
         tell("success", `${command}: done`, await mend(page.manager, finding.command));
@@ -245,5 +251,6 @@ page.admin.addEventListener("changed", () => {
         askAll();
     }
 });
-cockpit.user().then(user => { $("managers").hidden = user.id === 0; }); // root's own manager has no containers of people
+// Root's own user manager is nobody's.
+cockpit.user().then(user => { $("managers").hidden = user.id === 0; });
 turn();

@@ -13,7 +13,7 @@ export class Problems {
     }
 
     clear() {
-        this.files = this.rest = null;
+        this.files = this.rest = undefined; // nobody has looked yet
         this.diagnostics.update([], key);
         this.findings.update([], key);
         this.look();
@@ -52,8 +52,11 @@ export class Problems {
         }
         if (rest.length > 0)
             words.push(count(rest.length, "finding"));
-        const well = this.files && this.rest && words.length === 0;
-        if (words.length > 0 || well) {
+        if (this.rest === null)
+            words.push("the doctor could not look");
+        const known = this.files && this.rest !== undefined;
+        const well = known && words.length === 0;
+        if (known) {
             setText(this.health, well ? "All is well" : words.join(", "));
             this.health.className = well ? "health well" : "health";
         }
@@ -61,8 +64,10 @@ export class Problems {
 
     finding(first, mend) {
         let current = first;
-        const run = element("button", { type: "button", class: "button secondary", click: () => mend(current) }, "Mend …");
-        const item = element("li", {}, element("p", {}, first.message), element("p", { class: "subtle" }, "mend: ", element("code", {}, first.mend)), run);
+        const click = () => mend(current);
+        const run = element("button", { type: "button", class: "button secondary", click }, "Mend …");
+        const how = element("p", { class: "subtle" }, "mend: ", element("code", {}, first.mend));
+        const item = element("li", {}, element("p", {}, first.message), how, run);
         return {
             elements: [item],
             update(finding) {
@@ -80,8 +85,8 @@ function key(problem) {
 
 function diagnostic(d) {
     const at = [d.file, d.line, d.column].filter(part => part).join(":");
-    const item = element("li", {},
-                         element("p", {}, element("span", { class: `label ${labels[d.severity] || "grey"}` }, d.severity), " ", element("code", {}, at), " ", d.message));
+    const severity = element("span", { class: `label ${labels[d.severity] || "grey"}` }, d.severity);
+    const item = element("li", {}, element("p", {}, severity, " ", element("code", {}, at), " ", d.message));
     if (d.excerpt)
         item.append(element("pre", {}, d.excerpt));
     if (d.hint)

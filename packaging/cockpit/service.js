@@ -14,7 +14,11 @@ export class ServiceRow {
         this.shown = null; // what of the past is drawn
         this.opened = false;
         const id = `more-${name}`;
-        this.more = element("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": id, click: () => this.turn() }, name);
+        const wrong = `wrong-${name}`;
+        this.more = element("button", {
+            type: "button", class: "more", click: () => this.turn(),
+            "aria-expanded": "false", "aria-controls": id, "aria-describedby": wrong,
+        }, name);
         this.state = element("span", { class: "label" });
         this.since = element("span", { class: "subtle" });
         this.listen = element("td");
@@ -24,11 +28,12 @@ export class ServiceRow {
         this.day = element("td", { class: "day" });
         this.buttons = new Map(["wake", "sleep"].map(verb => [verb, this.button(verb, name)]));
         this.row = element("tr", { class: "service" },
-                           element("th", { scope: "row" }, this.more), element("td", { class: "state" }, this.state, " ", this.since),
+                           element("th", { scope: "row" }, this.more),
+                           element("td", { class: "state" }, this.state, " ", this.since),
                            this.listen, this.open, this.wake, this.sleeps, this.day,
                            element("td", { class: "actions" }, ...this.buttons.values()));
         this.reason = element("td", { colspan: columns });
-        this.wrong = element("tr", { class: "reason", hidden: "" }, this.reason);
+        this.wrong = element("tr", { id: wrong, class: "reason", hidden: "" }, this.reason);
         this.facts = element("dl");
         this.wide = element("div", { class: "wide-line" });
         this.wakes = element("div", { class: "wakes" });
@@ -39,7 +44,9 @@ export class ServiceRow {
 
     button(verb, name) {
         const text = { wake: "Wake", sleep: "Sleep" }[verb];
-        return element("button", { type: "button", class: "button secondary", "aria-label": `${text} ${name}`, click: () => this.act(verb) }, text);
+        return element("button", {
+            type: "button", class: "button secondary", "aria-label": `${text} ${name}`, click: () => this.act(verb),
+        }, text);
     }
 
     async act(verb) {
@@ -116,14 +123,16 @@ export class ServiceRow {
             ["Waits for", (service.waitsFor || []).join(", ")],
             ["The calendar wakes it", service.wakesAt && moment(service.wakesAt)],
             ["Image", service.update],
-            ["Images taken back", service.past && service.past.rollbacks.map(r => `${r.image}, ${moment(r.time)}`).join("; ")],
+            ["Images taken back", service.past && service.past.takenBack()],
             ["Last day", service.past && service.past.summary()],
         ].filter(([, text]) => text);
         const text = JSON.stringify(facts);
         if (text === this.told)
             return;
         this.told = text;
-        this.facts.replaceChildren(...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+        this.facts.replaceChildren(...facts.map(([name, value]) => {
+            return element("div", {}, element("dt", {}, name), element("dd", {}, value));
+        }));
     }
 }
 
@@ -169,7 +178,11 @@ function wakeTable(service) {
     if (last.length === 0)
         return [];
     const head = ["Woken", "By", "Cold start"].map(text => element("th", { scope: "col" }, text));
-    const body = last.map(w => element("tr", {}, element("td", {}, moment(w.time)), element("td", {}, w.client || "-"), element("td", {}, cold(w.seconds))));
+    const body = last.map(w => element("tr", {}, ...[moment(w.time), w.client || "-", cold(w.seconds)].map(cell)));
     return [element("table", { "aria-label": `Last wakes of ${service.name}` },
                     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body))];
+}
+
+function cell(text) {
+    return element("td", {}, text);
 }

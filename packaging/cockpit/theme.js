@@ -7,7 +7,8 @@
 
     function wear(style) {
         const wanted = style || window.localStorage.getItem("shell:style") || "auto";
-        document.documentElement.classList.toggle("pf-v6-theme-dark", wanted === "dark" || (wanted === "auto" && dark.matches));
+        const isDark = wanted === "dark" || (wanted === "auto" && dark.matches);
+        document.documentElement.classList.toggle("pf-v6-theme-dark", isDark);
     }
 
     window.addEventListener("storage", event => { if (event.key === "shell:style") wear(); });

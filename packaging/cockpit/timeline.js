@@ -1,5 +1,5 @@
 import { svg } from "./dom.js";
-import { between, clock, cold, count, quantile, span } from "./words.js";
+import { between, clock, cold, count, moment, quantile, span } from "./words.js";
 
 const minute = 60 * 1000;
 
@@ -34,6 +34,11 @@ class Past {
         return words.join(", ");
     }
 
+    // The newer images that could not be started.
+    takenBack() {
+        return this.rollbacks.map(r => `${r.image}, ${moment(r.time)}`).join("; ");
+    }
+
     // A picture of it. Lengths are shares, so it is as wide as its place.
     bar(wide) {
         const { begin, end } = this;
@@ -52,8 +57,11 @@ class Past {
     }
 
     marks(at) {
-        return this.wakes.map(w => svg("circle", { class: "wake", cx: `${at(w.time)}%`, cy: "8", r: "3" },
-                                       svg("title", {}, `${clock(w.time)}${w.client ? ` by ${w.client}` : ""} in ${cold(w.seconds)}`)));
+        return this.wakes.map(w => {
+            const by = w.client ? ` by ${w.client}` : "";
+            return svg("circle", { class: "wake", cx: `${at(w.time)}%`, cy: "8", r: "3" },
+                       svg("title", {}, `${clock(w.time)}${by} in ${cold(w.seconds)}`));
+        });
     }
 }
 
