@@ -7,7 +7,7 @@ const minute = 60 * 1000;
 // if the journal goes back that far.
 export function pasts(services) {
     const end = Math.max(...services.map(past => new Date(past.to)));
-    const begin = Math.min(end - 10 * minute, ...services.map(past => new Date(past.from)));
+    const begin = Math.min(end - minute, ...services.map(past => new Date(past.from)));
     return new Map(services.map(past => [past.name, new Past(past, begin, end)]));
 }
 

@@ -225,6 +225,12 @@ func (tab *Tab) Type(keys string) {
 	tab.run("keys", chromedp.KeyEvent(keys))
 }
 
+// Resize makes the window larger or smaller.
+func (tab *Tab) Resize(width, height int64) {
+	tab.Helper()
+	tab.run("another size", emulation.SetDeviceMetricsOverride(width, height, 1, false))
+}
+
 // Wish says which colours the person wants: "light" or "dark".
 func (tab *Tab) Wish(scheme string) {
 	tab.Helper()

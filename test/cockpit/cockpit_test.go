@@ -314,7 +314,7 @@ func TestPictures(t *testing.T) {
 	}
 	m := boot(t)
 	h := &harness.Host{T: t, Session: m.User(), M: m, Port: 8080}
-	for i, name := range []string{"photos", "wiki", "git", "music", "recipes"} {
+	for i, name := range []string{"photos", "wiki", "git", "music"} {
 		h.App(name, "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+i), "[ScaleToZero]", "IdleTimeout=2min")
 	}
 	h.App("paste", "-http :80", "PublishPort=8090:80", "Volume=/srv/none:/data", "[ScaleToZero]")
@@ -328,17 +328,19 @@ func TestPictures(t *testing.T) {
 		c.press(name, "Sleep")
 		c.told(name + ": asleep")
 	}
-	c.press("paste", "Wake")
-	c.told("paste: ")
 	held := h.ConnectTo(h.Port)
 	defer func() { _ = held.Close() }()
 	c.reads("photos", open, "^1$")
 	c.press("music", "Wake")
 	c.told("music: awake after")
+	c.reads("music", open, "^0$")
+	c.press("paste", "Wake")
+	c.told("paste: ")
 	c.Do(page + `.querySelectorAll(".close").forEach(b => b.click())`)
-	c.Do(page + `.getElementById("look").click()`)
-	c.Wait(page + `.querySelectorAll("#findings > li").length === 1`)
 	c.Do(row("wiki") + `.querySelector(".more").click()`)
+	c.Wait(page + `.getElementById("health").textContent === "1 error, 1 finding"`)
+	c.Wait(row("paste") + `.querySelector("svg .awake")`) // the past is of now
+	c.Resize(1280, 1150)
 	for _, scheme := range []string{"light", "dark"} {
 		c.Wish(scheme)
 		c.Wait(fmt.Sprintf(`%s.documentElement.classList.contains("pf-v6-theme-dark") === %v`, page, scheme == "dark"))
