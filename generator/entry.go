@@ -19,6 +19,10 @@ import (
 // entered reports whether the proxy needs an entry.
 func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.Inside() }
 
+// hasEntry reports whether there is one: root's proxy cannot freeze the container
+// either.
+func (e *Endpoint) hasEntry() bool { return e.entered() || e.manager == quadlet.System && e.freezes() }
+
 // entryDir is root's alone. The proxy is shown its own socket in it.
 const entryDir = "%t/zerolet-entry"
 
@@ -57,8 +61,15 @@ func (e *Endpoint) entrySocket() Unit {
 
 // entry serves one proxy and one container, and starts anew for the next.
 func (e *Endpoint) entry(l Layout) Unit {
+	c := wire.Config{Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy)}
+	if e.entered() {
+		c = e.found(c)
+	}
+	if e.freezes() {
+		c.Freeze = e.Frozen()
+	}
 	service := section("Service",
-		"ExecStart", l.command(e.found(wire.Config{Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy)})),
+		"ExecStart", l.command(c),
 		// One that somebody has stopped would be in the next one's place for good.
 		"WatchdogSec", "30",
 		"WatchdogSignal", "SIGKILL")

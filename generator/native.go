@@ -23,7 +23,7 @@ func (e *Endpoint) reserved() []wire.Unit {
 	if len(e.Spec.WakeOn) > 0 {
 		units = append(units, wire.Timer, wire.Caller)
 	}
-	if e.entered() {
+	if e.hasEntry() {
 		units = append(units, wire.Entry, wire.EntrySocket)
 	}
 	if e.startedByProxy() {

@@ -37,6 +37,8 @@ type Endpoint struct {
 	search   quadlet.Search
 	admin    adminUnit
 	rivals   []*Endpoint // with the same Exclusive=
+	frozen   []*Endpoint // by its proxy, itself first; none: it is stopped
+	frozenBy *Endpoint   // whose proxy freezes it, though it has none
 }
 
 // Forward leads from a listening socket to the app.
@@ -92,9 +94,11 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.findRivals(files)
 	p.findNetworks(files)
 	p.findImages(files)
+	p.findFrozen()
 	for _, e := range p.Endpoints {
 		e.checkOnFailure()
 		e.checkHealth()
+		e.checkHealthFrozen()
 	}
 	return p
 }

@@ -216,9 +216,10 @@ func (m *Member) override(e *Endpoint) convert.Override {
 }
 
 // units are those of the pod's containers.
-func (m *Member) unit(e *Endpoint) Unit {
+func (m *Member) unit(e *Endpoint, l Layout) Unit {
 	u := Unit{Name: m.service(), Priority: Early, Source: m.File.Path, Sections: sections(m.Service)}
 	e.sleeps(&u, m.Service)
+	e.thawsFirst(l, &u)
 	set(&u, "Unit", "Documentation", wire.Member)
 	for _, d := range m.needs {
 		set(&u, "Unit", d.key, d.unit)

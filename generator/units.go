@@ -47,7 +47,7 @@ func (e *Endpoint) units(l Layout) []Unit {
 	}
 	for _, m := range e.Members {
 		if !e.Refused() && m.admin == none {
-			units = append(units, e.keeping(m.unit(e), l))
+			units = append(units, e.keeping(m.unit(e, l), l))
 		}
 	}
 	if e.Refused() {
@@ -72,7 +72,7 @@ func (e *Endpoint) units(l Layout) []Unit {
 	} else {
 		units = append(units, e.proxy(l))
 	}
-	if e.entered() {
+	if e.hasEntry() {
 		units = append(units, e.entrySocket(), e.entry(l))
 	}
 	if len(e.Spec.WakeOn) > 0 {
@@ -281,7 +281,8 @@ func (e *Endpoint) proxy(l Layout) Unit {
 	if !e.startedByProxy() {
 		e.uphold(u)
 	}
-	if e.entered() {
+	e.thawsAfter(l, service)
+	if e.hasEntry() {
 		e.reachThrough(u, service)
 	}
 	if e.hasWaker() {
@@ -309,6 +310,7 @@ func (e *Endpoint) config() wire.Config {
 	case e.Inside():
 		c = e.found(c)
 	}
+	e.tellFrozen(&c)
 	if e.hasStandIn() {
 		c.StandIn = e.standInSocket()
 	}
@@ -365,6 +367,7 @@ func (e *Endpoint) service(l Layout) Unit {
 	}
 	e.takeTurn(l, &u)
 	e.takePlace(l, &u)
+	e.thawsFirst(l, &u)
 	e.turnRound(&u)
 	if e.owner != nil {
 		set(&u, "Unit", "BindsTo", e.owner.service())

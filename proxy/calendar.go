@@ -47,14 +47,17 @@ func (c *calendar) called() bool {
 	return again
 }
 
-// hearCalendar counts a call as a use, and as a wake.
-func (s *server) hearCalendar() {
+// hearCalendar counts a call as a use, and as a wake, and reports whether there was
+// one.
+func (s *server) hearCalendar() bool {
 	if !s.calendar.called() {
-		return
+		return false
 	}
 	s.activity.touch(time.Now())
 	s.activity.stay(s.cfg.StayAwake)
 	s.background(s.wokenByCalendar)
+	s.freezing.poke()
+	return true
 }
 
 // wokenByCalendar says when the app is there, though perhaps no client has come:

@@ -27,6 +27,7 @@ type shared struct {
 	hard        context.Context // ends what goes on at once
 	connections sync.WaitGroup
 	wake        sync.Once
+	thawing     thawing
 }
 
 // connection is the life of one client's connection. A goroutine has it only
@@ -60,6 +61,9 @@ func (s *server) admit(l *listener, fd int, peer wire.Address) {
 	}
 	s.activity.came(c.client.Waited())
 	if backend := c.promptly(); backend != nil {
+		if !c.thawing.isOver() {
+			c.reached(c.name)
+		}
 		c.carry(backend)
 		return
 	}
@@ -84,6 +88,11 @@ func (c *connection) promptly() *sock.Socket {
 
 // reached is called when the app has taken a client.
 func (s *shared) reached(peer func() string) {
+	if took, isFirst := s.thawing.end(); isFirst {
+		s.record.Thaw(peer(), took)
+		s.wake.Do(func() { close(s.activity.reached) })
+		return
+	}
 	s.wake.Do(func() {
 		s.record.Wake(peer(), s.activity.since())
 		close(s.activity.reached)

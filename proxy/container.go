@@ -17,3 +17,7 @@ func RunHelper() int { return reach.RunHelper() }
 // Enter is the entry: it makes sockets inside a rootful container for its proxy,
 // which connects to the passed socket.
 func Enter(cfg wire.Config, files []*os.File) error { return reach.Enter(cfg, files) }
+
+// Thaw has frozen containers go on, for who is going to stop them, or has found
+// their proxy dead.
+func Thaw(cfg wire.Config) error { return reach.Thaw(cfg.Freeze) }

@@ -82,6 +82,7 @@ func (s *server) watchPressure() {
 		case <-s.ending:
 			return
 		case now := <-tick.C:
+			s.freezing.awaitThaw(s.ending)
 			if s.activity.busy() || s.activity.sessions.Load() > 0 {
 				p = pressure{path: s.pressureFile}
 				continue

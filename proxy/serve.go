@@ -46,6 +46,7 @@ func (s *server) serve(stop <-chan os.Signal) error {
 		s.activity.stay(s.cfg.StayAwake)
 	}
 	s.hearCalendar()
+	s.background(s.thawLeft)
 	s.resume()
 	first := s.status()
 	s.record.Notify("READY=1\nSTATUS=" + first)
@@ -93,6 +94,7 @@ type server struct {
 	calendar  calendar
 	way       way
 	work      work
+	freezing  *freezing
 	hurried   atomic.Int64 // the idle time while memory is short, in nanoseconds; 0: it is not
 
 	pressureFile string
@@ -147,6 +149,10 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 	s.cgroup = reach.NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)
 	s.source = reach.New(cfg, s.cgroup, s.record.Note)
 	s.files = reach.NewFiles(s.cgroup, cfg.Volumes)
+	if s.freezing, err = newFreezing(cfg, s.source); err != nil {
+		s.close()
+		return nil, err
+	}
 	for _, f := range cfg.Forwards {
 		s.targets[f.Listen] = s.newTarget(f.Target)
 	}
@@ -257,6 +263,7 @@ func (s *server) close() {
 	if s.relay != nil {
 		s.relay.close()
 	}
+	s.freezing.close()
 	s.source.Close()
 	s.loops.Close()
 	closeAll(s.listeners)
@@ -303,6 +310,7 @@ func (s *server) add(ls []*listener) {
 			s.begin(l)
 		}
 	}
+	s.freezing.poke()
 }
 
 // remove closes sockets that were added.
@@ -317,6 +325,7 @@ func (s *server) remove(ls []*listener) {
 		return true
 	})
 	s.listening.Unlock()
+	s.freezing.poke()
 	for _, l := range there {
 		l.Wake()
 		if s.ended(l) {
@@ -365,7 +374,9 @@ func (s *server) untilIdleOrStopped() string {
 		case !idle:
 			return "stopped"
 		case s.activity.untilIdle(s.idleTime()) <= 0:
-			return s.whyIdle()
+			if why, over := s.freeze(); over {
+				return why
+			}
 		}
 		s.resume()
 	}
@@ -411,8 +422,11 @@ func (s *server) watchStop(stop <-chan os.Signal) {
 		select {
 		case signal := <-stop:
 			switch {
-			case signal == wire.GiveWay:
+			case signal == wire.GiveWay && s.cfg.GivesWay:
 				s.way.ask()
+				continue
+			case signal == wire.GiveWay: // of the calendar, which has left word
+				s.freezing.poke()
 				continue
 			case signal == wire.LetGo:
 				s.leaving.Store(true)

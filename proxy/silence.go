@@ -16,6 +16,7 @@ func (s *server) watchSilence() {
 	for {
 		select {
 		case now := <-tick.C:
+			s.freezing.awaitThaw(s.ending)
 			s.loops.Pairs(func(p *carry.Pair) { p.Look(now, s.cfg.ConnectionIdleTimeout) })
 		case <-s.ending:
 			return

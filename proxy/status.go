@@ -21,7 +21,10 @@ func (s *server) status() string {
 		open += fmt.Sprintf(" (%d silent)", n)
 	}
 	now := wire.Status{Open: max(0, connections-a.apart.Load()) + sessions, Reached: a.isReached(), Free: s.way.free.Load()}
-	if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
+	if f := s.freezing.current(); f != nil {
+		now.Frozen, now.Ends, now.Before, now.After = f.since, s.endOf(f), f.before, f.after.Load()
+		open = "frozen; " + open
+	} else if !a.busy() && s.cfg.IdleTimeout != wire.Infinity {
 		now.Ends = a.idleAt(s.cfg.IdleTimeout)
 	}
 	return now.Line(fmt.Sprintf("%s, %s", open, report.Totals(a.accepted.Load(), a.In.Load(), a.Out.Load())))
@@ -40,6 +43,7 @@ func (s *server) keepStatus(last string) {
 		case <-reached:
 			reached = nil // closed: once is enough
 		case <-tick.C:
+			s.freezing.awaitThaw(s.ending)
 		}
 		s.hearCalendar()
 		s.beginWork()

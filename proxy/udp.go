@@ -43,6 +43,7 @@ type relay struct {
 	record   *report.Recorder
 	patience time.Duration // that a datagram is held
 	reached  func(peer func() string)
+	thawing  *thawing
 	allowed  func(netip.AddrPort) bool
 	isReady  func() bool // the container may be sent something
 	fronts   []*front
@@ -89,7 +90,7 @@ func (s *server) newRelay(listeners []*listener, maxSessions int) (*relay, error
 		return fail(err)
 	}
 	r := &relay{
-		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached,
+		loop: loop, activity: s.activity, record: s.record, patience: s.cfg.StartTimeout, reached: s.reached, thawing: &s.thawing,
 		allowed: func(client netip.AddrPort) bool {
 			return allowed(s.cfg.AllowFrom, wire.Address{Network: wire.UDP, IP: client})
 		}, isReady: s.isReady,
@@ -275,6 +276,9 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 	case err == nil:
 		s.spoken(now)
 		r.activity.In.Add(int64(len(d.data)))
+		if !r.thawing.isOver() {
+			r.thawedFor(s)
+		}
 	case isLost(err):
 		r.record.Retrying(fmt.Errorf("a datagram for %s is lost: %w", f.forward.Target, err))
 	default:
@@ -282,6 +286,9 @@ func (r *relay) forward(f *front, d datagram, now time.Time) {
 		r.hold(f, d, false, now)
 	}
 }
+
+// thawedFor tells for whose session the app has been thawed.
+func (r *relay) thawedFor(s *session) { r.reached(s.from.String) }
 
 // verify looks from time to time whether a session still reaches the container.
 func (f *front) verify(s *session, now time.Time) error {

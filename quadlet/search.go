@@ -39,6 +39,7 @@ type Search struct {
 	// UnprivilegedPort is the first port that the user may listen on; 0 where
 	// every port may be, or that is not known.
 	UnprivilegedPort int
+	LegacyCgroups    bool   // the machine has none of version 2
 	Root             string // put before /etc, /run and /usr; empty but in tests
 }
 

@@ -43,7 +43,7 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 	}
 	log := newLog(manager, stderr)
 	g := generator.Generator{
-		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid(), UnprivilegedPort: scale.UnprivilegedPort()},
+		Search:  quadlet.Search{Manager: manager, Getenv: getenv, UID: os.Getuid(), UnprivilegedPort: scale.UnprivilegedPort(), LegacyCgroups: scale.IsLegacy()},
 		Quadlet: convert.FindQuadlet(),
 		// A generator of the system manager sees the file system read-only but
 		// for its output (and, since systemd 254, a private /tmp).

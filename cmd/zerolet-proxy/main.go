@@ -48,6 +48,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if cfg.Waker {
 		return status(proxy.Wakened(proxy.Passed()), stderr)
 	}
+	if cfg.Thaw {
+		return status(proxy.Thaw(cfg), stderr)
+	}
 	if cfg.Enter {
 		return status(proxy.Enter(cfg, proxy.Passed()), stderr)
 	}
@@ -60,7 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	} else {
 		signal.Notify(stop, wire.LetGo)
 	}
-	if cfg.GivesWay {
+	if cfg.GivesWay || cfg.Calendar != "" {
 		signal.Notify(stop, wire.GiveWay)
 	}
 	return status(serve(cfg, proxy.Passed(), stop, stderr), stderr)

@@ -33,7 +33,7 @@ func main() {
 	// (pprof), which begins at 4 MiB.
 	debug.SetGCPercent(400)
 	m := machine{
-		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
+		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), legacyCgroups: scale.IsLegacy(), quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
 		color: canMove(os.Stderr) && os.Getenv("NO_COLOR") == "",
 		live:  canMove(os.Stdout), progress: canMove(os.Stderr),
 	}
@@ -46,15 +46,16 @@ func main() {
 
 // machine is what the commands ask of the machine they run on.
 type machine struct {
-	getenv       func(string) string
-	uid          int
-	unprivileged int    // see [quadlet.Search]
-	quadlet      string // path of its own Quadlet, or ""
-	prefix       string // PREFIX of the installation
-	clock        func() time.Time
-	color        bool // standard error is a terminal that wants it
-	live         bool // standard output is a terminal
-	progress     bool // standard error is one
+	getenv        func(string) string
+	uid           int
+	unprivileged  int // see [quadlet.Search]
+	legacyCgroups bool
+	quadlet       string // path of its own Quadlet, or ""
+	prefix        string // PREFIX of the installation
+	clock         func() time.Time
+	color         bool // standard error is a terminal that wants it
+	live          bool // standard output is a terminal
+	progress      bool // standard error is one
 }
 
 // prefixDir is PREFIX of the installation that this program belongs to.

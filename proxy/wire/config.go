@@ -33,6 +33,8 @@ type Config struct {
 	// Open says to open the sockets that a proxy with Native has left shut, and
 	// nothing else.
 	Open bool
+	// Thaw says to thaw the containers of Freeze, and nothing else.
+	Thaw bool
 	// Container is the name of the container's service unit.
 	Container string
 	// Members are the units in which the app's processes are besides: the
@@ -61,6 +63,16 @@ type Config struct {
 	Native bool
 	// IdleTimeout is how long the proxy stays without a connection.
 	IdleTimeout time.Duration
+	// Freeze are the units whose containers are frozen after IdleTimeout, in this
+	// order; none: the proxy ends.
+	Freeze []string
+	// Freezer, if not empty, is the socket of the entry where the targets are not
+	// inside: it opens what freezes the containers.
+	Freezer string
+	// StopAfter is how long they are frozen until the proxy ends.
+	StopAfter time.Duration
+	// Reclaim has their memory reclaimed while they are frozen.
+	Reclaim bool
 	// StartTimeout is how long a connection is held, counted from its accept.
 	StartTimeout time.Duration
 	// StayAwake is the least time from a wake to the proxy's end.
@@ -118,6 +130,9 @@ func (c *Config) setDefaults() {
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
 	c.StartTimeout = cmp.Or(c.StartTimeout, 5*time.Minute)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, DrainTimeout)
+	if len(c.Freeze) > 0 {
+		c.StopAfter = cmp.Or(c.StopAfter, time.Hour)
+	}
 	c.ConnectionIdleTimeout = cmp.Or(c.ConnectionIdleTimeout, Infinity)
 }
 
@@ -163,6 +178,12 @@ func ParseArgs(args []string) (Config, error) {
 		}
 		return cfg, nil
 	}
+	if cfg.Thaw {
+		if len(cfg.Freeze) == 0 || len(args) > 1+len(cfg.Freeze) {
+			return Config{}, errors.New("--thaw wants --freeze=, and nothing else")
+		}
+		return cfg, nil
+	}
 	cfg.setDefaults()
 	return cfg, cfg.check()
 }
@@ -186,13 +207,17 @@ func (c *Config) check() error {
 		return errors.New("--enter and --client= go together")
 	case c.PIDFile != "" && c.Infra:
 		return errors.New("--pidfile= and --infra exclude each other")
-	case c.Enter && (c.PIDFile == "" && !c.Infra || c.Native || c.Entry != "" || len(c.Forwards) > 0):
-		return errors.New("--enter wants --pidfile= or --infra, and excludes --entry=, --native and --forward=")
+	case c.Enter && (!c.enters() && len(c.Freeze) == 0 || c.Native || c.Entry != "" || len(c.Forwards) > 0):
+		return errors.New("--enter wants --pidfile=, --infra or --freeze=, and excludes --entry=, --native and --forward=")
 	case c.Enter:
 		return nil
 	case c.LooksAt() && c.Start == "":
 		return errors.New("--by-data, --probe= and --ignore-agent= want --start=")
-	case (c.PIDFile != "" || c.Infra) && c.Entry != "", c.Inside() && c.HostNetwork:
+	case c.Native && len(c.Freeze) > 0:
+		return errors.New("--native excludes --freeze=")
+	case c.Freezer != "" && (c.Inside() || len(c.Freeze) == 0):
+		return errors.New("--freezer= wants --freeze=, and excludes --pidfile=, --infra and --entry=")
+	case c.enters() && c.Entry != "", c.Inside() && c.HostNetwork:
 		return errors.New("--pidfile=, --infra, --entry= and --host-network exclude each other")
 	case c.Native && (c.Inside() || c.HostNetwork || len(c.Forwards) > 0):
 		return errors.New("--native excludes --pidfile=, --entry=, --host-network and --forward=")
@@ -221,7 +246,10 @@ func (c *Config) checkForwards() error {
 }
 
 // Inside reports whether the targets are in the container's network namespace.
-func (c *Config) Inside() bool { return c.PIDFile != "" || c.Infra || c.Entry != "" }
+func (c *Config) Inside() bool { return c.enters() || c.Entry != "" }
+
+// enters reports whether this process is to find the network namespace itself.
+func (c *Config) enters() bool { return c.PIDFile != "" || c.Infra }
 
 // LooksAt reports whether the proxy looks at the first bytes of clients, and not
 // only at their coming.

@@ -60,6 +60,9 @@ func TestArgs(t *testing.T) {
 		{Open: true},
 		{Waker: true},
 		{Container: container, Forwards: forwards, Start: "/run/w", ByData: true, Probes: []string{"/a*", "/b"}, IgnoreAgents: []string{"*x y*"}},
+		{Thaw: true, Freeze: []string{container, "b.service"}},
+		{Container: container, Enter: true, Client: "a-proxy.service", Freeze: []string{container}},
+		{Container: container, Forwards: forwards, Freeze: []string{container}, Freezer: "/run/e", StopAfter: Infinity, Reclaim: true},
 		{Container: container, Enter: true, Client: "a-proxy.service", PIDFile: "/run/a.pid"},
 		{Container: container, Native: true, IdleTimeout: time.Millisecond},
 		{Container: container, Forwards: forwards, Infra: true},
@@ -77,7 +80,7 @@ func TestArgs(t *testing.T) {
 			written[name] = true
 		}
 		got, err := ParseArgs(args)
-		if !want.Open && !want.Waker {
+		if !want.Open && !want.Waker && !want.Thaw {
 			want.setDefaults()
 		}
 		if err != nil || !reflect.DeepEqual(got, want) {

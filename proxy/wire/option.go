@@ -24,6 +24,7 @@ func (c *Config) options() []option {
 	return []option{
 		toggle("open", &c.Open),
 		toggle("enter", &c.Enter),
+		toggle("thaw", &c.Thaw),
 		text("container", &c.Container),
 		several("member", &c.Members, parseService),
 		text("client", &c.Client),
@@ -35,6 +36,10 @@ func (c *Config) options() []option {
 		toggle("host-network", &c.HostNetwork),
 		toggle("native", &c.Native),
 		span("idle-timeout", &c.IdleTimeout),
+		several("freeze", &c.Freeze, parseService),
+		one("freezer", &c.Freezer, parsePath),
+		span("stop-after", &c.StopAfter),
+		toggle("reclaim", &c.Reclaim),
 		toggle("give-way", &c.GivesWay),
 		one("busy-cpu", &c.BusyCPU, parseNumber),
 		span("stay-awake", &c.StayAwake),

@@ -14,7 +14,10 @@ type Status struct {
 	Open    int64     // connections and sessions of UDP, held ones included
 	Reached bool      // the app has taken one since it started
 	Free    bool      // it gives way: nobody is connected, nobody is let in, and the container may stop
-	Ends    time.Time // when the proxy ends if nobody comes; zero while somebody is there, or if it never does
+	Ends    time.Time // when the proxy ends, or freezes the container, if nobody comes; zero while somebody is there, or if it never does
+	Frozen  time.Time // since when the container is frozen; zero: it is not
+	Before  int64     // its memory when it was frozen, in bytes; 0: not known
+	After   int64     // and when memory had been reclaimed; 0: it has not been
 }
 
 // Line is the text for a person with the fields.
@@ -22,6 +25,15 @@ func (s Status) Line(text string) string {
 	text += fmt.Sprintf(" [open=%d reached=%s", s.Open, yesNo(s.Reached))
 	if s.Free {
 		text += " free=yes"
+	}
+	if !s.Frozen.IsZero() {
+		text += " frozen=" + s.Frozen.UTC().Format(time.RFC3339)
+	}
+	if s.Before > 0 {
+		text += fmt.Sprintf(" before=%d", s.Before)
+	}
+	if s.After > 0 {
+		text += fmt.Sprintf(" after=%d", s.After)
 	}
 	if !s.Ends.IsZero() {
 		text += " ends=" + s.Ends.UTC().Format(time.RFC3339)
@@ -46,6 +58,12 @@ func ParseStatus(line string) Status {
 			s.Reached = value == yesNo(true)
 		case "free":
 			s.Free = value == yesNo(true)
+		case "frozen":
+			s.Frozen, _ = time.Parse(time.RFC3339, value)
+		case "before":
+			s.Before, _ = strconv.ParseInt(value, 10, 64)
+		case "after":
+			s.After, _ = strconv.ParseInt(value, 10, 64)
 		case "ends":
 			s.Ends, _ = time.Parse(time.RFC3339, value)
 		}

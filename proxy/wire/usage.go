@@ -6,6 +6,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
+       [--freeze=UNIT]... [--freezer=PATH] [--stop-after=TIME] [--reclaim]
        [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
        [--by-data] [--probe=GLOB]... [--ignore-agent=GLOB]...
        [--start=UNIT|PATH] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
@@ -15,7 +16,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        zerolet-proxy --open
        zerolet-proxy --waker
        zerolet-proxy --enter --container=UNIT --client=UNIT
-       --pidfile=PATH [--conmon] | --infra
+       [--freeze=UNIT]... [--pidfile=PATH [--conmon] | --infra]
+       zerolet-proxy --thaw --freeze=UNIT...
        zerolet-proxy --help | --version
 
 Serves the sockets that systemd passes (LISTEN_FDS), holds each connection
@@ -25,7 +27,9 @@ connections. It leaves the sockets shut when it exits; --open opens them when
 the container is gone. With --enter it makes sockets inside a rootful
 container for its proxy, which connects to the passed socket. With --waker it
 lets a proxy that connects to the passed socket know that the container's start
-is over.
+is over. With --freeze=
+it does not exit when idle: it freezes the container, and thaws it for the
+next client. --thaw does so for whoever is going to stop the container.
 
   --container=UNIT      the container's service unit, for example httpd.service
   --member=UNIT         the service unit of a container in the pod that
@@ -70,6 +74,12 @@ is over.
                         a connection without a byte for this long counts as
                         ended, and is closed when the proxy exits (infinity)
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
+  --freeze=UNIT         freeze the unit's container when idle; repeatable, in the
+                        order in which they freeze
+  --freezer=PATH        socket of the entry, which opens what freezes a rootful
+                        container, where there is no --entry=
+  --stop-after=TIME     exit after having been frozen for this long (1h0m0s)
+  --reclaim             have the kernel reclaim the memory of what is frozen
   --stay-awake=TIME     exit no earlier than this long after the start, or after
                         the last call of the calendar
   --calendar=PATH       a file that is touched when a calendar calls: that is a

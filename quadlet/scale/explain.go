@@ -26,10 +26,16 @@ func when(told bool, format string, args ...any) string {
 // onItsOwnLine is for what is told elsewhere, for each line of the file.
 func onItsOwnLine(*Spec) string { return "" }
 
-// Stops tells when the container stops.
+// Stops tells when the container stops, or freezes.
 func (s *Spec) Stops() string {
 	if s.IdleTimeout == Infinity {
 		return "never stops"
+	}
+	if s.Freezes && s.StopAfter == Infinity {
+		return fmt.Sprintf("freezes %s after the last connection", s.IdleTimeout)
+	}
+	if s.Freezes {
+		return fmt.Sprintf("freezes %s after the last connection, stops when frozen for %s", s.IdleTimeout, s.StopAfter)
 	}
 	return fmt.Sprintf("stops %s after the last connection", s.IdleTimeout)
 }

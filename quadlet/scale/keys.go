@@ -180,7 +180,43 @@ var keys = []Key{
 			s.IdleTimeout, err = parsePositive(v, "write 1s to stop it with its last connection, infinity to never stop it")
 			return err
 		},
-		explain: (*Spec).Stops,
+		explain: (*Spec).explainIdle,
+	},
+	{
+		Name: "Sleep", Type: "stop or freeze", Default: SleepStop,
+		Doc:    "what becomes of the container after IdleTimeout=; freeze: its processes are frozen where they are, and go on within a millisecond when a client comes; stop: it is stopped",
+		Where:  InContainer | InPod | OnPorts,
+		Export: Export{Lost: "Knative stops the pod: let the app start faster, or autoscaling.knative.dev/min-scale keep one"},
+		proxy:  (*Spec).tellSleep,
+		parse:  (*Spec).sleep, check: (*Spec).checkSleep, explain: (*Spec).explainSleep,
+	},
+	{
+		Name: "StopAfter", Type: "time span", Default: "1h",
+		Doc:    "with Sleep=freeze: how long the container is frozen until it is stopped; infinity never stops it",
+		Where:  InContainer | InPod | OnPorts,
+		Export: Export{Lost: "nothing is frozen there"},
+		proxy: func(s *Spec, c *wire.Config) {
+			if s.Freezes {
+				c.StopAfter = s.StopAfter.Duration()
+			}
+		},
+		parse: func(s *Spec, v string) (err error) {
+			s.StopAfter, err = parsePositive(v, "write infinity to have it frozen for as long as nobody comes")
+			return err
+		},
+		check: (*Spec).checkStopAfter, explain: onItsOwnLine,
+	},
+	{
+		Name: "ReclaimMemory", Type: "boolean", Default: "yes",
+		Doc:    "with Sleep=freeze: whether the kernel moves the memory of the frozen container to swap or zram, from where it comes back page by page as the app touches it",
+		Where:  InContainer | InPod | OnPorts,
+		Export: Export{Lost: "nothing is frozen there"},
+		proxy:  func(s *Spec, c *wire.Config) { c.Reclaim = s.Freezes && s.Reclaim },
+		parse:  func(s *Spec, v string) (err error) { s.Reclaim, err = ParseBool(v); return err },
+		check:  (*Spec).checkStopAfter,
+		explain: func(s *Spec) string {
+			return when(s.Freezes && !s.Reclaim, "its memory stays where it is while it is frozen")
+		},
 	},
 	{
 		Name: "BusyCPU", Type: "percentage",

@@ -72,6 +72,9 @@ func TestProxy(t *testing.T) {
 		"WakeOn":                {"Mon..Fri 08:00", wire.Config{Calendar: "zerolet-calendar/web"}},
 		"StayAwake":             {"10h", wire.Config{StayAwake: 10 * time.Hour}},
 		"Exclusive":             {"gpu", wire.Config{GivesWay: true}},
+		"Sleep":                 {"freeze", wire.Config{Freeze: []string{"web.service"}, StopAfter: time.Hour, Reclaim: true}},
+		"StopAfter":             {"2h\nSleep=freeze", wire.Config{Freeze: []string{"web.service"}, StopAfter: 2 * time.Hour, Reclaim: true}},
+		"ReclaimMemory":         {"no\nSleep=freeze", wire.Config{Freeze: []string{"web.service"}, StopAfter: time.Hour}},
 		"BusyCPU":               {"20%", wire.Config{BusyCPU: 20}},
 		"Mode":                  {"native", wire.Config{Native: true}},
 	} {
@@ -110,6 +113,9 @@ func TestExplain(t *testing.T) {
 		{"ProxyProtocol=v2\n[Container]\nNetwork=host", "the app is told each client's address by the PROXY protocol\nstops"},
 		{"ConnectionIdleTimeout=1h", "a connection without a byte for 1h no longer counts\n"},
 		{"WakeOn=Mon..Fri 08:00\nWakeOn=Sat 10:00\nStayAwake=10h", "the calendar wakes it: Mon..Fri 08:00; Sat 10:00\nonce awake, it stays so for 10h at least\n"},
+		{"Sleep=freeze\nReclaimMemory=no", "sleeps 2min after the last connection\nit is frozen then, and thawed for the next client; " +
+			"when nobody has come for 1h it is stopped\nits memory stays where it is while it is frozen\n"},
+		{"Sleep=freeze\nStopAfter=infinity", "it is frozen then, and thawed for the next client; it is never stopped\n"},
 		{"Exclusive=gpu", "it is awake only while no other service with Exclusive=gpu is; for a client of theirs it sleeps as soon as nobody is connected\n"},
 		{"BusyCPU=20%", "while it uses more than 20% of a processor, it is not idle\n"},
 		{"Mode=native", "the app takes the sockets from systemd; the proxy only watches\n"},

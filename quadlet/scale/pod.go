@@ -82,4 +82,5 @@ func CheckMember(s *Spec, f *quadlet.File, ds *quadlet.Diagnostics) {
 		ds.Errorf(f.UnitPos(), "use letters, digits and :-_. only", "%q is not the name of a systemd unit", f.Unit())
 	}
 	CheckCgroup(s, f, ds)
+	s.checkFrozen(f, ds)
 }

@@ -15,6 +15,10 @@ type Spec struct {
 	File         *quadlet.File
 	Unit         string // name of the service without ".service"; "" if it cannot be one
 	IdleTimeout  Span
+	Freezes      bool        // it is frozen after IdleTimeout, and stopped after StopAfter
+	SleepPos     quadlet.Pos // where Sleep=freeze is set, if it is
+	StopAfter    Span
+	Reclaim      bool // the memory of what is frozen
 	StartTimeout Span
 	StayAwake    Span
 	WakeOn       []string // OnCalendar= of a timer

@@ -52,9 +52,11 @@ func (u *Cgroup) Assume(dir string) {
 }
 
 // managerCgroup is the cgroup of the manager to which a unit's belongs: between
-// the two are slices, and nothing else (systemd.slice(5)).
+// the two are slices, and nothing else (systemd.slice(5)). What systemd runs to stop
+// a unit with Delegate= is in one of its own below that (exec_params_get_cgroup_path()
+// in src/core/execute.c).
 func managerCgroup(unit string) string {
-	dir := filepath.Dir(unit)
+	dir := filepath.Dir(strings.TrimSuffix(unit, "/.control"))
 	for strings.HasSuffix(dir, ".slice") {
 		dir = filepath.Dir(dir)
 	}

@@ -35,13 +35,21 @@ func (e *entry) close() {
 	}
 }
 
+func (e *entry) connect() error {
+	if e.conn != nil {
+		return nil
+	}
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: e.path, Net: "unixpacket"})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errHelper, err)
+	}
+	e.conn = conn
+	return nil
+}
+
 func (e *entry) enter() (*helper, error) {
-	if e.conn == nil {
-		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: e.path, Net: "unixpacket"})
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errHelper, err)
-		}
-		e.conn = conn
+	if err := e.connect(); err != nil {
+		return nil, err
 	}
 	h := newHelper(e.conn)
 	pidfd, err := h.enter()
@@ -76,8 +84,8 @@ func (h *helper) enter() (int, error) {
 }
 
 // Enter is the entry's process: it serves the proxy that connects to the passed
-// socket, and ends with it. Of cfg it takes Container, PIDFile, Conmon, Infra
-// and Client.
+// socket, and ends with it. Of cfg it takes Container, PIDFile, Conmon, Infra,
+// Client and Freeze.
 func Enter(cfg wire.Config, files []*os.File) error {
 	// Nothing in the container may trace it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -87,13 +95,23 @@ func Enter(cfg wire.Config, files []*os.File) error {
 	if err := acceptProxy(files, cfg.Client); err != nil {
 		return err
 	}
-	i := inside{enter: func() (int, error) {
+	var i inside
+	if len(cfg.Freeze) > 0 {
+		i.frozen = NewCgroup(cfg.Freeze...)
+	}
+	if !cfg.Inside() {
+		if err := keepNetworkAdmin(); err != nil {
+			return err
+		}
+		return i.serve()
+	}
+	i.enter = func() (int, error) {
 		c, err := openContainer(whereaboutsOf(cfg))
 		if err != nil {
 			return -1, err
 		}
 		return c.enter()
-	}}
+	}
 	return i.serve()
 }
 

@@ -22,6 +22,7 @@ const (
 	askEnter         // nothing more, before all else; the answer carries a pidfd, or says why not
 	askRoute         // the address of a client; also in askUnroute
 	askUnroute
+	askPayload // which of the entry's; the answer carries descriptors, and the directory of the cgroup
 )
 
 // maxRequest is how long a request can be: half of all ports, no two of them in a
@@ -56,6 +57,9 @@ type inside struct {
 	// enter gets there, if that is left to be done.
 	enter func() (pidfd int, err error)
 
+	// frozen are the units whose containers the proxy freezes; nil if it does not.
+	frozen *Cgroup
+
 	udp                []ports // of the app
 	foreign4, foreign6 bool    // sockets with any address get answers
 }
@@ -86,6 +90,8 @@ func (i *inside) answer(request []byte) error {
 	switch what := request[0]; {
 	case what == askEnter && i.enter != nil:
 		return i.goIn()
+	case what == askPayload && i.frozen != nil && len(body) == 1:
+		return i.payload(int(body[0]))
 	case i.enter != nil:
 		return errors.New("it is not inside yet")
 	case what == askAdmit:

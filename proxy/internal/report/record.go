@@ -72,17 +72,44 @@ func (r *Recorder) send(priority journal.Priority, message string, fields map[st
 // Wake says who woke the container and how long the app took, counted from the
 // start of the proxy.
 func (r *Recorder) Wake(peer string, took time.Duration) {
-	fields := map[string]string{
-		"MESSAGE_ID":    wire.WakeMessage,
-		wire.FieldEvent: "wake",
+	r.wake(peer, "ready", took.Round(time.Millisecond), map[string]string{
 		wire.FieldReady: strconv.FormatInt(took.Microseconds(), 10),
-	}
+	})
+}
+
+// Thaw says who woke a frozen container, and how long it took to reach the app,
+// which has not been started.
+func (r *Recorder) Thaw(peer string, took time.Duration) {
+	r.wake(peer, "thawed", took.Round(10*time.Microsecond), map[string]string{
+		wire.FieldReady: strconv.FormatInt(took.Microseconds(), 10),
+		wire.FieldFrom:  wire.Frozen,
+	})
+}
+
+func (r *Recorder) wake(peer, how string, took time.Duration, fields map[string]string) {
+	fields["MESSAGE_ID"], fields[wire.FieldEvent] = wire.WakeMessage, "wake"
 	whom := ""
 	if peer != "" { // who woke an app that accepts itself may be gone already
 		fields[wire.FieldPeer] = peer
 		whom = " for " + peer
 	}
-	r.send(journal.PriInfo, fmt.Sprintf("%s ready%s after %s", r.Container, whom, took.Round(time.Millisecond)), fields)
+	r.send(journal.PriInfo, fmt.Sprintf("%s %s%s after %s", r.Container, how, whom, took), fields)
+}
+
+// Freeze says why the container is frozen, and what became of its memory: before
+// that, and when as much as possible was reclaimed; 0 is not known.
+func (r *Recorder) Freeze(why string, before, after int64) {
+	fields := map[string]string{"MESSAGE_ID": wire.FreezeMessage, wire.FieldEvent: "freeze"}
+	memory := ""
+	if before > 0 {
+		fields[wire.FieldBefore] = strconv.FormatInt(before, 10)
+		memory = fmt.Sprintf("; %s of memory", size(before))
+	}
+	if before > 0 && after > 0 {
+		fields[wire.FieldAfter] = strconv.FormatInt(after, 10)
+		memory += fmt.Sprintf(", %s after reclaim", size(after))
+	}
+	r.send(journal.PriInfo, fmt.Sprintf("%s, %s is frozen%s", why, r.Container, memory), fields)
 }
 
 // Sleep says why the proxy ends and what it did.
