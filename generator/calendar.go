@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"github.com/zerolet/zerolet/proxy/wire"
@@ -28,6 +29,15 @@ func (e *Endpoint) calendar() []Unit {
 		starts = e.name(wire.Wake) // binds the proxy to itself
 		before += " " + starts
 	}
+	call := section("Service",
+		"Type", "oneshot",
+		"RuntimeDirectory", wire.CalendarDir,
+		"RuntimeDirectoryPreserve", "yes",
+		"ExecStart", ":touch "+word(e.calendarPath()))
+	if e.freezes() { // it does not look from time to time then
+		add(call, "ExecStartPost", fmt.Sprintf("-:systemctl %s --quiet kill --kill-who=main --signal=%d -- %s",
+			scope(e.manager), wire.GiveWay, word(literal(e.name(wire.Proxy)))))
+	}
 	socket := e.name(wire.Socket)
 	return []Unit{
 		e.unit(e.name(wire.Timer), Normal, e.about("Calendar of ", "PartOf", socket), timer),
@@ -36,11 +46,7 @@ func (e *Endpoint) calendar() []Unit {
 				"Wants", starts,
 				"Before", before,
 				"StartLimitIntervalSec", "0"),
-			section("Service",
-				"Type", "oneshot",
-				"RuntimeDirectory", wire.CalendarDir,
-				"RuntimeDirectoryPreserve", "yes",
-				"ExecStart", ":touch "+word(e.calendarPath()))),
+			call),
 		// Not in the socket's own file: it need not be closed for a calendar.
 		e.unit(filepath.Join(socket+".d", "50-zerolet-calendar.conf"), Normal, section("Unit", "Upholds", e.name(wire.Timer))),
 	}

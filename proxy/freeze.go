@@ -192,7 +192,7 @@ func (s *server) awake(f *frozen, u use) {
 	if f.wasFrozen {
 		f.tell()
 	}
-	if u.over || s.isStopped() {
+	if u.over {
 		return
 	}
 	now := time.Now()
@@ -248,7 +248,7 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 		called := s.hearCalendar()
 		switch {
 		case s.isStopped():
-			return use{}, nil // who calls sees to that
+			return use{over: true, why: "stopped"}, nil
 		case state == reach.Ended:
 			return use{over: true, why: s.cfg.Container + " has ended while it was frozen"}, nil
 		case called:
@@ -260,7 +260,7 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 			return use{told: true}, nil
 		case state == reach.Frozen && !f.wasFrozen:
 			end = s.endOf(f)
-			s.settle(f)
+			s.noteFrozen(f)
 		}
 		left := time.Duration(math.MaxInt64)
 		if !end.IsZero() {
@@ -325,8 +325,8 @@ func (s *server) await(f *frozen, left time.Duration) (came bool, err error) {
 	return came && err == nil, nil
 }
 
-// settle is called when all processes are frozen.
-func (s *server) settle(f *frozen) {
+// noteFrozen is called when all processes are frozen.
+func (s *server) noteFrozen(f *frozen) {
 	f.wasFrozen = true
 	s.record.Notify("STATUS=" + s.status())
 	f.reclaimed.Go(func() {

@@ -76,6 +76,9 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 		fmt.Fprintf(table, "  is in the network of %s, starts after it and stops with it\t%s\n", quadlet.Printable(owner.Name()), line(at))
 	}
 	explainKeys(table, e.Spec)
+	if frozen := e.Frozen(); len(frozen) > 1 {
+		fmt.Fprintf(table, "  these are frozen together, and thawed the other way round: %s\t%s\n", strings.Join(frozen, " "), line(e.Spec.SleepPos))
+	}
 	_ = table.Flush() // into memory
 
 	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
@@ -85,7 +88,12 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 	for _, name := range s.Others() {
 		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(s.HeldBy, name)])
 	}
-	if at := s.SleepsAt(); !at.IsZero() {
+	if before, after := s.Memory(); s.State() == service.Frozen {
+		fmt.Fprintf(&b, "  nothing: it is frozen now%s\n", memoryText(before, after))
+	}
+	if at := s.SleepsAt(); !at.IsZero() && s.State() == service.Frozen {
+		fmt.Fprintf(&b, "  it stops in %s if nobody comes\n", short(at.Sub(c.clock())))
+	} else if !at.IsZero() {
 		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
 	}
 	if at := s.WakesAt(); !at.IsZero() {

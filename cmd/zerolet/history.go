@@ -63,22 +63,42 @@ func summary(p *service.Past) string {
 	for _, r := range p.Rollbacks {
 		text += fmt.Sprintf(", back to the older %s %s ago", quadlet.Printable(r.Image), short(p.To.Sub(r.Time)))
 	}
-	if len(p.Wakes) > 0 {
-		text += fmt.Sprintf(", cold start p50 %.2fs p99 %.2fs", p.Quantile(0.5), p.Quantile(0.99))
+	if cold := p.Took(false); len(cold) > 0 {
+		text += fmt.Sprintf(", cold start p50 %.2fs p99 %.2fs", service.Quantile(cold, 0.5), service.Quantile(cold, 0.99))
 	}
-	return text + fmt.Sprintf(", asleep %.1f %% of %s", 100*(1-p.Ran().Seconds()/total.Seconds()), short(total))
+	if thaws := p.Took(true); len(thaws) > 0 {
+		text += fmt.Sprintf(", %d from frozen p50 %.1fms p99 %.1fms", len(thaws), 1e3*service.Quantile(thaws, 0.5), 1e3*service.Quantile(thaws, 0.99))
+	}
+	frozen := ""
+	if len(p.Frozen) > 0 {
+		frozen = fmt.Sprintf(", frozen %.1f %%", 100*p.WasFrozen().Seconds()/total.Seconds())
+		frozen += memoryText(p.Frozen[len(p.Frozen)-1].Before, p.Frozen[len(p.Frozen)-1].After)
+	}
+	return text + fmt.Sprintf("%s, asleep %.1f %% of %s", frozen, 100*(1-p.Ran().Seconds()/total.Seconds()), short(total))
+}
+
+// memoryText tells of the memory of what is frozen, in brackets, as far as it is known.
+func memoryText(before, after int64) string {
+	megabytes := func(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+	switch {
+	case before == 0:
+		return ""
+	case after == 0:
+		return " (" + megabytes(before) + ")"
+	}
+	return " (" + megabytes(before) + ", " + megabytes(after) + " after reclaim)"
 }
 
 // columns is how wide the timeline is on a terminal.
 const columns = 72
 
-// timeline shows how much of each part of the time the container ran.
+// timeline shows how much of each part of the time the container ran, and was not frozen.
 func timeline(p *service.Past, ramp []string) string {
 	var b strings.Builder
 	step := p.To.Sub(p.From) / columns
 	for i := range columns {
 		from := p.From.Add(time.Duration(i) * step)
-		b.WriteString(ramp[level(p.RanIn(from, from.Add(step)), step, len(ramp)-1)])
+		b.WriteString(ramp[level(p.UsedIn(from, from.Add(step)), step, len(ramp)-1)])
 	}
 	return b.String()
 }

@@ -47,6 +47,15 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 	}
 	gauge("listening", "Whether every socket listens.", ofSockets(func(s *service.Service) int { return number(s.Socket.Is("active") && len(s.NotListening) == 0) }))
 	gauge("awake", "Whether the container runs.", func(s *service.Service) (int, bool) { return number(s.Container.Is("active")), true })
+	gauge("frozen", "Whether the container is frozen.", func(s *service.Service) (int, bool) { return number(s.State() == service.Frozen), true })
+	memory := func(name, help string, value func(before, after int64) int64) {
+		gauge(name, help, func(s *service.Service) (int, bool) {
+			v := value(s.Memory())
+			return int(v), v > 0
+		})
+	}
+	memory("frozen_memory_bytes", "Memory of the frozen container when it was frozen.", func(before, _ int64) int64 { return before })
+	memory("frozen_memory_left_bytes", "What was left of it when memory had been reclaimed.", func(_, after int64) int64 { return after })
 	gauge("failing", "Whether the last attempt to wake it failed.", func(s *service.Service) (int, bool) { return number(s.State() == service.Failing), true })
 	gauge("connections", "Connections that are open.", ofSockets((*service.Service).Connections))
 	family("next_wake_timestamp_seconds", "gauge", "When the calendar wakes it next.", func(i int, labels string) {
@@ -55,17 +64,22 @@ func (c *call) metrics(ctx context.Context) (int, error) {
 		}
 	})
 	counter("awake_seconds", "Time in which the container ran, as far as the journal goes back.", func(p *service.Past) float64 { return p.Ran().Seconds() })
+	counter("frozen_seconds", "Time of that in which it was frozen.", func(p *service.Past) float64 { return p.WasFrozen().Seconds() })
 	counter("turned_away", "Records of clients that got no answer.", func(p *service.Past) float64 { return float64(p.Failures) })
-	family("cold_start_seconds", "summary", "How long the clients that woke it have waited.", func(i int, labels string) {
-		sum := 0.0
-		for _, w := range all[i].Wakes {
-			sum += w.Seconds
-		}
-		for _, q := range []float64{0.5, 0.99} {
-			fmt.Fprintf(&b, "zerolet_cold_start_seconds{%s,quantile=\"%g\"} %g\n", labels, q, all[i].Quantile(q))
-		}
-		fmt.Fprintf(&b, "zerolet_cold_start_seconds_sum{%s} %g\nzerolet_cold_start_seconds_count{%[1]s} %[3]d\n", labels, sum, len(all[i].Wakes))
-	})
+	summary := func(name, help string, frozen bool) {
+		family(name, "summary", help, func(i int, labels string) {
+			took, sum := all[i].Took(frozen), 0.0
+			for _, seconds := range took {
+				sum += seconds
+			}
+			for _, q := range []float64{0.5, 0.99} {
+				fmt.Fprintf(&b, "zerolet_%s{%s,quantile=\"%g\"} %g\n", name, labels, q, service.Quantile(took, q))
+			}
+			fmt.Fprintf(&b, "zerolet_%s_sum{%s} %g\nzerolet_%[1]s_count{%[2]s} %[4]d\n", name, labels, sum, len(took))
+		})
+	}
+	summary("cold_start_seconds", "How long the clients that woke it have waited.", false)
+	summary("thaw_seconds", "How long those have waited that woke it from being frozen.", true)
 	b.WriteString("# EOF\n")
 	return exitOK, c.printf("%s", b.Bytes())
 }

@@ -35,6 +35,7 @@ type serviceReport struct {
 	NotListening []string      `json:"notListening,omitempty"`
 	Connections  int           `json:"connections"`
 	LastWake     *service.Wake `json:"lastWake,omitempty"`
+	Memory       *memoryReport `json:"memory,omitempty"`
 	SleepsAt     *time.Time    `json:"sleepsAt,omitempty"`
 	WakesAt      *time.Time    `json:"wakesAt,omitempty"`
 	WaitsFor     []string      `json:"waitsFor,omitempty"`
@@ -43,6 +44,12 @@ type serviceReport struct {
 
 	dependency bool
 	group      string
+}
+
+// memoryReport is the memory of a frozen service, in bytes.
+type memoryReport struct {
+	Before int64 `json:"before"`
+	After  int64 `json:"after,omitempty"`
 }
 
 // status shows how the services stand.
@@ -139,7 +146,10 @@ func newServiceReport(s *service.Service, trouble string) serviceReport {
 		if s.Dependency() {
 			took = s.Wake.Took
 		}
-		r.LastWake = &service.Wake{Time: s.Wake.Time, Client: s.Wake.Client(), Seconds: took.Seconds()}
+		r.LastWake = &service.Wake{Time: s.Wake.Time, Client: s.Wake.Client(), Seconds: took.Seconds(), Frozen: s.Wake.Frozen}
+	}
+	if before, after := s.Memory(); before > 0 {
+		r.Memory = &memoryReport{before, after}
 	}
 	return r
 }
@@ -190,7 +200,11 @@ func (r serviceReport) stateText(now time.Time) string {
 	if r.Since == nil {
 		return string(r.State)
 	}
-	return fmt.Sprintf("%s for %s", r.State, short(now.Sub(*r.Since)))
+	text := fmt.Sprintf("%s for %s", r.State, short(now.Sub(*r.Since)))
+	if r.Memory != nil {
+		text += memoryText(r.Memory.Before, r.Memory.After)
+	}
+	return text
 }
 
 // wokenBy is what may wake it: sockets, or who needs it.
@@ -214,6 +228,9 @@ func (r serviceReport) wakeText(now time.Time) string {
 	by := ""
 	if r.LastWake.Client != "" { // an app that accepts by itself may have seen it leave before anybody else did
 		by = " by " + r.LastWake.Client
+	}
+	if r.LastWake.Frozen {
+		return fmt.Sprintf("%s ago%s in %.1fms, frozen", short(now.Sub(r.LastWake.Time)), by, 1e3*r.LastWake.Seconds)
 	}
 	return fmt.Sprintf("%s ago%s in %.2fs", short(now.Sub(r.LastWake.Time)), by, r.LastWake.Seconds)
 }

@@ -16,7 +16,7 @@ func TestStatusDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	namesFields(t, string(doc), statusReport{}, serviceReport{}, service.Wake{})
+	namesFields(t, string(doc), statusReport{}, serviceReport{}, service.Wake{}, memoryReport{})
 }
 
 func namesFields(t *testing.T, doc string, shapes ...any) {

@@ -1,6 +1,9 @@
 package system
 
 import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,37 +16,228 @@ import (
 func TestFreeze(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		declare := func(lines ...string) {
-			h.App("app", "-http :80 -tally :81", append([]string{h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze"}, lines...)...)
+		for _, part := range []struct {
+			name string
+			test func(*testing.T, *harness.Host)
+		}{
+			{"thaw", thaws},
+			{"verbs", frozenVerbs},
+			{"kinds", frozenKinds},
+			{"dependency", frozenDependency},
+			{"calendar", frozenCalendar},
+			{"pod", frozenPod},
+		} {
+			t.Run(part.name, func(t *testing.T) { part.test(t, &harness.Host{T: t, Session: h.Session, M: h.M, Port: h.Port}) })
 		}
-		heard := func(what string) int {
-			text, err := h.Journal(t.Context(), "app.service")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return strings.Count(text, what)
-		}
-
-		declare("StopAfter=infinity")
-		id := h.MustGet()
-		for range 3 {
-			h.Frozen("app")
-			if now := h.MustGet(); now != id {
-				t.Fatalf("another container: it was stopped\n%s", h.LastJournal())
-			}
-		}
-		if text, err := h.Journal(t.Context(), "app-proxy.service"); err != nil || !strings.Contains(text, "app.service thawed for ") {
-			t.Errorf("journal: %s %v", text, err)
-		}
-		h.Frozen("app")
-		h.Control("stop", "app-proxy.service")
-		h.Asleep()
-		h.Wait("the app has heard of its end", func() bool { return heard("tallied 0") == 1 })
-
-		declare("StopAfter=3s")
-		h.MustGet()
-		h.Frozen("app")
-		h.Asleep()
-		h.Wait("the app has heard of its end", func() bool { return heard("tallied 0") == 2 })
 	})
+}
+
+// freezes are the lines of a section.
+func freezes(lines ...string) []string {
+	return append([]string{"[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze"}, lines...)
+}
+
+// declareApp has the app be made of these lines, and its sockets be those.
+func declareApp(h *harness.Host, exec string, lines ...string) {
+	h.Helper()
+	h.App("app", exec, lines...)
+	h.Must(h.T, "zerolet", "apply")
+}
+
+// forget removes a file whose service sleeps.
+func forget(h *harness.Host, file string) {
+	h.Helper()
+	h.Must(h.T, "rm", filepath.Join(h.QuadletDir, file))
+	h.Must(h.T, "zerolet", "apply")
+}
+
+func says(h *harness.Host, unit, text string) int {
+	h.Helper()
+	journal, err := h.Journal(h.Context(), unit)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return strings.Count(journal, text)
+}
+
+func thaws(t *testing.T, h *harness.Host) {
+	declare := func(lines ...string) {
+		declareApp(h, "-http :80 -tally :81", append([]string{h.Publish()}, freezes(lines...)...)...)
+	}
+	declare("StopAfter=infinity")
+	id := h.MustGet()
+	for range 3 {
+		h.Frozen("app")
+		if now := h.MustGet(); now != id {
+			t.Fatalf("another container: it was stopped\n%s", h.LastJournal())
+		}
+	}
+	if n := says(h, "app-proxy.service", "app.service thawed for 127.0.0.1:"); n != 3 {
+		t.Errorf("thawed %d times, want 3\n%s", n, h.LastJournal())
+	}
+	h.Frozen("app")
+	h.Control("stop", "app-proxy.service")
+	h.Asleep()
+	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "tallied 0") == 1 })
+
+	declare("StopAfter=3s")
+	h.MustGet()
+	h.Frozen("app")
+	h.Asleep()
+	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "tallied 0") == 2 })
+}
+
+// What the verbs say of a frozen service, and do with it.
+func frozenVerbs(t *testing.T, h *harness.Host) {
+	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes()...)...)
+	id := h.MustGet()
+	h.Frozen("app")
+	var status struct {
+		Services []struct {
+			Name, State, SleepsAt string
+			LastWake              struct{ Frozen bool }
+		}
+	}
+	look := func() {
+		t.Helper()
+		if err := json.Unmarshal([]byte(h.Must(t, "zerolet", "status", "--json")), &status); err != nil || len(status.Services) != 1 {
+			t.Fatalf("%+v, %v", status, err)
+		}
+	}
+	if look(); status.Services[0].State != "frozen" || status.Services[0].SleepsAt == "" || status.Services[0].LastWake.Frozen {
+		t.Errorf("while it is frozen: %+v", status)
+	}
+	if text := h.Must(t, "zerolet", "explain", "app"); !strings.Contains(text, "it is frozen then, and thawed for the next client") ||
+		!strings.Contains(text, "it is frozen now") {
+		t.Errorf("explain: %s", text)
+	}
+	h.Must(t, "zerolet", "doctor")
+	h.Must(t, "zerolet", "apply")
+	if text := h.Must(t, "zerolet", "wake", "app"); !strings.Contains(text, "app: awake after ") {
+		t.Errorf("wake: %s", text)
+	}
+	if now := h.MustGet(); now != id {
+		t.Error("another container has been woken")
+	}
+	h.Frozen("app")
+	if look(); !status.Services[0].LastWake.Frozen {
+		t.Errorf("after a thaw: %+v", status)
+	}
+	if text := h.Must(t, "zerolet", "history", "--since=1h"); !strings.Contains(text, " from frozen p50 ") || !strings.Contains(text, ", frozen ") {
+		t.Errorf("history: %s", text)
+	}
+	if text := h.Must(t, "zerolet", "metrics"); !strings.Contains(text, `zerolet_frozen{manager="`) || !strings.Contains(text, "zerolet_thaw_seconds_count") {
+		t.Errorf("metrics: %s", text)
+	}
+	if text := h.Must(t, "zerolet", "sleep", "app"); text != "app: asleep" {
+		t.Errorf("sleep: %s", text)
+	}
+	h.Asleep()
+}
+
+// Clients of all kinds thaw the app, and a silent one does not keep it awake: it is hung up on before.
+func frozenKinds(t *testing.T, h *harness.Host) {
+	path := h.RuntimeDir + "/app-freeze.sock"
+	network := "Network=host" // where root's proxy has an entry for this alone
+	if h.UserManager {
+		network = "Network=bridge"
+	}
+	declareApp(h, "-http :80 -udp :80", append(freezes("StopAfter=infinity", "ConnectionIdleTimeout=1s", "ReadyCheck=http:/",
+		"Listen="+fmt.Sprint(h.Port)+":80", "Listen="+fmt.Sprint(h.Port)+":80/udp", "Listen=%t/app-freeze.sock:80"), "[Container]", network)...)
+	silent := h.Connect()
+	id := strings.TrimSpace(h.MustGet())
+	h.Frozen("app")
+	if n, err := silent.Read(make([]byte, 1)); err == nil {
+		t.Errorf("the silent client has got %d bytes", n)
+	}
+	c := h.DialUDP("127.0.0.1", h.Port)
+	for _, client := range []struct {
+		name string
+		ask  func() string
+	}{
+		{"udp", func() string { c.Say("x"); id, _ := c.Tallied("x"); return id }},
+		{"unix", func() string {
+			return h.Must(t, "curl", "--silent", "--show-error", "--fail", "--unix-socket", path, "http://app/")
+		}},
+		{"tcp", h.MustGet},
+		{"udp again", func() string { c.Say("y"); id, _ := c.Tallied("y"); return id }},
+	} {
+		if now := strings.TrimSpace(client.ask()); now != id {
+			t.Errorf("%s: %s has answered, not %s", client.name, now, id)
+		}
+		h.Frozen("app")
+	}
+	h.Must(t, "zerolet", "sleep", "app")
+	h.Asleep()
+}
+
+// A dependency is frozen with the one that needs it.
+func frozenDependency(t *testing.T, h *harness.Host) {
+	image, err := h.AppImage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.PutFile("own.network", "[Network]\n")
+	h.PutFile("db.container", "[Container]\nImage="+image+"\nExec=-http :80 -tally :81\nNetwork=own.network\n[ScaleToZero]\n")
+	declareApp(h, "-http :80", append([]string{h.Publish(), "Network=own.network", "[Unit]", "Requires=db.service", "After=db.service"}, freezes()...)...)
+	ask := func() string {
+		t.Helper()
+		id, err := h.GetPath("/of?url=http://systemd-db/")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, h.LastJournal())
+		}
+		return id
+	}
+	id := ask()
+	for range 2 {
+		h.Frozen("app")
+		if !h.IsFrozen("db.service") {
+			t.Errorf("the database is awake\n%s", h.LastJournal())
+		}
+		if now := ask(); now != id {
+			t.Error("another database has answered")
+		}
+	}
+	h.Frozen("app")
+	h.Must(t, "zerolet", "sleep", "app")
+	h.WaitState("db.service", "inactive")
+	h.Asleep()
+	h.Wait("the database has heard of its end", func() bool { return says(h, "db.service", "tallied 0") == 1 })
+	forget(h, "db.container")
+}
+
+// The calendar thaws, too.
+func frozenCalendar(t *testing.T, h *harness.Host) {
+	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes("WakeOn=*-01-01 00:00", "StayAwake=1s")...)...)
+	h.MustGet()
+	h.Frozen("app")
+	h.Control("start", "app-calendar.service")
+	h.Wait("the calendar has thawed it", func() bool { return says(h, "app-proxy.service", "app.service thawed for calendar") == 1 }, "app-proxy.service")
+	h.Frozen("app")
+	h.Must(t, "zerolet", "sleep", "app")
+	h.Asleep()
+}
+
+// Of a pod each container is frozen.
+func frozenPod(t *testing.T, h *harness.Host) {
+	forget(h, "app.container")
+	pod(h, append([]string{h.Publish()}, freezes()...)...)
+	ask := func() string {
+		t.Helper()
+		id, err := h.GetPath("/of?url=http://127.0.0.1:5432")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, h.LastJournal())
+		}
+		return id
+	}
+	id := ask()
+	for range 2 {
+		h.Wait("the pod is frozen", func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }, "shop-pod-proxy.service")
+		if now := ask(); now != id {
+			t.Error("another container has answered")
+		}
+	}
+	h.Wait("the pod is frozen", func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }, "shop-pod-proxy.service")
+	h.Must(t, "zerolet", "sleep", "shop-pod")
+	podAsleep(h)
 }

@@ -18,6 +18,7 @@ type Past struct {
 	From     time.Time `json:"from"`
 	To       time.Time `json:"to"`
 	Awake    []Period  `json:"awake"`
+	Frozen   []Freeze  `json:"frozen"` // parts of these
 	Wakes    []Wake    `json:"wakes"`
 	Failures int       `json:"failures"` // records of clients turned away
 
@@ -25,7 +26,15 @@ type Past struct {
 
 	dependency        bool      // woken by systemd alone
 	starting, started time.Time // of the container, the last time
-	up                bool
+	up, frozen        bool
+}
+
+// Freeze is a time in which the containers were frozen, and their memory in bytes:
+// when it began, and what was left once memory had been reclaimed; 0 is not known.
+type Freeze struct {
+	Period
+	Before int64 `json:"memoryBefore,omitempty"`
+	After  int64 `json:"memoryAfter,omitempty"`
 }
 
 // Rollback is a newer image that failed at its first start: the one before is back.
@@ -46,7 +55,7 @@ func (h Host) Pasts(ctx context.Context, services []*Service, since, now time.Ti
 	all := []*Past{}
 	byProxy, byContainer := make(map[string]*Past), make(map[string]*Past)
 	for _, s := range services {
-		p := &Past{Name: s.Name, Awake: []Period{}, Wakes: []Wake{}, dependency: s.Dependency()}
+		p := &Past{Name: s.Name, Awake: []Period{}, Frozen: []Freeze{}, Wakes: []Wake{}, dependency: s.Dependency()}
 		all = append(all, p)
 		byProxy[wire.Proxy.Of(s.Name)], byContainer[wire.Container.Of(s.Name)] = p, p
 	}
@@ -83,7 +92,7 @@ func (h Host) pasts(byProxy, byContainer map[string]*Past, since time.Time) syst
 		proxies, containers = slices.Collect(maps.Keys(byProxy)), slices.Collect(maps.Keys(byContainer))
 	}
 	manager := append(h.Told(containers...), ids(systemd.Starting, systemd.Started, systemd.Stopped, systemd.Failed, systemd.NoStart)...)
-	proxy := append(h.From(proxies...), ids(wire.WakeMessage, wire.FailMessage)...)
+	proxy := append(h.From(proxies...), ids(wire.WakeMessage, wire.FreezeMessage, wire.FailMessage)...)
 	return systemd.Query{Since: since, Fields: ofRecords, Match: [][]string{manager, proxy}}
 }
 
@@ -110,7 +119,10 @@ func (p *Past) add(e systemd.Entry, since time.Time) {
 		p.end(at)
 	case wire.WakeMessage:
 		r := newRecord(e)
-		p.Wakes = append(p.Wakes, Wake{at, r.Client(), coldStart(r, p.starting, p.started).Seconds()})
+		p.thaw(at)
+		p.Wakes = append(p.Wakes, Wake{at, r.Client(), coldStart(r, p.starting, p.started).Seconds(), r.Frozen})
+	case wire.FreezeMessage:
+		p.freeze(e)
 	case wire.FailMessage:
 		p.Failures++
 	}
@@ -122,7 +134,22 @@ func (p *Past) begin(at time.Time) {
 	}
 }
 
+// freeze begins one, unless its end has been seen already: it is told once memory has
+// been reclaimed.
+func (p *Past) freeze(e systemd.Entry) {
+	p.thaw(e.Time())
+	p.frozen = true
+	p.Frozen = append(p.Frozen, Freeze{Period{From: e.Time()}, e.Number(wire.FieldBefore), e.Number(wire.FieldAfter)})
+}
+
+func (p *Past) thaw(at time.Time) {
+	if p.frozen {
+		p.Frozen[len(p.Frozen)-1].To, p.frozen = at, false
+	}
+}
+
 func (p *Past) end(at time.Time) {
+	p.thaw(at)
 	if p.up {
 		p.Awake[len(p.Awake)-1].To, p.up = at, false
 	}
@@ -151,31 +178,56 @@ func (p *Past) Ran() time.Duration {
 	return sum
 }
 
-// Quantile is the smallest cold start that so many of all do not exceed.
-func (p *Past) Quantile(q float64) float64 {
+// WasFrozen is the part of that in which it was frozen.
+func (p *Past) WasFrozen() time.Duration {
+	var sum time.Duration
+	for _, f := range p.Frozen {
+		sum += f.To.Sub(f.From)
+	}
+	return sum
+}
+
+// Took is how long the wakes took, in seconds and in order: those from being frozen,
+// or the cold ones.
+func (p *Past) Took(frozen bool) []float64 {
 	seconds := make([]float64, 0, len(p.Wakes))
 	for _, w := range p.Wakes {
-		seconds = append(seconds, w.Seconds)
+		if w.Frozen == frozen {
+			seconds = append(seconds, w.Seconds)
+		}
 	}
 	slices.Sort(seconds)
+	return seconds
+}
+
+// Quantile is the smallest that so many of all do not exceed, of some that are in
+// order.
+func Quantile(seconds []float64, q float64) float64 {
 	if len(seconds) == 0 {
 		return math.NaN()
 	}
 	return seconds[max(0, int(math.Ceil(q*float64(len(seconds))))-1)]
 }
 
-// RanIn is the time within another in which the container ran.
-func (p *Past) RanIn(from, to time.Time) time.Duration {
+// UsedIn is the time within another in which the container ran and was not frozen.
+func (p *Past) UsedIn(from, to time.Time) time.Duration {
 	var sum time.Duration
 	for _, a := range p.Awake {
-		begin, end := a.From, a.To
-		if begin.Before(from) {
-			begin = from
-		}
-		if end.After(to) {
-			end = to
-		}
-		sum += max(0, end.Sub(begin))
+		sum += a.within(from, to)
 	}
-	return sum
+	for _, f := range p.Frozen {
+		sum -= f.within(from, to)
+	}
+	return max(0, sum)
+}
+
+func (a Period) within(from, to time.Time) time.Duration {
+	begin, end := a.From, a.To
+	if begin.Before(from) {
+		begin = from
+	}
+	if end.After(to) {
+		end = to
+	}
+	return max(0, end.Sub(begin))
 }

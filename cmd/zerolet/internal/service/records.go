@@ -19,6 +19,8 @@ type Record struct {
 	Took time.Duration // how long the client waited, as far as the proxy knows
 	Text string
 
+	Frozen bool // it was not started for this wake
+
 	proxy string // which run of it
 }
 
@@ -27,6 +29,7 @@ type Wake struct {
 	Time    time.Time `json:"time"`
 	Client  string    `json:"client"`
 	Seconds float64   `json:"seconds"`
+	Frozen  bool      `json:"frozen,omitempty"`
 }
 
 // Client is the address of the peer, without its port.
@@ -40,13 +43,14 @@ func (r Record) Client() string {
 func newRecord(e systemd.Entry) Record {
 	return Record{
 		Time: e.Time(), Peer: e.Text(wire.FieldPeer), Text: e.Text("MESSAGE"),
-		Took:  time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
-		proxy: e.Text("_SYSTEMD_INVOCATION_ID"),
+		Took:   time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
+		Frozen: e.Text(wire.FieldFrom) == wire.Frozen,
+		proxy:  e.Text("_SYSTEMD_INVOCATION_ID"),
 	}
 }
 
 // ofRecords are the fields of records.
-var ofRecords = []string{"MESSAGE", wire.FieldPeer, wire.FieldReady, "_SYSTEMD_INVOCATION_ID"}
+var ofRecords = []string{"MESSAGE", wire.FieldPeer, wire.FieldReady, wire.FieldFrom, wire.FieldBefore, wire.FieldAfter, "_SYSTEMD_INVOCATION_ID"}
 
 const (
 	// few units are named to journalctl. With many, it takes longer to look for

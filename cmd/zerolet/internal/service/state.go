@@ -14,6 +14,7 @@ const (
 	Asleep       State = "asleep"        // the socket listens, nothing else runs
 	Waking       State = "waking"        // the container starts, or its app has not been reached yet
 	Awake        State = "awake"         // it serves, or is ready to
+	Frozen       State = "frozen"        // its processes are where they were, and go on for the next client
 	Stopping     State = "stopping"      // on the way to sleep
 	Failing      State = "failing"       // the last attempt to wake it failed, or its file has an error
 	NotListening State = "not listening" // nothing wakes it
@@ -40,6 +41,8 @@ func (s *Service) State() State {
 		return s.trying()
 	case proxy.Is("active") && !s.Reached() && s.failed():
 		return Failing
+	case container.Is("active", "reloading") && s.isFrozen():
+		return Frozen
 	case container.Is("active", "reloading"):
 		return Awake
 	case proxy.Waits(), container.Waits(): // for what the container needs
@@ -121,6 +124,8 @@ func (s *Service) FailedSince(began time.Time) bool {
 // Since is when the state began, if systemd knows.
 func (s *Service) Since() time.Time {
 	switch s.State() {
+	case Frozen:
+		return s.status().Frozen
 	case Awake:
 		return s.Container.Time("ActiveEnterTimestamp")
 	case Waking:
@@ -155,8 +160,19 @@ func (s *Service) Connections() int {
 // Reached reports whether a client has got through to the app since it started.
 func (s *Service) Reached() bool { return s.Proxy.Is("active") && s.status().Reached }
 
-// SleepsAt is when the service goes to sleep if nobody comes; zero while
-// somebody is there, or if it never does.
+func (s *Service) isFrozen() bool { return s.Proxy.Is("active") && !s.status().Frozen.IsZero() }
+
+// Memory is what the containers had when they were frozen, and what was left of it
+// once memory had been reclaimed, in bytes; 0 is not known.
+func (s *Service) Memory() (before, after int64) {
+	if !s.isFrozen() {
+		return 0, 0
+	}
+	return s.status().Before, s.status().After
+}
+
+// SleepsAt is when the service goes to sleep if nobody comes, or stops if it is
+// frozen; zero while somebody is there, or if it never does.
 func (s *Service) SleepsAt() time.Time {
 	if !s.Proxy.Is("active") || s.unwanted() {
 		return time.Time{}
@@ -177,6 +193,9 @@ func (s *Service) ColdStart() time.Duration {
 // start is over, and counts from there; if the container was up long before,
 // nothing was started for this wake.
 func coldStart(wake Record, starting, started time.Time) time.Duration {
+	if wake.Frozen {
+		return wake.Took
+	}
 	began := wake.Time.Add(-wake.Took) // of the proxy
 	if starting.IsZero() || starting.After(began) || started.Before(began.Add(-time.Second)) {
 		return wake.Took
