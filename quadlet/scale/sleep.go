@@ -49,6 +49,10 @@ func (s *Spec) checkSleep(e quadlet.Entry, ds *quadlet.Diagnostics) {
 		s.NotFrozen(e.Pos, ds, "write how long it stays awake without a client, or leave one of the two out", "with IdleTimeout=infinity it does not sleep")
 	case s.Exclusive != "":
 		s.NotFrozen(e.Pos, ds, "leave one of the two out", "it would have what Exclusive=%s is about while others want it", s.Exclusive)
+	case s.Fronted():
+		s.NotFrozen(e.Pos, ds, "leave one of the two out", "whoever connects would thaw it, also who is to wake nothing (WakeBy=, Probe=, IgnoreAgent=)")
+	case len(s.AllowFrom) > 0 && s.search.Manager == quadlet.User:
+		s.NotFrozen(e.Pos, ds, "leave one of the two out", "whoever connects would thaw it: only the system's manager keeps others away (AllowFrom=)")
 	case s.search.LegacyCgroups:
 		s.NotFrozen(e.Pos, ds, "boot with systemd.unified_cgroup_hierarchy=1, or leave it out", "this machine has no cgroups of version 2")
 	default:
