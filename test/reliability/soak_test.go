@@ -28,6 +28,7 @@ type boundary struct {
 	services int
 	wakes    *atomic.Int64 // how many are left to do
 	clients  []netip.Addr  // who asks
+	freezes  bool          // the services are frozen, not stopped: that is counted
 
 	mu     sync.Mutex
 	starts map[string]map[int]bool // the numbers that each start has answered with
@@ -36,6 +37,7 @@ type boundary struct {
 	wrong  []error // whom the app has taken for somebody else
 	worst  time.Duration
 	took   time.Duration
+	frozen atomic.Int64 // times that a client was about to come to a frozen one
 }
 
 // Clients with random pauses around the idle time, on Podman. systemd stops an
@@ -65,6 +67,22 @@ func TestIdleEdgeByForce(t *testing.T) {
 		}
 		b.run(h, r)
 		b.check(h, talliedInFile(h))
+	})
+}
+
+// The same with containers that are frozen, at the edge of which nothing is started.
+func TestFreezeEdge(t *testing.T) {
+	bothManagers(t, wakes(60, 1), func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
+		b := &boundary{idle: 50 * time.Millisecond, services: 4, wakes: left, freezes: true}
+		for i := range b.services {
+			h.App(name(i), "-tally :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)),
+				"[ScaleToZero]", "IdleTimeout=50ms", "Sleep=freeze", "StopAfter=infinity")
+		}
+		b.run(h, r)
+		for i := range b.services {
+			h.Must(h.T, "zerolet", "sleep", "--force", name(i))
+		}
+		b.check(h, talliedInJournal(h))
 	})
 }
 
@@ -209,12 +227,28 @@ func (b *boundary) round(h *harness.Host, r *rand.Rand, port int, group string) 
 		time.Sleep(b.idle - 10*time.Millisecond + rest)
 		return
 	}
-	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(group); err != nil {
-			break
-		}
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end) && !b.sleeps(group); time.Sleep(5 * time.Millisecond) {
 	}
 	time.Sleep(rest)
+	if b.freezes && b.sleeps(group) {
+		b.wakes.Add(-1)
+		b.frozen.Add(1)
+	}
+}
+
+// sleeps reports whether the service of a control group does.
+func (b *boundary) sleeps(group string) bool {
+	if !b.freezes {
+		_, err := os.Stat(group)
+		return err != nil
+	}
+	payloads, _ := filepath.Glob(filepath.Join(group, "libpod-payload-*", "cgroup.events")) // no error for this pattern
+	for _, path := range payloads {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "frozen 1") {
+			return true
+		}
+	}
+	return false
 }
 
 // ask is one request with a number of its own, and its answer.
@@ -304,6 +338,9 @@ func (b *boundary) check(h *harness.Host, count func() int) {
 	}
 	if left := b.wakes.Load(); left > 0 {
 		h.Logf("ended by its time: %d wakes were not done", left)
+	}
+	if b.freezes {
+		h.Logf("%d thaws", b.frozen.Load())
 	}
 	h.Logf("%d requests, %d wakes of %d services in %s: %d lost or twice, %d as somebody else, worst wait %s",
 		b.asked, len(b.starts), b.services, b.took.Round(time.Second), len(b.lost), len(b.wrong), b.worst.Round(time.Millisecond))

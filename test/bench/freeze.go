@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zerolet/zerolet/test/lab"
+)
+
+//go:embed Server.java
+var javaServer string
+
+// thaws are how often an app is thawed in each round.
+const thaws = 30
+
+// frozenApp is one that is measured.
+type frozenApp struct {
+	name  string
+	image func(ctx context.Context, s *lab.Session) (string, error)
+	lines []string // of [Container]
+	args  []string // the same for podman run
+	port  int      // in the container
+	asks  string   // what a client says; the first byte of the answer counts
+}
+
+const httpRequest = "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+func frozenApps() []frozenApp {
+	debian := func(name string, packages ...string) func(context.Context, *lab.Session) (string, error) {
+		return func(ctx context.Context, s *lab.Session) (string, error) {
+			return name, s.DebianImage(ctx, name, packages)
+		}
+	}
+	return []frozenApp{
+		{name: "nginx", image: func(ctx context.Context, s *lab.Session) (string, error) { return s.NginxImage(ctx) }, port: 80, asks: httpRequest},
+		{
+			name: "Go", image: func(ctx context.Context, s *lab.Session) (string, error) { return s.AppImage(ctx) },
+			lines: []string{"Exec=-http :80"}, args: []string{"-http", ":80"}, port: 80, asks: httpRequest,
+		},
+		{
+			name: "PostgreSQL", image: debian("localhost/postgres", "postgresql", "bash-static"),
+			lines: []string{"User=postgres", "Exec=bash-static /srv/postgres.sh"}, args: []string{"bash-static", "/srv/postgres.sh"},
+			port: 5432, asks: "\x00\x00\x00\x08\x04\xd2\x16\x2f", // SSLRequest
+		},
+		{
+			name: "JVM", image: debian("localhost/java", "openjdk-21-jdk-headless", "openjdk-21-jre-headless"),
+			lines: []string{"Exec=" + java + " /srv/Server.java"}, args: []string{java, "/srv/Server.java"}, port: 80, asks: httpRequest,
+		},
+	}
+}
+
+const java = "/usr/lib/jvm/java-21-openjdk-amd64/bin/java"
+
+// startPostgres makes a database where there is none. Its client is asked for nothing but whether it may use TLS.
+const startPostgres = `bin=$(echo /usr/lib/postgresql/*/bin)
+data=/var/lib/postgresql/bench
+[ -e $data/PG_VERSION ] || $bin/initdb -D $data >/dev/null
+exec $bin/postgres -D $data -c listen_addresses='*' -c unix_socket_directories=''
+`
+
+// freezing measures an app that is awake, frozen, and not there, and what Podman itself takes for the like.
+func freezing(ctx context.Context, args ...string) (_ string, err error) {
+	rounds := 7
+	if len(args) > 0 {
+		if rounds, err = strconv.Atoi(args[0]); err != nil {
+			return "", err
+		}
+	}
+	dir, err := os.MkdirTemp("", "zerolet-bench-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	if text, err := exec.CommandContext(ctx, "make", "-C", "..", "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make install: %w\n%s", err, text)
+	}
+	m, err := lab.Start(ctx, lab.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if err := m.Install(ctx, dir); err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s; trixie; connect to first byte in ms: median (quartiles) of %d rounds in turns, of thaws of %d, and their 99 %%. "+
+		"Podman's: from the command to the first byte, without what any command takes.\n\n", machine(), rounds, rounds*thaws)
+	text.WriteString("| manager | app | awake | frozen | 99 % | from nothing | podman unpause | podman start | CPU in 10 s frozen, app / proxy | proxy, MiB |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|\n")
+	for i, s := range m.Sessions() {
+		all, err := prepareFrozen(ctx, m, s, 8100+10*i)
+		if err != nil {
+			return "", err
+		}
+		for range rounds {
+			for _, f := range all {
+				if err := f.round(ctx); err != nil {
+					return "", fmt.Errorf("%s, %s: %w", s.Name, f.name, err)
+				}
+			}
+		}
+		for _, f := range all {
+			cpu, mib, err := f.rest(ctx)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&text, "| %s | %s | %s | %s | %.1f | %s | %s | %s | %s | %.1f |\n", s.Name, f.name, f.awake, f.thaw,
+				float64(f.thaw.at(0.99))/float64(time.Millisecond), f.nothing, f.unpause, f.start, cpu, mib)
+		}
+	}
+	return text.String(), nil
+}
+
+// measured is an app in one manager.
+type measured struct {
+	frozenApp
+	machine *lab.Machine
+	session *lab.Session
+	service string
+	port    int // the service's; the next one is Podman's own
+
+	awake, thaw, nothing, unpause, start sample
+}
+
+// prepareFrozen declares all services, and makes a container of Podman's own beside each.
+func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, port int) ([]*measured, error) {
+	srv := s.Home + "/bench"
+	if err := errors.Join(s.Put(ctx, srv+"/Server.java", javaServer), s.Put(ctx, srv+"/postgres.sh", startPostgres)); err != nil {
+		return nil, err
+	}
+	var all []*measured
+	for i, app := range frozenApps() {
+		f := &measured{frozenApp: app, machine: m, session: s, service: fmt.Sprintf("bench%d", i), port: port + 2*i}
+		image, err := app.image(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		lines := append([]string{"[Container]", "Image=" + image, fmt.Sprintf("PublishPort=%d:%d", f.port, app.port), "Volume=" + srv + ":/srv:ro"}, app.lines...)
+		lines = append(lines, "[ScaleToZero]", "IdleTimeout=100ms", "Sleep=freeze", "StopAfter=infinity", "ReclaimMemory=no", "")
+		if err := s.Put(ctx, f.service+".container", strings.Join(lines, "\n")); err != nil {
+			return nil, err
+		}
+		run := []string{"podman", "run", "--detach", "--name", f.service, fmt.Sprintf("--publish=%d:%d", f.port+1, app.port), "--volume=" + srv + ":/srv:ro"}
+		if app.name == "PostgreSQL" {
+			run = append(run, "--user=postgres")
+		}
+		if _, err := s.Run(ctx, append(append(run, image), app.args...)...); err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	_, err := s.Run(ctx, "zerolet", "apply")
+	return all, err
+}
+
+// round is one of each.
+func (f *measured) round(ctx context.Context) error {
+	if _, err := f.session.Run(ctx, "zerolet", "sleep", "--force", f.service); err != nil {
+		return err
+	}
+	if err := f.ask(ctx, f.port, &f.nothing); err != nil {
+		return err
+	}
+	if err := f.ask(ctx, f.port, &f.awake); err != nil { // within the idle time
+		return err
+	}
+	for range thaws {
+		if err := f.awaitFrozen(ctx); err != nil {
+			return err
+		}
+		if err := f.ask(ctx, f.port, &f.thaw); err != nil {
+			return err
+		}
+	}
+	if err := f.awaitFrozen(ctx); err != nil { // it takes nothing of what follows
+		return err
+	}
+	for _, p := range []struct {
+		end, begin string
+		sample     *sample
+	}{{"pause", "unpause", &f.unpause}, {"stop", "start", &f.start}} {
+		if err := f.podman(ctx, p.end, p.begin, p.sample); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask measures one answer.
+func (f *measured) ask(ctx context.Context, port int, into *sample) error {
+	began := time.Now()
+	c, err := f.machine.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte(f.asks)); err != nil {
+		return err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	*into = append(*into, time.Since(began))
+	return nil
+}
+
+// podman measures the container beside it.
+func (f *measured) podman(ctx context.Context, end, begin string, into *sample) error {
+	var ignored sample
+	for f.ask(ctx, f.port+1, &ignored) != nil { // it is up
+		if err := moment(ctx); err != nil {
+			return err
+		}
+	}
+	if _, err := f.session.Run(ctx, "podman", end, f.service); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := f.session.Run(ctx, "true"); err != nil {
+		return err
+	}
+	whatever := time.Since(began)
+	began = time.Now()
+	if _, err := f.session.Run(ctx, "podman", begin, f.service); err != nil {
+		return err
+	}
+	for f.ask(ctx, f.port+1, &ignored) != nil {
+		if err := moment(ctx); err != nil {
+			return err
+		}
+	}
+	*into = append(*into, time.Since(began)-whatever)
+	return nil
+}
+
+func moment(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Millisecond):
+		return nil
+	}
+}
+
+// group is the directory of a unit's cgroup, seen from outside.
+func (f *measured) group(ctx context.Context, unit string) (string, error) {
+	path, err := f.session.Show(ctx, unit, "ControlGroup")
+	return f.machine.Host("/sys/fs/cgroup" + path), err
+}
+
+func (f *measured) awaitFrozen(ctx context.Context) error {
+	group, err := f.group(ctx, f.service+".service")
+	if err != nil {
+		return err
+	}
+	for {
+		paths, _ := filepath.Glob(filepath.Join(group, "libpod-payload-*", "cgroup.events")) // no error for this pattern
+		for _, path := range paths {
+			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "frozen 1") {
+				return nil
+			}
+		}
+		if err := moment(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// rest is what a frozen app and its proxy use of processors in 10 s, and the proxy's own memory.
+func (f *measured) rest(ctx context.Context) (cpu string, mib float64, err error) {
+	if err := f.awaitFrozen(ctx); err != nil {
+		return "", 0, err
+	}
+	app, err := f.group(ctx, f.service+".service")
+	if err != nil {
+		return "", 0, err
+	}
+	proxy, err := f.group(ctx, f.service+"-proxy.service")
+	if err != nil {
+		return "", 0, err
+	}
+	before := []time.Duration{used(app), used(proxy)}
+	select {
+	case <-ctx.Done():
+		return "", 0, ctx.Err()
+	case <-time.After(10 * time.Second):
+	}
+	cpu = fmt.Sprintf("%s / %s", used(app)-before[0], used(proxy)-before[1])
+	pid, err := f.session.Show(ctx, f.service+"-proxy.service", "MainPID")
+	if err != nil {
+		return "", 0, err
+	}
+	out, err := f.machine.Root().Run(ctx, "sed", "-n", "s/^Private_Dirty: *//p", "/proc/"+pid+"/smaps_rollup")
+	if err != nil {
+		return "", 0, err
+	}
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(out.Stdout), " kB"), 64)
+	return cpu, kib / 1024, err
+}
+
+// used is the processor time of a cgroup so far.
+func used(group string) time.Duration {
+	text, _ := os.ReadFile(filepath.Join(group, "cpu.stat")) // of none it is nothing
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "usage_usec "); ok {
+			us, _ := strconv.ParseInt(value, 10, 64)
+			return time.Duration(us) * time.Microsecond
+		}
+	}
+	return 0
+}
