@@ -15,7 +15,7 @@ import (
 func TestJSONDocument(t *testing.T) {
 	doc := read(t, "../../docs/json.md")
 	for heading, shapes := range map[string][]any{
-		"history --json":               {historyReport{}, service.Past{}, service.Period{}, service.Wake{}, service.Rollback{}},
+		"history --json":               {historyReport{}, service.Past{}, service.Period{}, service.Freeze{}, service.Wake{}, service.Rollback{}},
 		"doctor --json":                {doctorReport{}, findingReport{}},
 		"wake --json and sleep --json": {deedsReport{}, deed{}},
 		"update --json":                {updatesReport{}, updateReport{}},
