@@ -70,6 +70,7 @@ func (p *Plan) checkAdmin(unit func(name string) (exists, masked bool)) {
 		case exists:
 			e.admin = own
 			warn("", "%s is the administrator's own: none is generated", service)
+			e.unfreeze(service)
 		}
 		for _, m := range e.Members {
 			switch exists, mask := unit(m.service()); {
@@ -79,6 +80,7 @@ func (p *Plan) checkAdmin(unit func(name string) (exists, masked bool)) {
 			case exists:
 				m.admin = own
 				warn("", "%s is the administrator's own: none is generated", m.service())
+				e.unfreeze(m.service())
 			}
 		}
 		if e.Spec.Dependency() {

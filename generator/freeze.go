@@ -67,6 +67,22 @@ func (e *Endpoint) addFrozen(d *Endpoint) {
 	d.frozenBy = e
 }
 
+// unfreeze is for one of whose units is somebody else's: nothing in that would thaw the
+// container before it stops.
+func (e *Endpoint) unfreeze(unit string) {
+	switch by := e.frozenBy; {
+	case by != nil:
+		by.frozen = slices.DeleteFunc(by.frozen, func(other *Endpoint) bool { return other == e })
+		e.frozenBy = nil
+	case e.freezes():
+		for _, d := range e.frozen {
+			d.frozenBy = nil
+		}
+		e.frozen = nil
+		e.Spec.NotFrozen(e.Spec.SleepPos, &e.Diagnostics, "leave one of the two out", "%s is not zerolet's", unit)
+	}
+}
+
 // freezes reports whether the proxy freezes rather than ends.
 func (e *Endpoint) freezes() bool { return len(e.frozen) > 0 }
 
