@@ -26,6 +26,7 @@ func TestFreeze(t *testing.T) {
 			{"dependency", frozenDependency},
 			{"calendar", frozenCalendar},
 			{"pod", frozenPod},
+			{"names", frozenNames},
 		} {
 			t.Run(part.name, func(t *testing.T) { part.test(t, &harness.Host{T: t, Session: h.Session, M: h.M, Port: h.Port}) })
 		}
@@ -44,10 +45,12 @@ func declareApp(h *harness.Host, exec string, lines ...string) {
 	h.Must(h.T, "zerolet", "apply")
 }
 
-// forget removes a file whose service sleeps.
-func forget(h *harness.Host, file string) {
+// forget removes the files of a service that sleeps.
+func forget(h *harness.Host, files ...string) {
 	h.Helper()
-	h.Must(h.T, "rm", filepath.Join(h.QuadletDir, file))
+	for _, file := range files {
+		h.Must(h.T, "rm", filepath.Join(h.QuadletDir, file))
+	}
 	h.Must(h.T, "zerolet", "apply")
 }
 
@@ -240,4 +243,20 @@ func frozenPod(t *testing.T, h *harness.Host) {
 	h.Wait("the pod is frozen", func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }, "shop-pod-proxy.service")
 	h.Must(t, "zerolet", "sleep", "shop-pod")
 	podAsleep(h)
+}
+
+// Who asks for the app by its name on a network thaws it.
+func frozenNames(t *testing.T, h *harness.Host) {
+	forget(h, "shop.pod", "shop-web.container", "db/shop-db.container")
+	b := harness.NewBridge(h)
+	b.Name(append([]string{"ContainerName=web", "Network=proxy.network"}, freezes("Listen=proxy.network:8096:80")...)...)
+	id := b.Of("web:8096")
+	for range 2 {
+		h.Frozen("app")
+		if now := b.Of("web:8096"); now != id {
+			t.Error("another container has answered")
+		}
+	}
+	h.Must(t, "zerolet", "sleep", "app")
+	b.Asleep()
 }
