@@ -209,7 +209,6 @@ func (tab *Tab) Wait(expression string) {
 
 // shown is what a person would read, for a failed test.
 func (tab *Tab) shown() (text string) {
-
 	const all = `[document, ...[...document.querySelectorAll("iframe")].map(f => f.contentDocument)].map(d => d.body.innerText).join("\n---\n")`
 	ctx, cancel := context.WithTimeout(tab.ctx, 10*time.Second)
 	defer cancel()

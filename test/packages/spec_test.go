@@ -58,7 +58,7 @@ func TestSpec(t *testing.T) {
 		if got, want := files("spec"+name), files("nfpm"+name); !slices.Equal(got, want) {
 			t.Errorf("the spec makes\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		for _, tag := range []string{"URL", "LICENSE", "SUMMARY", "DESCRIPTION", "ARCH", "VERSION", "RELEASE", "POSTIN", "POSTUN", "CHANGELOGNAME"} {
+		for _, tag := range []string{"URL", "LICENSE", "SUMMARY", "ARCH", "VERSION", "RELEASE", "POSTIN", "POSTUN", "CHANGELOGNAME"} {
 			got, want := query("spec"+name, "--queryformat '%{"+tag+"}'"), query("nfpm"+name, "--queryformat '%{"+tag+"}'")
 			if strings.TrimSpace(got) != strings.TrimSpace(want) {
 				t.Errorf("%s is\n%s\nwant\n%s", tag, got, want)
