@@ -23,7 +23,7 @@ STAMP    = github.com/zerolet/zerolet/cmd/internal/release.version
 SOURCES  = $(shell find cmd generator proxy quadlet -name '*.go' -not -name '*_test.go') cmd/zerolet/zerolet.1.md go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: always help build install install-cockpit package sources check test unit attack lint lab demo golden fuzz bench soak clean
+.PHONY: always help build install install-cockpit package sources check test unit attack lint lab demo pictures golden fuzz bench soak clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ lab: ## boot a lab with zerolet and leave it running
 
 demo: ## show the main job on a real container, in a lab (SVG=docs/demo.svg draws it, too)
 	$(GO) -C test run ./demo $(if $(SVG),-svg $(abspath $(SVG)))
+
+pictures: ## draw the pictures of the page in Cockpit anew (as root)
+	$(GO) -C test test -count=1 ./cockpit -run TestPictures -pictures
 
 golden: ## write the golden files of the tests anew
 	$(GO) test ./cmd/zerolet -update
