@@ -1,8 +1,10 @@
 import { element, setAttribute, setText } from "./dom.js";
-import { between, cold, moment, span } from "./words.js";
+import { between, memory, moment, span, took } from "./words.js";
 
 // The states that have a colour. What is not known here is shown as text.
-const colours = { awake: "green", waking: "blue", stopping: "blue", failing: "red", "not listening": "red" };
+const colours = {
+    awake: "green", waking: "blue", stopping: "blue", frozen: "teal", failing: "red", "not listening": "red",
+};
 
 const columns = 8, lastWakes = 10;
 
@@ -122,6 +124,7 @@ export class ServiceRow {
             ["Containers", (service.members || []).join(", ")],
             ["Waits for", (service.waitsFor || []).join(", ")],
             ["The calendar wakes it", service.wakesAt && moment(service.wakesAt)],
+            ["Frozen memory", service.memory && memory(service.memory.before, service.memory.after)],
             ["Image", service.update],
             ["Images taken back", service.past && service.past.takenBack()],
             ["Last day", service.past && service.past.summary()],
@@ -162,7 +165,7 @@ function woken(service, now) {
     if (!last)
         return withoutPort(service) ? "-" : "never";
     const by = last.client ? ` by ${last.client}` : "";
-    return `${span(between(last.time, now))} ago${by} in ${cold(last.seconds)}`;
+    return `${span(between(last.time, now))} ago${by} in ${took(last)}`;
 }
 
 function sleeps(service, now) {
@@ -177,8 +180,8 @@ function wakeTable(service) {
     const last = service.past.wakes.slice(-lastWakes).reverse();
     if (last.length === 0)
         return [];
-    const head = ["Woken", "By", "Cold start"].map(text => element("th", { scope: "col" }, text));
-    const body = last.map(w => element("tr", {}, ...[moment(w.time), w.client || "-", cold(w.seconds)].map(cell)));
+    const head = ["Woken", "By", "Took"].map(text => element("th", { scope: "col" }, text));
+    const body = last.map(w => element("tr", {}, ...[moment(w.time), w.client || "-", took(w)].map(cell)));
     return [element("table", { "aria-label": `Last wakes of ${service.name}` },
                     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body))];
 }

@@ -1,5 +1,5 @@
 import { svg } from "./dom.js";
-import { between, clock, cold, count, moment, quantile, span } from "./words.js";
+import { between, clock, cold, count, moment, quantile, span, took } from "./words.js";
 
 const minute = 60 * 1000;
 
@@ -14,7 +14,7 @@ export function pasts(services) {
 // The last day of a service, as "zerolet history --json" tells it.
 class Past {
     constructor(past, begin, end) {
-        Object.assign(this, { rollbacks: [] }, past, { begin, end });
+        Object.assign(this, past, { begin, end });
     }
 
     // In words, for who does not see the picture.
@@ -23,14 +23,17 @@ class Past {
         if (total <= 0)
             return "nothing is recorded";
         const words = [count(this.wakes.length, "wake")];
-        if (this.wakes.length > 0) {
-            const seconds = this.wakes.map(w => w.seconds);
-            words.push(`cold start p50 ${cold(quantile(seconds, 0.5))} p99 ${cold(quantile(seconds, 0.99))}`);
-        }
+        const starts = this.wakes.filter(w => !w.frozen).map(w => w.seconds);
+        if (starts.length > 0)
+            words.push(`cold start p50 ${cold(quantile(starts, 0.5))} p99 ${cold(quantile(starts, 0.99))}`);
+        if (starts.length < this.wakes.length)
+            words.push(`${this.wakes.length - starts.length} from frozen`);
         if (this.failures > 0)
             words.push(`clients turned away ${count(this.failures, "time")}`);
-        const ran = this.awake.reduce((sum, a) => sum + between(a.from, a.to), 0);
-        words.push(`asleep ${(100 * (1 - ran / total)).toFixed(1)} % of ${span(total)}`);
+        const share = parts => 100 * parts.reduce((sum, p) => sum + between(p.from, p.to), 0) / total;
+        if (this.frozen.length > 0)
+            words.push(`frozen ${share(this.frozen).toFixed(1)} %`);
+        words.push(`asleep ${(100 - share(this.awake)).toFixed(1)} % of ${span(total)}`);
         return words.join(", ");
     }
 
@@ -50,6 +53,7 @@ class Past {
         if (between(this.from, this.to) > 0)
             parts.push(part("asleep", this.from, this.to));
         parts.push(...this.awake.map(a => part("awake", a.from, a.to)));
+        parts.push(...this.frozen.map(f => part("frozen", f.from, f.to)));
         if (wide)
             parts.push(...this.marks(at), ...hours(begin, end, at));
         return svg("svg", { class: wide ? "line wide" : "line", role: "img", "aria-label": this.summary() },
@@ -60,7 +64,7 @@ class Past {
         return this.wakes.map(w => {
             const by = w.client ? ` by ${w.client}` : "";
             return svg("circle", { class: "wake", cx: `${at(w.time)}%`, cy: "8", r: "3" },
-                       svg("title", {}, `${clock(w.time)}${by} in ${cold(w.seconds)}`));
+                       svg("title", {}, `${clock(w.time)}${by} in ${took(w)}`));
         });
     }
 }

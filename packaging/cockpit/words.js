@@ -18,6 +18,19 @@ export function cold(seconds) {
     return `${seconds.toFixed(2)}s`;
 }
 
+// How long a wake took. One from frozen takes milliseconds.
+export function took(wake) {
+    return wake.frozen ? `${(1000 * wake.seconds).toFixed(1)}ms, frozen` : cold(wake.seconds);
+}
+
+// The memory of what is frozen, with what was left of it.
+export function memory(before, after) {
+    const megabytes = n => `${(n / 1e6).toFixed(1)} MB`;
+    if (!before)
+        return "";
+    return after ? `${megabytes(before)}, ${megabytes(after)} after reclaim` : megabytes(before);
+}
+
 export function count(n, what) {
     return n === 1 ? `1 ${what}` : `${n} ${what}s`;
 }
