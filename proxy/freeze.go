@@ -33,8 +33,10 @@ const (
 	// settleTime is how long all processes may take to freeze: one that waits for a
 	// device does so when that has answered.
 	settleTime = 10 * time.Second
-	// closeLook is how often to look whether silent connections have ended.
-	closeLook = 10 * time.Millisecond
+	// closeLook is how often to look whether silent connections have ended, endingTime
+	// how long one may take that is told to.
+	closeLook  = 10 * time.Millisecond
+	endingTime = time.Second
 )
 
 // freezing is the way of a server to freeze its container.
@@ -79,7 +81,7 @@ func (f *freezing) poke() {
 
 func (f *freezing) close() {
 	if f != nil && f.Freezer != nil {
-		f.Freezer.Close()
+		f.Close()
 		unix.Close(f.news)
 	}
 }
@@ -198,7 +200,7 @@ func (s *server) awake(f *frozen, u use) {
 	now := time.Now()
 	s.activity.touch(now)
 	s.activity.stay(s.cfg.StayAwake)
-	if u.told {
+	if u.told && f.wasFrozen {
 		s.record.Thaw(u.by, 0)
 	}
 	s.background(func() { s.record.Notify("STATUS=" + s.status()) })
@@ -206,15 +208,20 @@ func (s *server) awake(f *frozen, u use) {
 
 // closeSilent ends the silent connections: the app's timers for them would be over
 // when it is thawed, and it would reset what has come meanwhile. It fails if somebody
-// speaks or comes.
+// speaks or comes. That they end is no use.
 func (s *server) closeSilent() bool {
+	if s.activity.open.Load() == 0 {
+		return true
+	}
+	last := s.activity.lastEnd.Load()
 	s.endSilent()
-	for s.activity.open.Load() > 0 {
-		s.lookAgain()
-		if s.activity.busy() || s.isStopped() || hasClient(s.waiting()) || sock.Rest(s.hard, closeLook) != nil {
+	for began := time.Now(); s.activity.open.Load() > 0; {
+		speaks := s.activity.busy() && time.Since(began) > endingTime // who ends counts for a moment, too
+		if speaks || s.isStopped() || hasClient(s.waiting()) || sock.Rest(s.hard, closeLook) != nil {
 			return false
 		}
 	}
+	s.activity.lastEnd.Store(last)
 	return true
 }
 

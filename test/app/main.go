@@ -73,6 +73,7 @@ func main() {
 	delay := flag.Duration("delay", 0, "wait this long before listening")
 	burn := flag.Duration("burn", 0, "use a processor for this long before listening")
 	exit := flag.Int("exit", 0, "exit with this status on SIGTERM")
+	farewell := flag.Bool("farewell", false, "say farewell on SIGTERM")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	resets := flag.Int64("resets", 0, "reset the first N connections of all, as an app does that is not quite there")
 	flag.StringVar(ready, "ready", "", "answer /ready with 503 until this `file` is there, and say so; say if anything else is asked before")
@@ -102,6 +103,9 @@ func main() {
 
 	onTerm(*ignore, func() {
 		lines.print()
+		if *farewell {
+			fmt.Println("farewell")
+		}
 		os.Exit(*exit)
 	})
 	time.Sleep(*delay)

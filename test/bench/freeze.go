@@ -201,7 +201,7 @@ func (f *measured) ask(ctx context.Context, port int, into *sample) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if _, err := c.Write([]byte(f.asks)); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func says(h *harness.Host, unit, text string) int {
 
 func thaws(t *testing.T, h *harness.Host) {
 	declare := func(lines ...string) {
-		declareApp(h, "-http :80 -tally :81", append([]string{h.Publish()}, freezes(lines...)...)...)
+		declareApp(h, "-http :80 -farewell", append([]string{h.Publish()}, freezes(lines...)...)...)
 	}
 	declare("StopAfter=infinity")
 	id := h.MustGet()
@@ -81,13 +81,13 @@ func thaws(t *testing.T, h *harness.Host) {
 	h.Frozen("app")
 	h.Control("stop", "app-proxy.service")
 	h.Asleep()
-	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "tallied 0") == 1 })
+	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "farewell") == 1 })
 
 	declare("StopAfter=3s")
 	h.MustGet()
 	h.Frozen("app")
 	h.Asleep()
-	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "tallied 0") == 2 })
+	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "farewell") == 2 })
 }
 
 // What the verbs say of a frozen service, and do with it.
@@ -170,7 +170,7 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 		}
 		h.Frozen("app")
 	}
-	h.Must(t, "zerolet", "sleep", "app")
+	h.Must(t, "zerolet", "sleep", "--force", "app") // a session of UDP ends by silence alone
 	h.Asleep()
 }
 
@@ -181,7 +181,7 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 		t.Fatal(err)
 	}
 	h.PutFile("own.network", "[Network]\n")
-	h.PutFile("db.container", "[Container]\nImage="+image+"\nExec=-http :80 -tally :81\nNetwork=own.network\n[ScaleToZero]\n")
+	h.PutFile("db.container", "[Container]\nImage="+image+"\nExec=-http :80 -farewell\nNetwork=own.network\n[ScaleToZero]\n")
 	declareApp(h, "-http :80", append([]string{h.Publish(), "Network=own.network", "[Unit]", "Requires=db.service", "After=db.service"}, freezes()...)...)
 	ask := func() string {
 		t.Helper()
@@ -205,7 +205,7 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 	h.Must(t, "zerolet", "sleep", "app")
 	h.WaitState("db.service", "inactive")
 	h.Asleep()
-	h.Wait("the database has heard of its end", func() bool { return says(h, "db.service", "tallied 0") == 1 })
+	h.Wait("the database has heard of its end", func() bool { return says(h, "db.service", "farewell") == 1 })
 	forget(h, "db.container")
 }
 
