@@ -35,7 +35,9 @@ const (
 	settleTime = 10 * time.Second
 	// closeLook is how often to look whether silent connections have ended, endingTime
 	// how long one may take that is told to.
-	closeLook  = 10 * time.Millisecond
+	closeLook = 10 * time.Millisecond
+	// lookAgain is when to look again at what is not settled.
+	lookAgain  = 50 * time.Millisecond
 	endingTime = time.Second
 )
 
@@ -52,9 +54,11 @@ type freezing struct {
 type frozen struct {
 	reach.Payloads
 	since     time.Time
-	before    int64         // memory, 0 if not known
-	after     atomic.Int64  // when it has been reclaimed, 0 before
-	wasFrozen bool          // all processes were
+	before    int64        // memory, 0 if not known
+	after     atomic.Int64 // when it has been reclaimed, 0 before
+	wasFrozen bool         // all processes were: these
+	processes []string
+	frozenAt  time.Time
 	over      chan struct{} // closed when the container is thawed
 	tell      func()        // has the journal know, once
 	reclaimed sync.WaitGroup
@@ -262,7 +266,7 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 			return use{by: wire.Calendar, told: true}, nil
 		case s.activity.untilIdle(s.cfg.IdleTimeout) > 0: // an answer to a datagram
 			return use{told: true}, nil
-		case state == reach.Thawed, state == reach.Freezing && f.wasFrozen: // who has begun something in it is not to be frozen
+		case state == reach.Thawed, f.hasNewcomer():
 			s.record.Note(s.cfg.Container + " is thawed by somebody else")
 			return use{told: true}, nil
 		case state == reach.Frozen && !f.wasFrozen:
@@ -272,6 +276,9 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 		left := time.Duration(math.MaxInt64)
 		if !end.IsZero() {
 			left = time.Until(end)
+		}
+		if f.wasFrozen && (state != reach.Frozen || !f.isSettled()) {
+			left = min(left, lookAgain)
 		}
 		switch {
 		case left > 0:
@@ -285,6 +292,17 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 		}
 	}
 }
+
+// hasNewcomer reports whether somebody has begun something in what was frozen, as
+// podman exec does that has come just before.
+func (f *frozen) hasNewcomer() bool {
+	return f.wasFrozen && slices.ContainsFunc(f.Processes(), func(pid string) bool { return !slices.Contains(f.processes, pid) })
+}
+
+// isSettled tells that there is nothing to be seen any more but by an event. The kernel
+// tells of two within 10 ms later, and not at all if the cgroup is removed before
+// (cgroup_file_notify() and cgroup_rm_file() in kernel/cgroup/cgroup.c).
+func (f *frozen) isSettled() bool { return time.Since(f.frozenAt) > 2*lookAgain }
 
 // pokeAtStop has a stop be noticed, until the function that it returns is called.
 func (s *server) pokeAtStop() (end func()) {
@@ -334,7 +352,7 @@ func (s *server) await(f *frozen, left time.Duration) (came bool, err error) {
 
 // noteFrozen is called when all processes are frozen.
 func (s *server) noteFrozen(f *frozen) {
-	f.wasFrozen = true
+	f.wasFrozen, f.frozenAt, f.processes = true, time.Now(), f.Processes()
 	s.record.Notify("STATUS=" + s.status())
 	f.reclaimed.Go(func() {
 		isOver := func() bool {

@@ -59,11 +59,16 @@ func frozenApps() []frozenApp {
 
 const java = "/usr/lib/jvm/java-21-openjdk-amd64/bin/java"
 
-// startPostgres makes a database where there is none. Its client is asked for nothing but whether it may use TLS.
+// startPostgres serves the database that Debian's package has made. Its client is asked for nothing but whether it may
+// use TLS.
 const startPostgres = `bin=$(echo /usr/lib/postgresql/*/bin)
-data=/var/lib/postgresql/bench
-[ -e $data/PG_VERSION ] || $bin/initdb -D $data >/dev/null
-exec $bin/postgres -D $data -c listen_addresses='*' -c unix_socket_directories=''
+data=$(echo /var/lib/postgresql/*/main)
+exec $bin/postgres -D $data -c config_file=/srv/postgresql.conf
+`
+
+const postgresConf = `listen_addresses = '*'
+hba_file = '/srv/pg_hba.conf'
+unix_socket_directories = '/tmp'
 `
 
 // freezing measures an app that is awake, frozen, and not there, and what Podman itself takes for the like.
@@ -133,8 +138,12 @@ type measured struct {
 // prepareFrozen declares all services, and makes a container of Podman's own beside each.
 func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, port int) ([]*measured, error) {
 	srv := s.Home + "/bench"
-	if err := errors.Join(s.Put(ctx, srv+"/Server.java", javaServer), s.Put(ctx, srv+"/postgres.sh", startPostgres)); err != nil {
-		return nil, err
+	for name, text := range map[string]string{
+		"Server.java": javaServer, "postgres.sh": startPostgres, "postgresql.conf": postgresConf, "pg_hba.conf": "host all all all trust\n",
+	} {
+		if err := s.Put(ctx, srv+"/"+name, text); err != nil {
+			return nil, err
+		}
 	}
 	var all []*measured
 	for i, app := range frozenApps() {

@@ -151,6 +151,8 @@ func entryDiesWhileFrozen(h *harness.Host, id string) {
 	}
 	h.Must(h.T, "kill", "-9", h.Property("app-entry.service", "MainPID"))
 	same(h, id)
+	h.WaitState("app-entry.service", "failed")
+	h.Control("reset-failed", "app-entry.service")
 }
 
 // So it is when the kernel is out of memory: it kills with SIGKILL, which frozen processes die of. Nothing

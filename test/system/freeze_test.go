@@ -219,6 +219,7 @@ func frozenCalendar(t *testing.T, h *harness.Host) {
 	h.Frozen("app")
 	h.Must(t, "zerolet", "sleep", "app")
 	h.Asleep()
+	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes()...)...) // the timer goes before its file does
 }
 
 // Of a pod each container is frozen.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -275,7 +276,7 @@ type State int
 const (
 	Ended    State = iota // no process is left
 	Thawed                // somebody else has thawed it
-	Freezing              // not all processes are frozen: not yet, or there is a new one
+	Freezing              // not all processes are frozen: not yet, or one comes or ends
 	Frozen
 )
 
@@ -304,6 +305,20 @@ func (p *Payload) look() State {
 		return Frozen
 	}
 	return Freezing
+}
+
+// Processes are the pids of all that are in there.
+func (all Payloads) Processes() (pids []string) {
+	for _, p := range all {
+		_ = filepath.WalkDir(p.dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				text, _ := os.ReadFile(filepath.Join(path, "cgroup.procs")) // of one that is gone there are none
+				pids = append(pids, strings.Fields(string(text))...)
+			}
+			return nil
+		})
+	}
+	return pids
 }
 
 // field is a number in a file of keys and values.
