@@ -35,10 +35,10 @@ const (
 	settleTime = 10 * time.Second
 	// closeLook is how often to look whether silent connections have ended, endingTime
 	// how long one may take that is told to.
-	closeLook = 10 * time.Millisecond
-	// lookAgain is when to look again at what is not settled.
-	lookAgain  = 50 * time.Millisecond
+	closeLook  = 10 * time.Millisecond
 	endingTime = time.Second
+	// lookAgain is when to look again at what is not settled.
+	lookAgain = 50 * time.Millisecond
 )
 
 // freezing is the way of a server to freeze its container.
@@ -54,11 +54,11 @@ type freezing struct {
 type frozen struct {
 	reach.Payloads
 	since     time.Time
-	before    int64        // memory, 0 if not known
-	after     atomic.Int64 // when it has been reclaimed, 0 before
-	wasFrozen bool         // all processes were: these
-	processes []string
-	frozenAt  time.Time
+	before    int64         // memory, 0 if not known
+	after     atomic.Int64  // when it has been reclaimed, 0 before
+	wasFrozen bool          // all processes were
+	processes []string      // these
+	frozenAt  time.Time     // since then
 	over      chan struct{} // closed when the container is thawed
 	tell      func()        // has the journal know, once
 	reclaimed sync.WaitGroup
