@@ -74,7 +74,7 @@ type kubePod struct {
 }
 
 type kubeSpec struct {
-	HostNetwork    yaml.Node
+	HostNetwork    yaml.Node `yaml:"hostNetwork"`
 	Containers     []kubeContainer
 	InitContainers []kubeContainer `yaml:"initContainers"`
 	Volumes        []struct {
@@ -153,7 +153,7 @@ func (s *Spec) checkKubePod(p kubePod, ds *quadlet.Diagnostics) {
 		ds.Errorf(p.pos, "leave the [ScaleToZero] section out: a job runs when it is started, and uses nothing afterwards",
 			"a pod that ends by itself cannot be scaled")
 	}
-	if yes, err := strconv.ParseBool(p.spec.HostNetwork.Value); err == nil && yes {
+	if yes, err := ParseBool(p.spec.HostNetwork.Value); err == nil && yes {
 		ds.Errorf(at(p.spec.HostNetwork), "leave it out", "a pod in the network of the host cannot be scaled: Podman keeps its containers out of the cgroup of the unit")
 	}
 	for _, c := range p.spec.Containers {
