@@ -18,51 +18,67 @@ import (
 // binding are the settings that bind a container to another one.
 func binding() []string { return append(pulling(), "PartOf") }
 
+// bound is what a container is bound to: an app, or one container of it if that
+// is a pod.
+type bound struct {
+	app     *Endpoint
+	service string
+	pos     quadlet.Pos
+}
+
 // findBound finds containers that nothing starts but the apps to which they are
-// bound.
-func (p *Plan) findBound(endpoints map[string]*Endpoint) {
+// bound. The services of these are known by their names.
+func (p *Plan) findBound(endpoints map[string]*Endpoint, services map[string]string) {
 	for _, e := range p.Endpoints {
 		if e.Refused() || e.Spec.Unit == "" || !e.Spec.Dependency() {
 			continue
 		}
-		apps, at := e.boundTo(endpoints)
-		if len(apps) == 0 || slices.ContainsFunc(e.Needs, func(n Need) bool { return n.pulls && !slices.Contains(apps, endpoints[n.Unit]) }) {
+		to := e.boundTo(endpoints, services)
+		isBound := func(n Need) bool {
+			return slices.ContainsFunc(to, func(b bound) bool { return b.app == endpoints[n.Unit] })
+		}
+		if len(to) == 0 || slices.ContainsFunc(e.Needs, func(n Need) bool { return n.pulls && !isBound(n) }) {
 			continue
 		}
-		e.apps = apps
-		for i, app := range apps {
-			app.Needs = slices.DeleteFunc(app.Needs, func(n Need) bool { return n.Unit == e.name(wire.Container) })
-			e.need(app.name(wire.Container), dependency{"Requires", e.name(wire.Container)}, e.name(wire.Container), at[i])
+		e.bound = to
+		for _, b := range to {
+			b.app.Needs = slices.DeleteFunc(b.app.Needs, func(n Need) bool { return n.Unit == e.name(wire.Container) })
+			e.need(b.service, dependency{"Requires", e.name(wire.Container)}, e.name(wire.Container), b.pos)
 		}
 	}
 }
 
-// boundTo are the containers with ports to which one is bound, and the lines that
-// say so.
-func (e *Endpoint) boundTo(endpoints map[string]*Endpoint) (apps []*Endpoint, at []quadlet.Pos) {
+// boundTo are the services of containers with ports to which one is bound, and the
+// first lines that say so.
+func (e *Endpoint) boundTo(endpoints map[string]*Endpoint, services map[string]string) (to []bound) {
 	for _, entry := range e.Spec.File.Entries {
 		if entry.Section != "Unit" || !slices.Contains(binding(), entry.Key) {
 			continue
 		}
 		for _, word := range entry.Words() {
-			app := endpoints[word]
-			if app != nil && !app.Spec.Dependency() && !app.Refused() && !slices.Contains(apps, app) {
-				apps, at = append(apps, app), append(at, entry.Pos)
+			app, service := endpoints[word], services[word]
+			known := slices.ContainsFunc(to, func(b bound) bool { return b.service == service })
+			if app != nil && !app.Spec.Dependency() && !app.Refused() && !known {
+				to = append(to, bound{app, service, entry.Pos})
 			}
 		}
 	}
-	return apps, at
+	return to
 }
 
 // BoundTo reports whether the container comes and goes with an app to which its file
 // is bound.
-func (e *Endpoint) BoundTo(app *Endpoint) bool { return slices.Contains(e.apps, app) }
+func (e *Endpoint) BoundTo(app *Endpoint) bool {
+	return slices.ContainsFunc(e.bound, func(b bound) bool { return b.app == app })
+}
 
 // isApp reports whether a container is bound to the service, by either of its
-// names.
+// names. Those of a pod's containers are the pod's.
 func (e *Endpoint) isApp(name string) bool {
-	return slices.ContainsFunc(e.apps, func(app *Endpoint) bool {
-		return name == app.name(wire.Container) || name == app.Spec.File.Name()
+	return slices.ContainsFunc(e.bound, func(b bound) bool {
+		return slices.ContainsFunc(b.app.Files(), func(f *quadlet.File) bool {
+			return name == wire.Container.Of(f.Unit()) || name == f.Name()
+		})
 	})
 }
 
@@ -87,9 +103,9 @@ func (e *Endpoint) turnRound(u *Unit) {
 		}
 		s.Entries = kept
 	}
-	for _, app := range e.apps {
-		if !slices.Contains(e.names("PartOf"), app.name(wire.Container)) {
-			set(u, "Unit", "PartOf", app.name(wire.Container))
+	for _, b := range e.bound {
+		if !slices.Contains(e.names("PartOf"), b.service) {
+			set(u, "Unit", "PartOf", b.service)
 		}
 	}
 }

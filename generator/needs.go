@@ -66,7 +66,7 @@ func (p *Plan) findNeeds(files []*quadlet.File) {
 			e.installNeeds()
 		}
 	}
-	p.findBound(endpoints)
+	p.findBound(endpoints, services)
 	for _, e := range p.Endpoints {
 		e.finishNeeds()
 		e.checkNativeNeeds()

@@ -31,7 +31,7 @@ type Endpoint struct {
 	standIn  standIn
 	owner    *owner              // nil if the container's network is its own
 	joined   bool                // others are in its network
-	apps     []*Endpoint         // with which it comes and goes, though its file is bound to them
+	bound    []bound             // with what it comes and goes, though its file is bound to that
 	awake    quadlet.Diagnostics // what keeps it up for good, or never starts it
 	manager  quadlet.Manager
 	search   quadlet.Search

@@ -89,3 +89,22 @@ func TestNastyMembers(t *testing.T) {
 		}
 	}
 }
+
+// A container outside that is bound to one of a pod comes and goes with that.
+func TestBoundToMember(t *testing.T) {
+	for _, name := range []string{"web.service", "web.container"} {
+		plan, pod := podPlan("", map[string]string{
+			"web.container":    "Pod=shop.pod",
+			"worker.container": "[Unit]\nBindsTo=" + name + "\nAfter=" + name + "\n[ScaleToZero]",
+		})
+		worker := plan.Endpoints[1]
+		if !pod.Sleeps() || !worker.Sleeps() || len(pod.Needs) > 0 || !slices.Equal(worker.NeededBy(), []string{"web.service"}) {
+			t.Errorf("%s: the pod is needed by %v, worker by %v: %v", name, pod.NeededBy(), worker.NeededBy(), plan.All())
+		}
+		worker.Service = worker.Spec.File
+		u := worker.service(Layout{})
+		if text := string(u.Text()); strings.Contains(text, "BindsTo") || !strings.Contains(text, "PartOf=web.service") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+	}
+}

@@ -26,6 +26,7 @@ func memberCases() []podCase {
 				[]string{"Exec=-http :80", "[Unit]", "Requires=case-lazy-db.container", "After=case-lazy-db.container"}
 		}, startsLazy},
 		{"outside", published(), neededOutside},
+		{"worker", published(), takesWorkerAlong},
 	}
 }
 
@@ -139,5 +140,30 @@ func neededOutside(h *harness.Host, name string, port int) {
 		for _, gone := range []string{db, web, name + "-pod.service"} {
 			h.WaitState(gone, "inactive")
 		}
+	}
+}
+
+// takesWorkerAlong has a container outside that is bound to one of the pod come and go
+// with that, also when it is started anew.
+func takesWorkerAlong(h *harness.Host, name string, port int) {
+	image, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	web, worker := name+"-web.service", name+"-worker.service"
+	h.PutFile(name+"-worker.container", "[Unit]\nBindsTo="+web+"\nAfter="+web+"\n[Container]\nImage="+image+"\nExec=-http :80\n[ScaleToZero]\n")
+	h.Must(h.T, "zerolet", "apply")
+	c := h.ConnectTo(port)
+	answers(h, name, port)
+	h.WaitState(worker, "active")
+	first := h.Property(worker, "InvocationID")
+	h.Control("restart", web)
+	h.WaitState(worker, "active")
+	if again := h.Property(worker, "InvocationID"); again == first {
+		h.Errorf("worker has outlived what it is bound to")
+	}
+	c.Close()
+	for _, gone := range []string{worker, web, name + "-pod.service"} {
+		h.WaitState(gone, "inactive")
 	}
 }
