@@ -29,7 +29,10 @@ func (p *Plan) checkCircles(starts map[string][]string) {
 func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	always := make(map[string]bool)
 	passing := make(map[string]bool) // sleep, or end by themselves
+	pods := make(map[string]string)  // of containers, by the name of its file
 	for _, f := range files {
+		pod, _ := scale.PodOf(f)
+		pods[wire.Container.Of(f.Unit())] = pod.Value
 		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || Ends(f)
 	}
 	for _, e := range p.Endpoints {
@@ -54,8 +57,11 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if always[n.Unit] {
-				e.stayAwake(n.Pos, "give the file of "+n.Unit+" a [ScaleToZero] section, or remove this line",
-					"%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
+				hint := "give the file of " + n.Unit + " a [ScaleToZero] section, or remove this line"
+				if pods[n.Unit] == e.Spec.File.Name() {
+					hint = "leave out StartWithPod=no, or [Install]: a container of the pod has no section of its own"
+				}
+				e.stayAwake(n.Pos, hint, "%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
 			}
 		}
 	}

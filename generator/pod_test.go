@@ -108,3 +108,14 @@ func TestBoundToMember(t *testing.T) {
 		}
 	}
 }
+
+// A container that a target starts, and not the pod, gets a hint that can be followed.
+func TestStartedByTarget(t *testing.T) {
+	_, e := podPlan("", map[string]string{
+		"web.container":  "Pod=shop.pod",
+		"work.container": "Pod=shop.pod\nStartWithPod=no\n[Install]\nWantedBy=default.target",
+	})
+	if d, awake := e.Awake(); !awake || !strings.Contains(d.Hint, "StartWithPod=no") {
+		t.Errorf("awake: %t, %v", awake, d)
+	}
+}
