@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,18 +151,33 @@ func (e *Endpoint) checkNetwork(l scale.Listener, name string, file *quadlet.Fil
 				e.Diagnostics.Errorf(l.Pos, "remove DisableDNS= there", "network %s knows no names: %s", name, off.Pos)
 			}
 		}
+		// "for other drivers it is always disabled" (podman-network-create(1), --disable-dns).
+		if driver, ok := file.Last("Network", "Driver"); ok && driver.Value != "" && driver.Value != "bridge" {
+			e.Diagnostics.Errorf(l.Pos, "name a network of the bridge driver", "network %s knows no names: %s", name, driver.Pos)
+		}
 	case strings.HasSuffix(l.HostNetwork, ".network"):
 		e.Diagnostics.Errorf(l.Pos, "write the file, or the name by which Podman knows the network", "there is no file %s", l.HostNetwork)
-	case !e.inNetwork(name, files) && !e.networkExists(name):
-		e.Diagnostics.Errorf(l.Pos, "name a NAME.network file, or make the network first: podman network create "+name+"; where an address is meant, write it in numbers",
-			"there is no network %s", name)
+	default:
+		e.checkMade(l, name, files)
 	}
 }
 
-// networkExists reports whether Podman keeps a network of this name.
-func (e *Endpoint) networkExists(name string) bool {
-	_, err := os.Stat(e.search.Expand(networksDir(e.manager) + name + ".json"))
-	return err == nil
+// checkMade does the same for a network that is known by its name alone.
+func (e *Endpoint) checkMade(l scale.Listener, name string, files []*quadlet.File) {
+	// What podman network inspect tells.
+	var network struct {
+		DNS bool `json:"dns_enabled"`
+	}
+	kept, err := os.ReadFile(e.search.Expand(networksDir(e.manager) + name + ".json"))
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(kept, &network); err == nil && !network.DNS {
+			e.Diagnostics.Errorf(l.Pos, "make it anew without --disable-dns, as a bridge", "network %s knows no names", name)
+		}
+	case !e.inNetwork(name, files):
+		e.Diagnostics.Errorf(l.Pos, "name a NAME.network file, or make the network first: podman network create "+name+"; where an address is meant, write it in numbers",
+			"there is no network %s", name)
+	}
 }
 
 // inNetwork reports whether the file has the container in a network.
@@ -253,12 +269,16 @@ func (e *Endpoint) containerName() string {
 func (e *Endpoint) stepAside(files []*quadlet.File) {
 	s := &e.standIn
 	s.names = []string{e.own(e.containerName())}
-	for _, alias := range e.lines("NetworkAlias") {
-		s.names = append(s.names, e.own(alias.Value))
+	for _, alias := range e.lines("NetworkAlias") { // --network-alias takes several, too
+		s.names = append(s.names, strings.Split(e.own(alias.Value), ",")...)
 	}
 	host, hasHost := e.last("HostName") // a name, too, since Podman 4.7
 	if hasHost && !slices.Contains(s.names, e.own(host.Value)) {
 		s.names = append(s.names, e.own(host.Value))
+	}
+	if i := slices.IndexFunc(s.names, func(name string) bool { return name == "" || strings.Contains(name, ",") }); i >= 0 {
+		e.Diagnostics.Errorf(e.Spec.OnNetworks()[0].Pos, "write it without a comma", "%q is no name on a network", s.names[i])
+		return
 	}
 	others, open := 0, false // networks of the container besides these
 	for _, entry := range e.lines("Network") {
