@@ -502,7 +502,7 @@ func (e *Endpoint) standInUnit(l Layout) Unit {
 		}
 	}
 	add(u, "RequiresMountsFor", "%t/containers")
-	remove := word(e.podman()) + " rm --force --ignore --time=1 " + e.standInName()
+	remove := e.podman() + " rm --force --ignore --time=1 " + e.standInName()
 	service := section("Service",
 		"Environment", "PODMAN_SYSTEMD_UNIT=%n",
 		"Type", "notify",
@@ -526,11 +526,19 @@ func (e *Endpoint) standInName() string {
 	return "systemd-" + regexp.MustCompile(`[^a-zA-Z0-9_.-]`).ReplaceAllString(e.Spec.Unit, "_") + "-standin"
 }
 
-// podman is the program that Quadlet has put into the container's service.
+// podman is the program that Quadlet has put into the container's service, with the
+// options before its command (GlobalArgs=, ContainersConfModule=): they may say which
+// networks there are.
 func (e *Endpoint) podman() string {
 	if run, ok := e.Service.Last("Service", "ExecStart"); ok {
-		if args := run.Arguments(); len(args) > 0 && filepath.IsAbs(args[0]) {
-			return literal(args[0])
+		args := run.Arguments()
+		end := slices.IndexFunc(args, func(arg string) bool { return arg == "run" || arg == "pod" })
+		if end > 0 && filepath.IsAbs(args[0]) {
+			var words []string
+			for _, arg := range args[:end] {
+				words = append(words, word(e.own(arg)))
+			}
+			return strings.Join(words, " ")
 		}
 	}
 	return "/usr/bin/podman"
@@ -541,7 +549,7 @@ func (e *Endpoint) podman() string {
 // listens on.
 func (e *Endpoint) standInCommand(l Layout) []string {
 	command := []string{
-		word(e.podman()), "run", "--name=" + e.standInName(), "--replace", "--rm", "--cgroups=split", "--sdnotify=conmon", "--detach",
+		e.podman(), "run", "--name=" + e.standInName(), "--replace", "--rm", "--cgroups=split", "--sdnotify=conmon", "--detach",
 		"--log-driver=passthrough", "--cap-drop=all", "--security-opt=no-new-privileges", "--security-opt=label=disable",
 		"--read-only", "--read-only-tmpfs=false", "--no-hosts",
 		word("--mount=type=bind,source=" + filepath.Dir(e.standInSocket()) + ",destination=" + filepath.Dir(wire.StandInProxy) + ",ro"),
