@@ -176,7 +176,35 @@ func (s *server) freeze() (why string, over bool) {
 		u.over = true
 	}
 	s.awake(f, u)
+	if u.foreign && s.awaitEnd(f) {
+		u.over, u.why = true, s.cfg.Container+" has ended"
+	}
+	s.background(func() {
+		f.reclaimed.Wait()
+		f.Close()
+	})
 	return cmp.Or(u.why, why), u.over
+}
+
+// awaitEnd watches a container that somebody else has thawed until its idle time is over,
+// or somebody comes. If it ends, it was thawed to be stopped, and is not to be started
+// again: it reports that.
+func (s *server) awaitEnd(f *frozen) bool {
+	defer s.pokeAtStop()()
+	for end := time.Now().Add(s.cfg.IdleTimeout); !s.isStopped(); {
+		if f.Look() == reach.Ended {
+			return true
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		if came, err := s.await(f, min(left, lookAgain)); came || err != nil {
+			_, _ = s.thawing.end() // it is awake
+			return false
+		}
+	}
+	return false
 }
 
 // use is what ends the time in which a container is frozen.
@@ -185,16 +213,14 @@ type use struct {
 	why  string // or has ended
 	by   string // who is there instead, if that is no client who says so himself
 	told bool
+
+	foreign bool // it was thawed by somebody else
 }
 
 // awake is called when the container has been thawed.
 func (s *server) awake(f *frozen, u use) {
 	s.freezing.set(nil)
 	close(f.over)
-	s.background(func() {
-		f.reclaimed.Wait()
-		f.Close()
-	})
 	if f.wasFrozen {
 		f.tell()
 	}
@@ -268,7 +294,7 @@ func (s *server) awaitUse(f *frozen) (use, error) {
 			return use{told: true}, nil
 		case state == reach.Thawed, f.hasNewcomer():
 			s.record.Note(s.cfg.Container + " is thawed by somebody else")
-			return use{told: true}, nil
+			return use{told: true, foreign: true}, nil
 		case state == reach.Frozen && !f.wasFrozen:
 			end = s.endOf(f)
 			s.noteFrozen(f)

@@ -159,7 +159,14 @@ func entryDiesWhileFrozen(h *harness.Host, id string) {
 // starts the container anew before somebody comes.
 func appDiesWhileFrozen(h *harness.Host, _ string) {
 	h.M.Root().Must(h.T, "kill", "-9", containerPID(h))
-	h.Asleep()
+	killed(h)
+}
+
+// killed waits until the proxy has gone after its container, which has failed.
+func killed(h *harness.Host) {
+	h.Helper()
+	h.WaitState("app-proxy.service", "inactive")
+	h.WaitState("app.service", "failed")
 }
 
 // Somebody else's thaw counts as a use: the container is not frozen again at once.
@@ -202,7 +209,7 @@ func checkWhileFrozen(h *harness.Host, id string) {
 // then kills it. Nothing is stuck.
 func removeFrozen(h *harness.Host, _ string) {
 	h.Must(h.T, "podman", "rm", "--force", "--time=1", "systemd-app")
-	h.Asleep()
+	killed(h)
 }
 
 // So does podman auto-update (pkg/autoupdate/autoupdate.go).
