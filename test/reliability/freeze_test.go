@@ -37,7 +37,7 @@ func TestFrozenFaults(t *testing.T) {
 	t.Parallel()
 	m := harness.Boot(t, lab.Options{})
 	declare := func(h *harness.Host) {
-		h.App("app", "-http :80 -farewell", h.Publish(), "HealthCmd=/app -exists /app", "HealthInterval=1h",
+		h.App("app", "-http :80 -farewell", h.Publish(), `HealthCmd=["/app","-exists","/app"]`, "HealthInterval=1h",
 			"[Service]", "ExecReload=podman exec systemd-app /app -exists /app",
 			"[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze", "StopAfter=infinity")
 	}
