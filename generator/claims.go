@@ -2,6 +2,7 @@ package generator
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
@@ -65,37 +66,48 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 	}
 }
 
-// checkContainers refuses a container whose name another file gives to its own,
-// too: "podman run --replace", which Quadlet writes, removes the one that runs.
+// checkContainers refuses a container or pod whose name another file gives to its
+// own, too: --replace, which Quadlet writes, removes the one that runs.
 func (p *Plan) checkContainers(files []*quadlet.File) {
-	endpoints := p.byFile()
-	owners := make(map[string]*quadlet.File)
+	endpoints := p.byMember()
+	type called struct{ kind, name string }
+	owners := make(map[called]*quadlet.File)
 	for _, f := range files {
-		name, known := f.ContainerName()
+		name, known := podmanName(f)
 		if !known {
 			continue
 		}
-		owner, taken := owners[name]
+		owner, taken := owners[called{f.Kind(), name}]
 		if !taken {
-			owners[name] = f
+			owners[called{f.Kind(), name}] = f
 			continue
 		}
 		if f.Unit() == owner.Unit() {
 			continue // told already
 		}
-		const hint = "give one of the two another ContainerName="
-		mine, theirs := "a container "+name+" is already made at", "a container "+name+" is also made at"
+		hint := "give one of the two another " + f.Kind() + "Name="
+		what := "a " + strings.ToLower(f.Kind()) + " " + name
+		mine, theirs := what+" is already made at", what+" is also made at"
 		if e, ok := endpoints[f]; ok {
-			e.clash(containerNamePos(f), containerNamePos(owner), hint, mine, theirs)
+			e.clash(podmanNamePos(f), podmanNamePos(owner), hint, mine, theirs)
 		} else if e, ok := endpoints[owner]; ok {
-			e.clash(containerNamePos(owner), containerNamePos(f), hint, theirs, mine)
+			e.clash(podmanNamePos(owner), podmanNamePos(f), hint, theirs, mine)
 		}
 	}
 }
 
-// containerNamePos is where the file says so.
-func containerNamePos(f *quadlet.File) quadlet.Pos {
-	if e, ok := f.Last("Container", "ContainerName"); ok && e.Value != "" {
+// podmanName is what Podman calls the container or pod of a file, as far as that is
+// known.
+func podmanName(f *quadlet.File) (string, bool) {
+	if f.Kind() == "Pod" {
+		return f.PodName()
+	}
+	return f.ContainerName()
+}
+
+// podmanNamePos is where the file says so.
+func podmanNamePos(f *quadlet.File) quadlet.Pos {
+	if e, ok := f.Last(f.Kind(), f.Kind()+"Name"); ok && e.Value != "" {
 		return e.Pos
 	}
 	return f.UnitPos()

@@ -11,12 +11,12 @@ import (
 
 // podPlan is the plan of shop.pod with containers, as far as it goes without a
 // Quadlet.
-func podPlan(pod string, members map[string]string) (*Plan, *Endpoint) {
+func podPlan(members map[string]string) (*Plan, *Endpoint) {
 	parse := func(name, text string) *quadlet.File {
 		f, _ := quadlet.Parse("/etc/containers/systemd/"+name, []byte(text))
 		return f
 	}
-	files := []*quadlet.File{parse("shop.pod", "[Pod]\nPublishPort=8080:80\n"+pod+"\n[ScaleToZero]\n")}
+	files := []*quadlet.File{parse("shop.pod", "[Pod]\nPublishPort=8080:80\n[ScaleToZero]\n")}
 	for _, name := range slices.Sorted(func(yield func(string) bool) {
 		for name := range members {
 			if !yield(name) {
@@ -32,7 +32,7 @@ func podPlan(pod string, members map[string]string) (*Plan, *Endpoint) {
 
 // Who is upheld, who runs once and who is left alone is a matter of the files.
 func TestMembers(t *testing.T) {
-	plan, e := podPlan("", map[string]string{
+	plan, e := podPlan(map[string]string{
 		"web.container":    "Pod=shop.pod",
 		"db.container":     "Pod=shop.pod\nServiceName=base",
 		"init.container":   "Pod=shop.pod\n[Service]\nType=oneshot",
@@ -70,7 +70,7 @@ func TestNastyMembers(t *testing.T) {
 		"ServiceName=../../etc/x", "ServiceName=../../etc/x\nStartWithPod=no", "ServiceName=a b", "ServiceName=" + strings.Repeat("n", 250),
 		"ServiceName=x@", "ServiceName=%n", "ServiceName=shop-pod", "ServiceName=shop-pod-proxy",
 	} {
-		plan, e := podPlan("", map[string]string{"web.container": "Pod=shop.pod", "bad.container": "Pod=shop.pod\n" + text + "\n[Install]\nWantedBy=default.target"})
+		plan, e := podPlan(map[string]string{"web.container": "Pod=shop.pod", "bad.container": "Pod=shop.pod\n" + text + "\n[Install]\nWantedBy=default.target"})
 		if !strings.Contains(text, "StartWithPod") && !e.Refused() {
 			t.Errorf("%s is not refused", text)
 		}
@@ -93,7 +93,7 @@ func TestNastyMembers(t *testing.T) {
 // A container outside that is bound to one of a pod comes and goes with that.
 func TestBoundToMember(t *testing.T) {
 	for _, name := range []string{"web.service", "web.container"} {
-		plan, pod := podPlan("", map[string]string{
+		plan, pod := podPlan(map[string]string{
 			"web.container":    "Pod=shop.pod",
 			"worker.container": "[Unit]\nBindsTo=" + name + "\nAfter=" + name + "\n[ScaleToZero]",
 		})
@@ -111,11 +111,29 @@ func TestBoundToMember(t *testing.T) {
 
 // A container that a target starts, and not the pod, gets a hint that can be followed.
 func TestStartedByTarget(t *testing.T) {
-	_, e := podPlan("", map[string]string{
+	_, e := podPlan(map[string]string{
 		"web.container":  "Pod=shop.pod",
 		"work.container": "Pod=shop.pod\nStartWithPod=no\n[Install]\nWantedBy=default.target",
 	})
 	if d, awake := e.Awake(); !awake || !strings.Contains(d.Hint, "StartWithPod=no") {
 		t.Errorf("awake: %t, %v", awake, d)
+	}
+}
+
+// Podman removes the one that runs.
+func TestPodmanNames(t *testing.T) {
+	for _, text := range []string{"ContainerName=systemd-web", "ContainerName=taken"} {
+		plan, e := podPlan(map[string]string{
+			"web.container": "Pod=shop.pod", "x.container": "Pod=shop.pod\n" + text, "other.container": "ContainerName=taken",
+		})
+		if !e.Refused() {
+			t.Errorf("%s is not refused: %v", text, plan.All())
+		}
+	}
+	f, _ := quadlet.Parse("/etc/containers/systemd/other.pod", []byte("[Pod]\nPodName=systemd-shop\n"))
+	_, e := podPlan(map[string]string{"web.container": "Pod=shop.pod"})
+	plan := NewPlan(quadlet.Search{Getenv: func(string) string { return "" }}, append(e.Files(), f))
+	if !plan.Endpoints[0].Refused() {
+		t.Errorf("a second pod systemd-shop is not refused")
 	}
 }

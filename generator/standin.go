@@ -255,14 +255,8 @@ func (e *Endpoint) nameKey() string {
 // by the pod's name, and by that of none of its containers (getNetworkPodName() in
 // Podman's libpod/networking_common.go).
 func (e *Endpoint) containerName() string {
-	if !e.isPod() {
-		name, _ := e.Spec.File.ContainerName()
-		return name
-	}
-	if name, ok := e.last(e.nameKey()); ok {
-		return name.Value
-	}
-	return "systemd-" + strings.TrimSuffix(e.Spec.File.Name(), ".pod")
+	name, _ := podmanName(e.Spec.File)
+	return name
 }
 
 // stepAside settles what becomes of the container on the networks of its stand-in.

@@ -79,6 +79,18 @@ func (f *File) ContainerName() (name string, known bool) {
 	return name, !strings.ContainsAny(name, "%$")
 }
 
+// PodName is what Podman calls the pod of a .pod file, likewise (ConvertPod).
+func (f *File) PodName() (name string, known bool) {
+	if f.Kind() != "Pod" {
+		return "", false
+	}
+	name = "systemd-" + strings.TrimSuffix(f.Name(), ".pod")
+	if e, ok := f.Last("Pod", "PodName"); ok && e.Value != "" {
+		name = e.Value
+	}
+	return name, !strings.ContainsAny(name, "%$")
+}
+
 // UnitPos is where the file says how its service is called: the line of
 // ServiceName=, or that of the section.
 func (f *File) UnitPos() Pos {
