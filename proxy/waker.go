@@ -22,12 +22,12 @@ func Wakened(files []*os.File) error {
 		}
 		for {
 			conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
-			switch {
-			case err == nil:
+			switch err {
+			case nil:
 				_, _ = unix.Write(conn, []byte{wakened}) // it may be gone
 				unix.Close(conn)
-			case err == unix.ECONNABORTED, err == unix.EINTR:
-			case err == unix.EAGAIN:
+			case unix.ECONNABORTED, unix.EINTR:
+			case unix.EAGAIN:
 				return file.Close()
 			default:
 				return os.NewSyscallError("accept4", err)
