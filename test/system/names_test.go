@@ -22,31 +22,32 @@ func TestNames(t *testing.T) {
 			name, container string
 			lines           []string
 			networks        string // of the app itself
+			port, listen    string
 		}{
-			{"leaves the network", "web", []string{"Network=proxy.network:alias=site", "Network=back.network"}, "systemd-back"},
-			{"is renamed", "web-app", []string{"Network=proxy.network:alias=site"}, "systemd-proxy"},
-			{"is renamed by its key", "web-app", []string{"Network=proxy.network:alias=site", "Network=back.network", "[ScaleToZero]", "StandIn=rename"}, "systemd-back systemd-proxy"},
-			{"was never there", "web", []string{"Network=back.network", "NetworkAlias=site"}, "systemd-back"},
+			{"leaves the network", "web", []string{"Network=proxy.network:alias=site", "Network=back.network"}, "systemd-back", "8096", "8096:80"},
+			{"is renamed", "web-app", []string{"Network=proxy.network:alias=site"}, "systemd-proxy", "80", "80"},
+			{"is renamed by its key", "web-app", []string{"Network=proxy.network:alias=site", "Network=back.network", "[ScaleToZero]", "StandIn=rename"}, "systemd-back systemd-proxy", "8096", "8096:80"},
+			{"was never there", "web", []string{"Network=back.network", "NetworkAlias=site"}, "systemd-back", "8096", "8096:80"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := b.For(t)
-				b.Name(append(append([]string{"ContainerName=web", "NetworkAlias=www"}, test.lines...),
-					"[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout=2s")...)
+				b.Name(append(append([]string{"ContainerName=web", "NetworkAlias=www,w3"}, test.lines...),
+					"[ScaleToZero]", "Listen=proxy.network:"+test.listen, "IdleTimeout=2s")...)
 				standIn := b.Address("systemd-app-standin")
 				b.Expect("app.service", "inactive")
-				first := b.Of("web:8096")
-				for _, name := range []string{"web", "www", "site"} {
+				first := b.Of("web:" + test.port)
+				for _, name := range []string{"web", "www", "w3", "site"} {
 					if got := b.Lookup(name); got != standIn {
 						t.Errorf("awake, %s is %s, want %s", name, got, standIn)
 					}
-					if got := b.Of(name + ":8096"); got != first {
+					if got := b.Of(name + ":" + test.port); got != first {
 						t.Errorf("%s is another start of the app: %s, want %s", name, got, first)
 					}
 				}
-				if got, want := b.Of("web:8096/who"), b.Address("client"); got != want {
+				if got, want := b.Of("web:"+test.port+"/who"), b.Address("client"); got != want {
 					t.Errorf("to the app the client is %s, want %s", got, want)
 				}
-				release := b.Hold("web:8096")
+				release := b.Hold("web:" + test.port)
 				networks := b.Must(t, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, test.container)
 				if got := strings.TrimSpace(networks); got != test.networks {
 					t.Errorf("the app is in %s, want %s", got, test.networks)
@@ -56,7 +57,7 @@ func TestNames(t *testing.T) {
 				if got := b.Lookup("www"); got != standIn {
 					t.Errorf("asleep, www is %s, want %s", got, standIn)
 				}
-				if again := b.Of("site:8096"); again == first {
+				if again := b.Of("site:" + test.port); again == first {
 					t.Error("a container that was to sleep has answered")
 				}
 				b.Asleep()
@@ -66,22 +67,23 @@ func TestNames(t *testing.T) {
 			name, pod string
 			lines     []string
 			networks  string // of the pod
+			port      string
 		}{
-			{"a pod is renamed", "shop-app", nil, "systemd-proxy"},
-			{"a pod leaves the network", "shop", []string{"Network=back.network"}, "systemd-back"},
+			{"a pod is renamed", "shop-app", nil, "systemd-proxy", "8097"},
+			{"a pod leaves the network", "shop", []string{"Network=back.network"}, "systemd-back", "80"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := b.For(t)
 				podOf(b.Host, "-http :80", append(append([]string{"PodName=shop", "Network=proxy.network:alias=store"}, test.lines...),
-					"[ScaleToZero]", "Listen=proxy.network:8097:80", "IdleTimeout=2s")...)
-				podByName(b, test.pod, test.networks)
+					"[ScaleToZero]", "Listen=proxy.network:"+test.port+":80", "IdleTimeout=2s")...)
+				podByName(b, test.pod, test.networks, test.port)
 			})
 		}
 	})
 }
 
 // podByName wakes a pod by its names, twice.
-func podByName(b harness.Bridge, pod, networks string) {
+func podByName(b harness.Bridge, pod, networks, port string) {
 	b.Helper()
 	asleep := func() {
 		for _, unit := range []string{"shop-pod-proxy", "shop-web", "shop-db", "shop-pod"} {
@@ -92,23 +94,23 @@ func podByName(b harness.Bridge, pod, networks string) {
 	b.Control("restart", "shop-pod-proxy.socket") // what a former file has made may run on
 	b.WaitState("shop-pod-standin.service", "active")
 	standIn := b.Address("systemd-shop-pod-standin")
-	first := b.Of("shop:8097")
+	first := b.Of("shop:" + port)
 	for _, name := range []string{"shop", "store"} {
 		if got := b.Lookup(name); got != standIn {
 			b.Errorf("awake, %s is %s, want %s", name, got, standIn)
 		}
 	}
-	if got, want := b.Of("store:8097/who"), b.Address("client"); got != want {
+	if got, want := b.Of("store:"+port+"/who"), b.Address("client"); got != want {
 		b.Errorf("to the app the client is %s, want %s", got, want)
 	}
-	release := b.Hold("shop:8097")
+	release := b.Hold("shop:" + port)
 	infra := b.Must(b.T, "podman", "pod", "inspect", "--format", "{{.InfraContainerID}}", pod)
 	if got := strings.TrimSpace(b.Must(b.T, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, infra)); got != networks {
 		b.Errorf("the pod is in %s, want %s", got, networks)
 	}
 	release()
 	asleep()
-	if b.Of("store:8097") == first {
+	if b.Of("store:"+port) == first {
 		b.Error("the pod has not slept")
 	}
 	asleep()
