@@ -20,6 +20,7 @@ type Need struct {
 	Pos  quadlet.Pos // of the line that says so first
 
 	pulls bool
+	after bool
 	named []string     // the services that it names
 	says  []dependency // what else the drop-in has to say
 }
@@ -90,6 +91,7 @@ func (e *Endpoint) need(unit string, on dependency, word string, pos quadlet.Pos
 		e.Needs = append(e.Needs, Need{Unit: unit, Pos: pos})
 	}
 	n := &e.Needs[i]
+	n.after = n.after || on.key == "After"
 	if slices.Contains(pulling(), on.key) && !slices.Contains(n.named, on.unit) {
 		n.named = append(n.named, on.unit)
 	}
@@ -109,6 +111,7 @@ func (e *Endpoint) finishNeeds() {
 		return
 	}
 	ordered := slices.Clone(e.Needs)
+	e.comeFirst(ordered)
 	e.Needs = slices.DeleteFunc(e.Needs, func(n Need) bool { return !n.pulls })
 	if e.Spec.Dependency() && len(e.Needs) == 0 {
 		e.tellForgotten(ordered)

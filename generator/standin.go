@@ -36,6 +36,7 @@ type standIn struct {
 	names    []string // of the container, which are the stand-in's there
 	renamed  string   // what the container is called instead, or ""
 	left     []string // the lines of Network= that the container has left
+	first    []string // the units that come after the container, and so after the stand-in
 }
 
 // hasStandIn reports whether the endpoint has one.
@@ -495,6 +496,9 @@ func (e *Endpoint) standInUnit(l Layout) Unit {
 			add(u, "After", j.file.Unit()+".service")
 		}
 	}
+	if len(e.standIn.first) > 0 {
+		add(u, "Before", strings.Join(e.standIn.first, " "))
+	}
 	add(u, "RequiresMountsFor", "%t/containers")
 	remove := e.podman() + " rm --force --ignore --time=1 " + e.standInName()
 	service := section("Service",
@@ -512,6 +516,16 @@ func (e *Endpoint) standInUnit(l Layout) Unit {
 	e.allow(service)
 	e.sameEnvironment(service)
 	return e.unit(e.name(wire.StandIn), Normal, u, service)
+}
+
+// comeFirst has the stand-in start before who is ordered after the container: a
+// reverse proxy that ends if a name is not there when it starts, at boot.
+func (e *Endpoint) comeFirst(ordered []Need) {
+	for _, n := range ordered {
+		if n.after && !strings.HasSuffix(n.Unit, "@.service") {
+			e.standIn.first = append(e.standIn.first, n.Unit)
+		}
+	}
 }
 
 // standInName is what Podman calls the stand-in, after the unit, as Quadlet does with

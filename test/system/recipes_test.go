@@ -92,7 +92,7 @@ func TestBehindReverseProxy(t *testing.T) {
 }
 
 // putBehind applies the file of a service, with a short idle time and a port of the
-// host's own for 8081, and starts a reverse proxy.
+// host's own for 8081, and starts it together with a reverse proxy.
 func putBehind(b harness.Bridge, service string, local int, conf string, lines []string, front int) {
 	b.Helper()
 	service = regexp.MustCompile(`(?m)^IdleTimeout=.*\n`).ReplaceAllString(service, "")
@@ -101,13 +101,14 @@ func putBehind(b harness.Bridge, service string, local int, conf string, lines [
 	b.Must(b.T, "zerolet", "apply", "--now", map[bool]string{true: "--user", false: "--system"}[b.UserManager])
 	dir := b.Home + "/front"
 	b.PutFile(dir+"/conf", conf)
-	lines = append([]string{"[Container]", "Volume=" + dir + ":/srv"}, lines...)
+	lines = append([]string{"[Unit]", "After=app.service", "[Container]", "Volume=" + dir + ":/srv"}, lines...)
 	if lines[len(lines)-1] != "Network=host" {
 		lines = append(lines, fmt.Sprintf("PublishPort=%d:80", front))
 	}
 	b.PutFile("front.container", strings.Join(lines, "\n")+"\n")
 	b.Reload()
-	b.Control("restart", "front.service")
+	b.Control("stop", "front.service", "app-proxy.socket")
+	b.Control("start", "front.service", "app-proxy.socket") // as at boot: nginx ends if the name is not there
 }
 
 // webSocket has a WebSocket through the reverse proxy wake the service, be silent for
