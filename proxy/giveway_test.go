@@ -24,13 +24,19 @@ func servedRival(t *testing.T, tweak func(*wire.Config)) (*running, *net.TCPList
 	return serve(t, cfg, front, nil), front
 }
 
-// stopContainer asks until the proxy is free, and has the container be another one.
-func (r *running) stopContainer(t *testing.T) {
+// untilFree asks until the proxy is free.
+func (r *running) untilFree(t *testing.T) {
 	t.Helper()
 	proxytest.Eventually(t, "is free", func() bool {
 		r.stop <- wire.GiveWay
 		return r.way.free.Load()
 	})
+}
+
+// stopContainer asks until the proxy is free, and has the container be another one.
+func (r *running) stopContainer(t *testing.T) {
+	t.Helper()
+	r.untilFree(t)
 	select {
 	case <-r.done:
 		t.Error("gone before the container")
@@ -53,12 +59,13 @@ func TestGiveWay(t *testing.T) {
 	})
 	r.stop <- wire.GiveWay
 	<-settled
-	late := proxytest.Connect(t, r.addr) // who is let in keeps the proxy from being free
 	proxytest.Ask(t, inside, "pong")
 	if r.way.free.Load() {
 		t.Error("free while somebody is connected")
 	}
 	inside.Close()
+	r.untilFree(t)
+	late := proxytest.Connect(t, r.addr) // who is let in keeps the proxy from being free
 	r.stopContainer(t)
 	if log := r.log.String(); !strings.Contains(log, "gave way") {
 		t.Errorf("journal:\n%s", log)
@@ -82,6 +89,17 @@ func TestGiveWayServesFirst(t *testing.T) {
 		r.stop <- wire.GiveWay
 		proxytest.Ask(t, c, "ping")
 		c.Close()
+	}
+	r.stopContainer(t)
+}
+
+// Who has woken the container may take a moment to be seen, as by way of a stand-in:
+// the proxy is not free before.
+func TestGiveWayNotAtOnce(t *testing.T) {
+	r, _ := servedRival(t, nil)
+	r.untilFree(t)
+	if after := time.Since(r.activity.start); after < firstServed {
+		t.Errorf("free after %s, and nobody has come", after)
 	}
 	r.stopContainer(t)
 }
