@@ -29,6 +29,9 @@ func (e *Endpoint) reserved() []wire.Unit {
 	if e.startedByProxy() {
 		units = append(units, wire.Wake)
 	}
+	if len(e.required) > 0 {
+		units = append(units, wire.Needing)
+	}
 	if e.hasWaker() {
 		units = append(units, wire.Waker, wire.WakerSocket)
 	}
@@ -64,24 +67,23 @@ func (e *Endpoint) watcher(l Layout) Unit {
 		"RuntimeDirectoryPreserve", "restart",
 	)
 	e.nativeSandbox(service)
-	return e.unit(e.name(wire.Proxy), Normal,
-		e.about("Proxy of ",
-			"Requires", e.name(wire.Socket),
-			"After", e.name(wire.Socket),
-			// Who is passed the sockets gets them in blocking mode, and so does
-			// everybody else: first the proxy, then the app, which sets the
-			// mode that it wants. systemd never starts one of two units while
-			// it stops the other, so this still waits for the old container.
-			"Before", e.name(wire.Container),
-			"Upholds", e.name(wire.Container),
-			// Runs when the container has been stopped, or at once if it is
-			// not going to be. Never in the way of a stop of the socket.
-			"OnSuccess", e.name(wire.Open),
-			"OnFailure", e.name(wire.Open),
-			"OnSuccessJobMode", "fail",
-			"OnFailureJobMode", "fail",
-			"StartLimitIntervalSec", "0"),
-		service)
+	u := e.about("Proxy of ",
+		"Requires", e.name(wire.Socket),
+		"After", e.name(wire.Socket),
+		// Who is passed the sockets gets them in blocking mode, and so does
+		// everybody else: first the proxy, then the app, which sets the
+		// mode that it wants. systemd never starts one of two units while
+		// it stops the other, so this still waits for the old container.
+		"Before", e.name(wire.Container),
+		// Runs when the container has been stopped, or at once if it is
+		// not going to be. Never in the way of a stop of the socket.
+		"OnSuccess", e.name(wire.Open),
+		"OnFailure", e.name(wire.Open),
+		"OnSuccessJobMode", "fail",
+		"OnFailureJobMode", "fail",
+		"StartLimitIntervalSec", "0")
+	e.uphold(u)
+	return e.unit(e.name(wire.Proxy), Normal, u, service)
 }
 
 // opener opens the sockets that the watcher has left shut.

@@ -183,7 +183,7 @@ func (e *Endpoint) NeededBy() []string {
 func (e *Endpoint) needed() []Unit {
 	var units []Unit
 	for _, n := range e.Needs {
-		up := e.upheld()
+		up := e.upholds()
 		for _, named := range n.named {
 			if !slices.Contains(up, named) && !slices.Contains(e.jobs(), named) {
 				up = append(up, named)

@@ -45,6 +45,16 @@ func boundTo(f *quadlet.File, files []*quadlet.File) bool {
 	return false
 }
 
+// saysItself reports whether the file says how long the unit is active.
+func (n network) saysItself() bool {
+	return declared(n.File, "Unit", "StopWhenUnneeded") || declared(n.File, "Service", "RemainAfterExit", "ExecCondition")
+}
+
+// hasToStop reports whether the unit is not over with its start.
+func (n network) hasToStop() bool {
+	return n.bound || declared(n.File, "Network", "NetworkDeleteOnStop") || declared(n.File, "Service", "ExecStop", "ExecStopPost")
+}
+
 // networkUnits are drop-ins for the units of the networks: "podman network prune"
 // removes the network of a container that sleeps, and Quadlet's unit, which made
 // it once, is active for ever.
@@ -82,9 +92,9 @@ func networksDir(m quadlet.Manager) string {
 func (n network) again(m quadlet.Manager) []*unit.UnitSection {
 	name := podmanNetwork(n.File) // in the same unit specifiers mean the same
 	switch {
-	case declared(n.File, "Unit", "StopWhenUnneeded"), declared(n.File, "Service", "RemainAfterExit", "ExecCondition"):
+	case n.saysItself():
 		return nil
-	case n.bound, declared(n.File, "Network", "NetworkDeleteOnStop"), declared(n.File, "Service", "ExecStop", "ExecStopPost"):
+	case n.hasToStop():
 		return []*unit.UnitSection{section("Unit", "StopWhenUnneeded", "yes")}
 	}
 	return []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(networksDir(m)+name+".json"))}

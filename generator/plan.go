@@ -39,6 +39,7 @@ type Endpoint struct {
 	rivals   []*Endpoint // with the same Exclusive=
 	frozen   []*Endpoint // by its proxy, itself first; none: it is stopped
 	frozenBy *Endpoint   // whose proxy freezes it, though it has none
+	required []string    // services without which its own do not run
 }
 
 // Forward leads from a listening socket to the app.
@@ -95,6 +96,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	p.findNetworks(files)
 	p.findImages(files)
 	p.findFrozen()
+	p.findRequired(files)
 	for _, e := range p.Endpoints {
 		e.checkOnFailure()
 		e.checkHealth()

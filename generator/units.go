@@ -54,6 +54,9 @@ func (e *Endpoint) units(l Layout) []Unit {
 		return units
 	}
 	units = append(units, e.needed()...)
+	if len(e.required) > 0 {
+		units = append(units, e.needing())
+	}
 	if e.Spec.Dependency() {
 		return units
 	}
@@ -188,7 +191,7 @@ func (e *Endpoint) wake() Unit {
 // would fail the proxy with it and kill the socket (systemd#15633). What ends by
 // itself is started once.
 func (e *Endpoint) uphold(u *unit.UnitSection) {
-	add(u, "Upholds", strings.Join(e.upheld(), " "))
+	add(u, "Upholds", strings.Join(e.upholds(), " "))
 	if jobs := e.jobs(); len(jobs) > 0 {
 		add(u, "Wants", strings.Join(jobs, " "))
 	}

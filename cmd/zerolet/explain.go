@@ -178,6 +178,8 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "has the container's names on a network, and listens there while nothing runs"
 	case u.Name == wire.Wake.Of(name):
 		return "starts the container for the first client who may wake it"
+	case u.Name == wire.Needing.Of(name):
+		return "keeps up what the container needs, and starts that anew once it has been stopped"
 	case u.Name == wire.WakerSocket.Of(name):
 		return "where the proxy asks for that"
 	case u.Name == wire.Waker.Of(name):

@@ -19,6 +19,7 @@ const (
 	Socket      Unit = "-proxy.socket"     // holds the ports
 	Proxy       Unit = "-proxy.service"    // holds the clients; runs while there are any
 	Wake        Unit = "-wake.target"      // starts the container for a client who may connect
+	Needing     Unit = "-needs.target"     // starts the container anew when what it needs has stopped
 	Open        Unit = "-open.service"     // opens the sockets that a proxy with --native has left shut
 	Timer       Unit = "-calendar.timer"   // wakes the container at the times of a calendar
 	Caller      Unit = "-calendar.service" // does so
@@ -46,7 +47,7 @@ const KeepersLabel = "io.zerolet.keepers"
 
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
-	return []Unit{Socket, Proxy, Container, Wake, Open, Timer, Caller, EntrySocket, Entry, StandIn, WakerSocket, Waker}
+	return []Unit{Socket, Proxy, Container, Wake, Needing, Open, Timer, Caller, EntrySocket, Entry, StandIn, WakerSocket, Waker}
 }
 
 // Of is the name of the unit for the container of this name. For an instance it is

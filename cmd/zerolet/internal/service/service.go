@@ -22,6 +22,7 @@ type Service struct {
 	Proxy     systemd.Unit
 	Container systemd.Unit
 	Target    systemd.Unit // starts the container for who may wake it, where the proxy is first
+	Needing   systemd.Unit // keeps up what the container needs
 	Opener    systemd.Unit // opens the sockets again with Mode=native
 	Timer     systemd.Unit // wakes it at the times of a calendar
 	Caller    systemd.Unit // does so for the timer
@@ -55,7 +56,7 @@ type Service struct {
 
 // parts are the units in the order of [wire.Units].
 func (s *Service) parts() []*systemd.Unit {
-	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn, &s.WakerSocket, &s.Waker}
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Needing, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn, &s.WakerSocket, &s.Waker}
 }
 
 // Units are the names of the service's units, in an order in which they can
@@ -179,7 +180,7 @@ func (s *Service) Allowed() (prefixes []netip.Prefix, limited bool) {
 // up.
 func (s *Service) Others() []string {
 	names := slices.DeleteFunc(s.Container.Needs(), func(name string) bool {
-		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name) || s.member(name) != nil
+		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name) || name == wire.Needing.Of(s.Name) || s.member(name) != nil
 	})
 	slices.Sort(names)
 	return slices.Compact(names)
