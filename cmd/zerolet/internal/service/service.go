@@ -179,11 +179,20 @@ func (s *Service) Allowed() (prefixes []netip.Prefix, limited bool) {
 // Others are the units besides those of the service that may keep its container
 // up.
 func (s *Service) Others() []string {
-	names := slices.DeleteFunc(s.Container.Needs(), func(name string) bool {
-		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name) || name == wire.Needing.Of(s.Name) || s.member(name) != nil
+	names := slices.DeleteFunc(s.dependents(), func(name string) bool {
+		return name == wire.Proxy.Of(s.Name) || name == wire.Wake.Of(s.Name) || s.member(name) != nil
 	})
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// dependents are the units that need the container. The targets that outlast the stop
+// of what a container needs (generator/needing.go) stand for others of them.
+func (s *Service) dependents() []string {
+	return slices.DeleteFunc(s.Container.Needs(), func(name string) bool {
+		_, needing := wire.Needing.Name(name)
+		return needing
+	})
 }
 
 // needs are the units without which the container, which has not begun to start,

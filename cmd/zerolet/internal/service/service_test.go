@@ -2,6 +2,7 @@ package service
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,5 +70,13 @@ func TestConnections(t *testing.T) {
 		if got := s.Connections(); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
+	}
+}
+
+// The target that is up with what an app needs is not told as another one who needs it.
+func TestOthers(t *testing.T) {
+	s := &Service{Name: "db", Container: systemd.Unit{"RequiredBy": "app.service app-needs.target", "UpheldBy": "app.service", "WantedBy": "db-needs.target"}}
+	if got, want := s.Others(), []string{"app.service"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -147,7 +147,7 @@ func (h Host) queue(ctx context.Context, bus *systemd.Bus, name string, others [
 // A proxy that gives way does not: while it ends, systemd may have begun to bring
 // its container back.
 func needed(ctx context.Context, bus *systemd.Bus, s *Service) (bool, error) {
-	names := s.Container.Needs()
+	names := s.dependents()
 	if s.Proxy.Is("active") && s.status().Free {
 		names = s.Others()
 	}
