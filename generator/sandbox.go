@@ -55,6 +55,12 @@ func (e *Endpoint) forSockets(s *unit.UnitSection) {
 			home = "tmpfs" // with "yes" nothing can be shown in it (systemd.exec(5))
 		}
 	}
+	if hidden, inHome := hides(e.Spec.PageFile()); hidden && e.Spec.Front.Page {
+		add(s, "BindReadOnlyPaths", word("-"+e.Spec.Front.PageFile)) // without it there is zerolet's own
+		if inHome {
+			home = "tmpfs"
+		}
+	}
 	add(s, "ProtectHome", home)
 }
 

@@ -291,6 +291,9 @@ func (e *Endpoint) proxy(l Layout) Unit {
 	if e.hasWaker() {
 		e.wakeThrough(u, service)
 	}
+	if e.Spec.Front.Page {
+		e.showPage(service)
+	}
 	add(u, "StartLimitIntervalSec", "0")
 	return e.unit(e.name(wire.Proxy), Normal, u, service)
 }
@@ -322,6 +325,11 @@ func (e *Endpoint) config() wire.Config {
 	}
 	if e.hasWaker() {
 		c.Start = e.wakerPath()
+	}
+	if c.WaitingPage {
+		c.WakeTimes = e.wakeTimes()
+	} else {
+		c.WaitingPageFile = ""
 	}
 	c.Probes, c.IgnoreAgents = literals(c.Probes), literals(c.IgnoreAgents)
 	if c.Calendar != "" {

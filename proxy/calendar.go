@@ -77,15 +77,20 @@ func (s *server) askApp(ctx context.Context) bool {
 		if f.Listen.Network == wire.UDP {
 			continue
 		}
-		backend, err := s.targets[f.Listen].reach(ctx, netip.AddrPort{}, time.Now())
-		if err != nil {
-			return false
-		}
-		if s.cfg.ProxyProtocol != 0 {
-			sendHeader(backend, proxyHeader(s.cfg.ProxyProtocol, wire.Address{}, wire.Address{}))
-		}
-		backend.Close()
-		break
+		return s.askTarget(ctx, s.targets[f.Listen])
 	}
+	return true
+}
+
+// askTarget is askApp for one port.
+func (s *server) askTarget(ctx context.Context, t *target) bool {
+	backend, err := t.reach(ctx, netip.AddrPort{}, time.Now())
+	if err != nil {
+		return false
+	}
+	if s.cfg.ProxyProtocol != 0 {
+		sendHeader(backend, proxyHeader(s.cfg.ProxyProtocol, wire.Address{}, wire.Address{}))
+	}
+	backend.Close()
 	return true
 }

@@ -20,7 +20,9 @@ type shared struct {
 	record   *report.Recorder
 	loops    *carry.Loops
 	starter  *starter
-	slots    slots // for all that are open
+	porter   *porter // nil if nobody looks at what clients say
+	visits   *visits // nil if no page is shown
+	slots    slots   // for all that are open
 	// resetGrace is defaultResetGrace, but for tests on a busy machine.
 	resetGrace time.Duration
 
@@ -43,6 +45,8 @@ type connection struct {
 	retried  bool
 	held     bool // has room among those of the target
 	apart    bool // is no use
+	heard    bool // it is known that it is one
+	fresh    bool // is counted among those to decide on until it is among the silent ones
 }
 
 // admit takes a client that was just accepted and counted in. Nobody waits for
@@ -55,7 +59,7 @@ func (s *server) admit(l *listener, fd int, peer wire.Address) {
 	}
 	c.holdFrom(c.accepted)
 	s.connections.Add(1)
-	if s.porter != nil {
+	if s.porter != nil && s.porter.hears(c.target) {
 		s.porter.take(c)
 		return
 	}
@@ -94,7 +98,9 @@ func (s *shared) reached(peer func() string) {
 		return
 	}
 	s.wake.Do(func() {
-		s.record.Wake(peer(), s.activity.since())
+		took := s.activity.since()
+		s.record.Wake(peer(), took)
+		s.remember(took)
 		close(s.activity.reached)
 	})
 }
@@ -123,12 +129,21 @@ func (c *connection) release() {
 // hold waits for the app, and has the connection carried.
 func (c *connection) hold() {
 	backend, err := c.reach()
+	if errors.Is(err, errUnheard) {
+		c.porter.hearAfterAll(c)
+		return
+	}
 	if err != nil {
 		c.explain(err)
 		c.client.Reset()
 		c.end()
 		return
 	}
+	c.enterApp(backend)
+}
+
+// enterApp is for who was held, and is let in.
+func (c *connection) enterApp(backend *sock.Socket) {
 	if c.resetGrace > 0 && !c.target.proven.Load() {
 		backend.AwaitWord(c.resetGrace)
 	}
@@ -139,6 +154,10 @@ func (c *connection) hold() {
 // quickly is how long an app that is there takes to accept, but for a full
 // backlog.
 const quickly = 20 * time.Millisecond
+
+// errUnheard says that the app is not there after all, and nobody knows yet whether
+// the client could be shown a page.
+var errUnheard = errors.New("not heard yet")
 
 // reach returns a connection to the app. It holds the client until then, but not
 // past the deadline, or the client's own end. While the app is there it takes no
@@ -152,6 +171,8 @@ func (c *connection) reach() (*sock.Socket, error) {
 			slow = first
 		case err == nil:
 			return backend, nil
+		case c.visits != nil && !c.heard:
+			return nil, errUnheard
 		}
 	}
 	ctx, release := heldContext(c.hard, c.client, c.deadline)

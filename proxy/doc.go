@@ -13,5 +13,6 @@
 //
 // It does not start or stop the container (systemd does, by Upholds= and
 // StopWhenUnneeded=), does not read Quadlet files or write units (packages
-// quadlet and generator), and never looks into the bytes that it carries.
+// quadlet and generator), and looks into the first bytes of clients only where a key
+// asks for that (porter.go).
 package proxy

@@ -41,7 +41,7 @@ const (
 type porter struct {
 	*server
 	buffers  sync.Pool    // of *[head.Max]byte
-	deciding atomic.Int64 // clients of whose first request a part has come
+	deciding atomic.Int64 // clients who have spoken, or just come, and may turn out to be a use
 	noticed  atomic.Bool  // see noticeWake
 
 	mu      sync.Mutex
@@ -82,14 +82,21 @@ const (
 	ended                  // it has ended, or its connection has
 	forApp                 // bytes for the app
 	aProbe                 // a request that wakes nothing
+	aVisit                 // one of a browser's that could be shown a page
 )
+
+// hears reports whether it matters now what clients of a target say.
+func (p *porter) hears(t *target) bool {
+	return p.cfg.ByData || p.cfg.ReadsHeads() || p.mayWait(t)
+}
 
 // take hears a client that was just accepted and counted in. Who is for the app and
 // has spoken already costs no goroutine.
 func (p *porter) take(c *connection) {
 	c.apart = true
 	p.activity.setApart()
-	if p.listen(c.client.FD).meaning != forApp {
+	if p.listen(c.client.FD, c.target).meaning != forApp {
+		p.begin(c)
 		go p.attend(c)
 		return
 	}
@@ -99,6 +106,27 @@ func (p *porter) take(c *connection) {
 		return
 	}
 	go c.hold()
+}
+
+// begin counts a client that is about to be heard.
+func (p *porter) begin(c *connection) {
+	c.fresh = true
+	p.deciding.Add(1)
+}
+
+// decided is called once it is counted as what it is.
+func (p *porter) decided(w word) {
+	if w.meaning >= forApp {
+		p.deciding.Add(-1)
+	}
+}
+
+// hearAfterAll hears a client that was counted as a use when it came.
+func (p *porter) hearAfterAll(c *connection) {
+	p.begin(c)
+	c.apart = true
+	p.activity.setApart()
+	p.attend(c)
 }
 
 // attend hears a client until it is clear what it is.
@@ -112,15 +140,23 @@ func (p *porter) attend(c *connection) {
 		w := p.hear(c, since, limit, nil)
 		switch {
 		case w.meaning == aProbe && p.isAwake():
+			p.decided(w)
 			p.relay(c, w.request)
 			return
+		case w.meaning == aVisit:
+			p.meet(c, w)
+			return
 		case w.meaning == aProbe:
-			if p.answer(c, w.request) {
+			again := p.answer(c, w.request)
+			p.decided(w)
+			if again {
 				continue
 			}
 		case c.hard.Err() != nil:
+			p.decided(w)
 		case w.meaning == forApp, w.meaning == quiet && !p.cfg.ByData && !answered:
 			p.use(c)
+			p.decided(w)
 			c.hold()
 			return
 		case w.meaning == ended && !p.cfg.ByData && !answered: // a connection, though a short one
@@ -135,7 +171,7 @@ func (p *porter) attend(c *connection) {
 
 // use counts a client as one that keeps the container up, from now on.
 func (p *porter) use(c *connection) {
-	c.apart = false
+	c.apart, c.heard = false, true
 	p.activity.rejoin()
 	p.activity.came(c.client.Waited())
 	c.holdFrom(time.Now())
@@ -164,22 +200,23 @@ func (p *porter) hear(c *connection, since time.Time, limit time.Duration, over 
 	if w.meaning != part {
 		return w
 	}
-	p.deciding.Add(1)
-	defer p.deciding.Add(-1)
 	file, _ := c.client.Poller()
 	_ = file.SetReadDeadline(time.Now().Add(headPatience))
-	if c.hard.Err() != nil {
-		return word{meaning: ended}
+	if c.hard.Err() == nil {
+		w = p.await(c, part)
 	}
-	if w = p.await(c.client, part); w.meaning == part || w.meaning == nothing {
+	switch w.meaning {
+	case part, nothing:
 		w.meaning = forApp // it takes its time
+	case ended:
+		p.deciding.Add(-1)
 	}
 	return w
 }
 
 // awaitWord waits for the first byte.
 func (p *porter) awaitWord(c *connection, since time.Time, limit time.Duration, over <-chan struct{}) word {
-	at := p.enter(c.client, since, limit)
+	at := p.enter(c, since, limit)
 	defer p.exit(at)
 	if c.hard.Err() != nil {
 		return word{meaning: ended}
@@ -189,9 +226,15 @@ func (p *porter) awaitWord(c *connection, since time.Time, limit time.Duration, 
 		return word{meaning: quiet}
 	default:
 	}
-	w := p.await(c.client, nothing)
+	w := p.await(c, nothing)
 	if w.meaning == nothing {
+		w = p.listen(c.client.FD, c.target) // the time may have been over before anybody looked
+	}
+	switch {
+	case w.meaning == nothing:
 		w.meaning = quiet
+	case w.meaning == part, w.meaning >= forApp:
+		p.deciding.Add(1)
 	}
 	return w
 }
@@ -199,22 +242,23 @@ func (p *porter) awaitWord(c *connection, since time.Time, limit time.Duration, 
 // await returns what more than so much is said, or so much when the time is over.
 // The poller tells of each arrival, also while earlier bytes are there (epoll(7),
 // EPOLLET).
-func (p *porter) await(client *sock.Socket, than meaning) (w word) {
-	_, raw := client.Poller()
+func (p *porter) await(c *connection, than meaning) (w word) {
+	_, raw := c.client.Poller()
 	_ = raw.Read(func(fd uintptr) bool {
-		w = p.listen(int(fd))
+		w = p.listen(int(fd), c.target)
 		return w.meaning > than
 	})
 	return w
 }
 
 // listen finds out what was said so far.
-func (p *porter) listen(fd int) word {
+func (p *porter) listen(fd int, t *target) word {
+	reads := p.cfg.ReadsHeads() || p.mayWait(t)
 	b := p.buffers.Get().(*[head.Max]byte)
 	defer p.buffers.Put(b)
 	const usual = 4096 // most heads are shorter
 	n, err := sock.Peek(fd, b[:usual])
-	if n == usual && p.cfg.ReadsHeads() {
+	if n == usual && reads {
 		n, err = sock.Peek(fd, b[:])
 	}
 	switch {
@@ -222,7 +266,7 @@ func (p *porter) listen(fd int) word {
 		return word{meaning: nothing}
 	case err != nil, n == 0:
 		return word{meaning: ended}
-	case !p.cfg.ReadsHeads():
+	case !reads:
 		return word{meaning: forApp}
 	}
 	r, err := head.Read(b[:n])
@@ -231,20 +275,26 @@ func (p *porter) listen(fd int) word {
 		return word{meaning: part}
 	case err == nil && (head.MatchPath(p.cfg.Probes, r.Path) || head.MatchAgent(p.cfg.IgnoreAgents, r.Agent)):
 		return word{aProbe, r}
+	case err == nil && r.Navigates && p.mayWait(t):
+		return word{aVisit, r}
 	}
 	return word{meaning: forApp}
 }
 
 // enter puts a client among the silent ones, and sets how long it may be.
-func (p *porter) enter(client *sock.Socket, since time.Time, limit time.Duration) *list.Element {
-	w := &silentClient{client: client, since: since}
+func (p *porter) enter(c *connection, since time.Time, limit time.Duration) *list.Element {
+	w := &silentClient{client: c.client, since: since}
 	if limit > 0 {
 		w.until = since.Add(limit)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.silent.PushBack(w)
-	file, _ := client.Poller()
+	if c.fresh {
+		c.fresh = false
+		p.deciding.Add(-1)
+	}
+	file, _ := c.client.Poller()
 	_ = file.SetReadDeadline(w.until)
 	if p.leaving || p.crowded {
 		w.hasten()

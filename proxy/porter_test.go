@@ -124,7 +124,7 @@ func TestProbes(t *testing.T) {
 		t.Errorf("the client behind probes is no use: %s", r.status())
 	}
 	c.Close()
-	proxytest.Eventually(t, "all are counted out", func() bool { return r.activity.open.Load() == 0 && r.activity.apart.Load() == 0 })
+	proxytest.Eventually(t, "all are counted out", func() bool { return r.activity.open.Load()+r.activity.apart.Load()+r.porter.deciding.Load() == 0 })
 }
 
 // Who says nothing is no use and is closed for who waits; who says a part of a
@@ -206,4 +206,61 @@ func TestIdleWithSilentClients(t *testing.T) {
 	if n, err := silent.Read(make([]byte, 1)); n > 0 || err != io.EOF {
 		t.Errorf("the silent client: %d, %v", n, err)
 	}
+}
+
+// A browser gets a page while the app is not there, and all others wait; then it gets
+// the app.
+func TestWaitingPage(t *testing.T) {
+	front, at := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)
+	cfg := proxytest.Config(front, at)
+	cfg.Start, _ = newWaker(t)
+	cfg.WaitingPage, cfg.WakeTimes, cfg.IdleTimeout = true, filepath.Join(t.TempDir(), "times"), time.Millisecond
+	r := serve(t, cfg, front, func(s *server) {
+		s.porter.noticed.Store(true)
+		s.activity.waking.Add(1) // so that it stays
+	})
+	visit := "GET /a?b HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n"
+	for range 3 {
+		c := proxytest.Connect(t, r.addr)
+		proxytest.Must(io.WriteString(c, visit+visit))(t)
+		q := proxytest.Must(http.ReadResponse(bufio.NewReader(c), nil))(t)
+		page := string(proxytest.Must(io.ReadAll(q.Body))(t))
+		if q.StatusCode != 503 || q.Header.Get("Retry-After") == "" || q.Header.Get("Cache-Control") != "no-store" || !q.Close || !strings.Contains(page, "<h1>web</h1>") {
+			t.Errorf("%s %v: %s", q.Status, q.Header, page)
+		}
+	}
+	held := proxytest.Connect(t, r.addr)
+	proxytest.Must(io.WriteString(held, strings.Replace(visit, "GET", "POST", 1)))(t)
+	proxytest.Eventually(t, "others are held", func() bool { return r.activity.open.Load()-r.activity.apart.Load() == 1 })
+	if !r.activity.busy() || r.activity.isReached() {
+		t.Errorf("the wake is forgotten: %s", r.status())
+	}
+	l := proxytest.ListenTCP(t, at.IP.String())
+	serves := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.URL) })}
+	go serves.Serve(l)
+	t.Cleanup(func() { serves.Close() })
+	ask(t, held, bufio.NewReader(held), "")
+	proxytest.Eventually(t, "the wake is remembered", func() bool { text, _ := os.ReadFile(cfg.WakeTimes); return len(text) > 0 })
+	c := proxytest.Connect(t, r.addr)
+	if by, body := ask(t, c, bufio.NewReader(c), visit); by != "" || body != "/a?b" {
+		t.Errorf("%q by %q", body, by)
+	}
+	serves.Close() // it is gone, and comes back
+	c = proxytest.Connect(t, r.addr)
+	if by, _ := ask(t, c, bufio.NewReader(c), visit); by != "waking" {
+		t.Errorf("the app is gone: answered by %q", by)
+	}
+}
+
+// A monitor learns of a wake that takes too long.
+func TestProbeOfFailure(t *testing.T) {
+	r, _, _ := heard(t, func(c *wire.Config) { c.StartTimeout = time.Millisecond; c.Start = "/nowhere" })
+	c := proxytest.Connect(t, r.addr)
+	proxytest.Must(io.WriteString(c, "x"))(t)
+	proxytest.Eventually(t, "the wake fails", func() bool {
+		c := proxytest.Connect(t, r.addr)
+		defer c.Close()
+		by, _ := ask(t, c, bufio.NewReader(c), up)
+		return by == "failing"
+	})
 }

@@ -24,15 +24,25 @@ const answerPatience = 10 * time.Second
 // answer answers a probe in the app's place, and reports whether another request may
 // follow.
 func (p *porter) answer(c *connection, r head.Request) bool {
-	state := "asleep"
-	if p.starter.asked.Load() {
+	status, state := "200 OK", "asleep"
+	switch {
+	case p.isLate():
+		status, state = "503 Service Unavailable", "failing"
+	case p.starter.asked.Load():
 		state = "waking"
 	}
 	name := strings.TrimSuffix(p.cfg.Container, ".service")
 	body := fmt.Sprintf("%s is %s. zerolet has answered this probe, and did not wake it for that.\n", name, state)
-	fields := "HTTP/1.1 200 OK\r\nDate: " + time.Now().UTC().Format(httpDate) +
+	fields := "HTTP/1.1 " + status + "\r\nDate: " + time.Now().UTC().Format(httpDate) +
 		"\r\nZerolet-State: " + state + "\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\n"
 	return p.say(c, r, fields, body)
+}
+
+// isLate reports whether the wake that goes on takes longer than clients wait: a
+// monitor is not told that all is well then.
+func (p *porter) isLate() bool {
+	began := time.Duration(p.activity.wakes.Load())
+	return began > 0 && time.Since(p.activity.start)-began > p.cfg.StartTimeout && !p.activity.isReached()
 }
 
 // httpDate is the IMF-fixdate of RFC 9110, 5.6.7.
@@ -119,14 +129,17 @@ func (p *porter) relay(c *connection, r head.Request) {
 		w := p.hear(c, time.Now(), 0, answers.over)
 		if w.meaning == aProbe {
 			r = w.request
+			p.decided(w)
 			continue
 		}
-		if w.meaning == forApp && answers.pause() {
+		if w.meaning >= forApp && answers.pause() {
 			p.use(c)
+			p.decided(w)
 			c.release()
 			c.join(backend)
 			return
 		}
+		p.decided(w)
 		if w.meaning == ended && !sock.IsGone(c.client.FD) && backend.CloseWrite() == nil {
 			<-answers.over // as many as are to come
 		}

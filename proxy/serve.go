@@ -87,7 +87,6 @@ type server struct {
 	source    reach.Source
 	files     *reach.Files // where targets are unix sockets
 	relay     *relay       // nil without UDP sockets
-	porter    *porter      // nil if nobody looks at what clients say
 	asking    atomic.Bool  // for isReady
 	full      error        // why there is no more room
 	probe     *probe       // nil if the app is ready once it accepts
@@ -145,6 +144,7 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		loops.Cut()
 	}
 	s.starter = &starter{unit: cfg.Start, begins: s.wakes, failing: s.record.Retrying, background: s.background, hard: s.hard}
+	s.visits = s.newVisits()
 	s.porter = s.newPorter()
 	s.cgroup = reach.NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)
 	s.source = reach.New(cfg, s.cgroup, s.record.Note)

@@ -55,8 +55,8 @@ func askWaker(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	word := make([]byte, 1)
 	switch n, err := conn.Read(word); {
 	case ctx.Err() != nil:

@@ -118,6 +118,10 @@ type Config struct {
 	// Probes are globs of the paths, IgnoreAgents of the agents whose requests of
 	// HTTP wake nothing, and are no use.
 	Probes, IgnoreAgents []string
+	// WaitingPage says to show browsers a page while the container starts, that of
+	// WaitingPageFile if there is one. WakeTimes is a file for how long that takes.
+	WaitingPage                bool
+	WaitingPageFile, WakeTimes string
 	// Forwards has one entry for each public address.
 	Forwards []Forward
 }
@@ -212,7 +216,9 @@ func (c *Config) check() error {
 	case c.Enter:
 		return nil
 	case c.LooksAt() && c.Start == "":
-		return errors.New("--by-data, --probe= and --ignore-agent= want --start=")
+		return errors.New("--by-data, --probe=, --ignore-agent= and --waiting-page want --start=")
+	case c.WaitingPage != (c.WakeTimes != "") || c.WaitingPageFile != "" && !c.WaitingPage:
+		return errors.New("--waiting-page, --wake-times= and --waiting-page-file= go together")
 	case c.Native && len(c.Freeze) > 0:
 		return errors.New("--native excludes --freeze=")
 	case c.Freezer != "" && (c.Inside() || len(c.Freeze) == 0):
@@ -253,9 +259,9 @@ func (c *Config) enters() bool { return c.PIDFile != "" || c.Infra }
 
 // LooksAt reports whether the proxy looks at the first bytes of clients, and not
 // only at their coming.
-func (c *Config) LooksAt() bool { return c.ByData || c.ReadsHeads() }
+func (c *Config) LooksAt() bool { return c.ByData || c.ReadsHeads() || c.WaitingPage }
 
-// ReadsHeads reports whether it reads them as HTTP.
+// ReadsHeads reports whether it reads them as HTTP, awake or asleep.
 func (c *Config) ReadsHeads() bool { return len(c.Probes) > 0 || len(c.IgnoreAgents) > 0 }
 
 // Serves reports whether these are the words of the proxy of the container,

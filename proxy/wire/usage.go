@@ -9,6 +9,7 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--freeze=UNIT]... [--freezer=PATH] [--stop-after=TIME] [--reclaim]
        [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
        [--by-data] [--probe=GLOB]... [--ignore-agent=GLOB]...
+       [--waiting-page --wake-times=PATH [--waiting-page-file=PATH]]
        [--start=UNIT|PATH] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
@@ -70,6 +71,10 @@ next client. --thaw does so for whoever is going to stop the container.
   --probe=GLOB          a request of HTTP for such a path is answered while the
                         container sleeps, wakes nothing, and is no use; repeatable
   --ignore-agent=GLOB   so is one of such a User-Agent; repeatable
+  --waiting-page        show browsers a page while the container starts
+  --waiting-page-file=PATH
+                        another one than the proxy's own
+  --wake-times=PATH     a file to remember how long the last wakes took
   --connection-idle-timeout=TIME
                         a connection without a byte for this long counts as
                         ended, and is closed when the proxy exits (infinity)

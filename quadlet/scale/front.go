@@ -3,6 +3,7 @@ package scale
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,12 +15,14 @@ type Front struct {
 	ByData       bool     // a connection is none before its first byte
 	Probes       []string // globs of paths
 	IgnoreAgents []string // globs of agents
+	Page         bool     // browsers see one while the container starts
+	PageFile     string   // another one than zerolet's own
 }
 
 // Fronted reports whether the proxy looks at the first bytes of clients: then it
 // starts before the container does.
 func (s *Spec) Fronted() bool {
-	return s.Front.ByData || len(s.Front.Probes) > 0 || len(s.Front.IgnoreAgents) > 0
+	return s.Front.ByData || len(s.Front.Probes) > 0 || len(s.Front.IgnoreAgents) > 0 || s.Front.Page
 }
 
 func (s *Spec) wakeBy(value string) error {
@@ -64,6 +67,43 @@ func (s *Spec) ignoreAgent(value string) error {
 	}
 	s.Front.IgnoreAgents = append(s.Front.IgnoreAgents, value)
 	return nil
+}
+
+func (s *Spec) waitingPage(value string) (err error) {
+	s.Front.Page, err = ParseBool(value)
+	return err
+}
+
+func (s *Spec) waitingPageFile(value string) error {
+	if value != "" && !filepath.IsAbs(s.search.Expand(value)) {
+		return &quadlet.ValueError{Message: fmt.Sprintf("%q is not an absolute path", value), Hint: "write it from the root on, such as /etc/zerolet/waiting.html"}
+	}
+	if strings.ContainsAny(value, ":\"\\") { // of BindReadOnlyPaths= (systemd.exec(5))
+		return &quadlet.ValueError{Message: "unexpected character in the path", Hint: "give the file a name without colons, quotes and backslashes"}
+	}
+	s.Front.PageFile = value
+	return nil
+}
+
+// PageFile is the file as [quadlet.Search.Expand] has it.
+func (s *Spec) PageFile() string { return s.search.Expand(s.Front.PageFile) }
+
+// checkPageFile warns of a page that nobody sees.
+func (s *Spec) checkPageFile(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	if !s.Front.Page {
+		ds.Warnf(e.Pos, "write WaitingPage=yes, too", "WaitingPageFile= has no effect without WaitingPage=yes")
+	}
+	if s.search.Manager == quadlet.System && strings.HasPrefix(s.PageFile(), "/root/") {
+		ds.Errorf(e.Pos, "put it where everybody may read it, such as /etc/zerolet", "the proxy is nobody in particular, and sees no %s", s.PageFile())
+	}
+}
+
+func (s *Spec) explainPage() string {
+	what := "a page"
+	if s.Front.PageFile != "" {
+		what = "the page of " + s.Front.PageFile
+	}
+	return when(s.Front.Page, "while it starts, a browser sees %s, which comes again by itself", what)
 }
 
 func checkGlob(glob string) error {

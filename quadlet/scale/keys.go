@@ -109,6 +109,22 @@ var keys = []Key{
 		parse:  (*Spec).ignoreAgent, check: (*Spec).checkFront, explain: (*Spec).explainIgnoreAgents,
 	},
 	{
+		Name: "WaitingPage", Type: "boolean", Default: "no",
+		Doc:   "show a browser a page while the container starts, which goes over to the app by itself; all other clients are held as ever",
+		Where: proxied, Export: Export{Lost: "Knative holds each request until the app is there"},
+		proxy:   func(s *Spec, c *wire.Config) { c.WaitingPage = s.Front.Page },
+		parse:   (*Spec).waitingPage,
+		check:   (*Spec).checkFront,
+		explain: (*Spec).explainPage,
+	},
+	{
+		Name: "WaitingPageFile", Type: "path",
+		Doc:   "a page of one's own for that, in which {{name}}, {{state}}, {{waits}}, {{reason}}, {{usually}} and {{again}} stand for what there is to say",
+		Where: proxied, Export: Export{Lost: "Knative holds each request until the app is there"},
+		proxy: func(s *Spec, c *wire.Config) { c.WaitingPageFile = s.Front.PageFile },
+		parse: (*Spec).waitingPageFile, check: (*Spec).checkPageFile, explain: onItsOwnLine,
+	},
+	{
 		Name: "StartTimeout", Type: "time span", Default: "5min",
 		Doc:    "how long a client is held while the container starts; also TimeoutStartSec= of the container unless the file sets one",
 		Where:  anyFile | WithoutPorts | WithNative | OnPorts,

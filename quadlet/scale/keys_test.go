@@ -61,6 +61,8 @@ func TestProxy(t *testing.T) {
 		"AllowFrom":             {"192.0.2.0/24", wire.Config{AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
 		"WakeBy":                {"data", wire.Config{ByData: true}},
 		"Probe":                 {"/a /b/*", wire.Config{Probes: []string{"/a", "/b/*"}}},
+		"WaitingPage":           {"yes", wire.Config{WaitingPage: true}},
+		"WaitingPageFile":       {"/p", wire.Config{WaitingPageFile: "/p"}},
 		"IgnoreAgent":           {"*a b*", wire.Config{IgnoreAgents: []string{"*a b*"}}},
 		"ReadyCheck":            {"http:/up", wire.Config{ReadyCheck: "/up"}},
 		"MaxConnections":        {"7", wire.Config{MaxConnections: 7}},

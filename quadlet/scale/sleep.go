@@ -50,7 +50,7 @@ func (s *Spec) checkSleep(e quadlet.Entry, ds *quadlet.Diagnostics) {
 	case s.Exclusive != "":
 		s.NotFrozen(e.Pos, ds, "leave one of the two out", "it would have what Exclusive=%s is about while others want it", s.Exclusive)
 	case s.Fronted():
-		s.NotFrozen(e.Pos, ds, "leave one of the two out", "whoever connects would thaw it, also who is to wake nothing (WakeBy=, Probe=, IgnoreAgent=)")
+		s.NotFrozen(e.Pos, ds, "leave one of the two out", "whoever connects would thaw it, whoever it is (WakeBy=, Probe=, IgnoreAgent=, WaitingPage=)")
 	case len(s.AllowFrom) > 0 && s.search.Manager == quadlet.User:
 		s.NotFrozen(e.Pos, ds, "leave one of the two out", "whoever connects would thaw it: only the system's manager keeps others away (AllowFrom=)")
 	case s.search.LegacyCgroups:

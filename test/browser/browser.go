@@ -22,6 +22,9 @@ import (
 	"github.com/zerolet/zerolet/test/lab"
 )
 
+// WithoutScripts is an option with which pages run none.
+const WithoutScripts = "--blink-settings=scriptEnabled=false"
+
 // Package is the Debian package that the machine has to have.
 const Package = "chromium-headless-shell"
 
@@ -41,10 +44,11 @@ type heard struct {
 	all []string
 }
 
-// Open starts a browser in the session, with an empty profile. It ends with the test.
-func Open(t testing.TB, m *lab.Machine, s *lab.Session) *Tab {
+// Open starts a browser in the session, with an empty profile, and with options for
+// its command line. It ends with the test.
+func Open(t testing.TB, m *lab.Machine, s *lab.Session, options ...string) *Tab {
 	t.Helper()
-	address := start(t, s)
+	address := start(t, s, options)
 	local, err := forward(t, m, address.Host)
 	if err != nil {
 		t.Fatalf("Chromium: %v", err)
@@ -66,11 +70,12 @@ func Open(t testing.TB, m *lab.Machine, s *lab.Session) *Tab {
 
 // start runs Chromium, and returns where it wants to be spoken to. As root it has no
 // sandbox; it sees pages of the test only.
-func start(t testing.TB, s *lab.Session) *url.URL {
+func start(t testing.TB, s *lab.Session, options []string) *url.URL {
 	t.Helper()
-	cmd := s.Command(t.Context(), Package, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	profile := strings.TrimSpace(s.Must(t, "mktemp", "--directory"))
+	cmd := s.Command(t.Context(), append([]string{Package, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--hide-scrollbars",
-		"--remote-debugging-port=0", "--user-data-dir="+s.Home+"/chromium", "about:blank")
+		"--remote-debugging-port=0", "--user-data-dir=" + profile, "about:blank"}, options...)...)
 	output, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()

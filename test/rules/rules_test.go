@@ -102,6 +102,10 @@ func rules() map[string]rule {
 			"reads bytes, and has none of its own",
 			nil,
 		},
+		"proxy/internal/page": {
+			"is text and times: it has no connection, and starts nothing",
+			nil,
+		},
 		"proxy/internal/carry": {
 			"is the hot path: what it calls is known, and none of it waits",
 			[]string{internal + "sock", sys},
@@ -120,7 +124,7 @@ func rules() map[string]rule {
 		},
 		"proxy": {
 			"does not know of files and units: what it needs of them is on its command line",
-			[]string{wire, internal + "carry", internal + "head", internal + "reach", internal + "report", internal + "sock", internal + "watch", sys},
+			[]string{wire, internal + "carry", internal + "head", internal + "page", internal + "reach", internal + "report", internal + "sock", internal + "watch", sys},
 		},
 		"cmd/zerolet": {
 			"asks systemd and the journal by what is inside it, and the proxy by nothing but the wire",

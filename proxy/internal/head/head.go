@@ -29,7 +29,8 @@ var (
 // answer.
 type Request struct {
 	Method    string
-	Path      string // without the query, as it was sent
+	Target    string // as it was sent
+	Path      string // of it, without the query
 	Agent     string // the User-Agent, "" without one
 	Length    int    // of the head, with the empty line at its end
 	Last      bool   // no other one follows on the connection
@@ -94,8 +95,8 @@ func (r *Request) readLine(line string) (minor byte, ok bool) {
 	if len(parts) != 3 || strings.ContainsFunc(parts[1], func(c rune) bool { return c <= ' ' || c > '~' || c == '#' }) {
 		return 0, false
 	}
-	r.Method = parts[0]
-	r.Path, _, _ = strings.Cut(parts[1], "?")
+	r.Method, r.Target = parts[0], parts[1]
+	r.Path, _, _ = strings.Cut(r.Target, "?")
 	version, ok := strings.CutPrefix(parts[2], "HTTP/1.")
 	if !ok || version != "0" && version != "1" {
 		return 0, false
@@ -164,6 +165,9 @@ func accepts(values []string) bool {
 // isNavigation takes a browser's word (Fetch Metadata, W3C), where it gives one. One
 // that fetches ahead shows nothing yet.
 func isNavigation(h textproto.MIMEHeader) bool {
+	if h.Get("Zerolet-Waiting") != "" { // the page itself asks
+		return true
+	}
 	mode := h.Get("Sec-Fetch-Mode")
 	return (mode == "" || mode == "navigate") && h.Get("Sec-Purpose") == "" && h.Get("X-Requested-With") == ""
 }

@@ -26,6 +26,7 @@ func TestRead(t *testing.T) {
 		get + "Accept: text/html\r\nSec-Purpose: prefetch\r\n\r\n":                     {Method: "GET", Path: "/up"},
 		get + "Accept: */*\r\n\r\n":                                                    {Method: "GET", Path: "/up"},
 	} {
+		want.Target = strings.Fields(text)[1]
 		if want.Length == 0 {
 			want.Length = len(text)
 		}

@@ -1,0 +1,19 @@
+package generator
+
+import (
+	"github.com/coreos/go-systemd/v22/unit"
+)
+
+// The proxy that shows a page (WaitingPage=) remembers how long the last wakes took:
+// the journal has it, and is not for a process that serves clients to read. It is no
+// loss if it is gone (systemd.exec(5), CacheDirectory=).
+
+const timesDir = "zerolet-wakes"
+
+// wakeTimes is the file, as a value of a unit.
+func (e *Endpoint) wakeTimes() string { return "%C/" + timesDir + "/" + e.shortName() + "/times" }
+
+// showPage gives the proxy what it takes.
+func (e *Endpoint) showPage(s *unit.UnitSection) {
+	add(s, "CacheDirectory", timesDir+"/"+e.shortName())
+}
