@@ -18,7 +18,7 @@ const (
 
 // colours of the peers, in the order of peerNames.
 func colours() []string {
-	return []string{"#9aa0a6", "#c58af9", "#fbbc04", "#34a853", "#1a73e8", "#174ea6", "#dadce0"}
+	return []string{"#9aa0a6", "#c58af9", "#fbbc04", "#34a853", "#1a73e8", "#669df6", "#174ea6", "#dadce0"}
 }
 
 // chart draws the rows where more is better, a group for each, every bar

@@ -151,7 +151,7 @@ func measures() []measure {
 
 // datagramsOf64 are clients of UDP. Not every peer carries it.
 func datagramsOf64(_ context.Context, p *peer, d time.Duration) (sample, error) {
-	if slices.Contains([]string{proxyd, haproxy, native, bridge, standIn}, p.name) {
+	if slices.Contains([]string{proxyd, haproxy, heard, native, bridge, standIn}, p.name) {
 		return nil, nil
 	}
 	before, err := p.cpu()

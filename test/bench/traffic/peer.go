@@ -41,12 +41,15 @@ const (
 	haproxy = "HAProxy"
 	stream  = "nginx stream"
 	zero    = "zerolet"
+	heard   = "zerolet with Probe="
 	native  = "zerolet native"
 	limit   = "no way between"
 )
 
 // peerNames are the columns of the tables.
-func peerNames() []string { return []string{plain, proxyd, haproxy, stream, zero, native, limit} }
+func peerNames() []string {
+	return []string{plain, proxyd, haproxy, stream, zero, heard, native, limit}
+}
 
 // peers are the ways to the app of a session's plain container, and zerolet's
 // to its own.
@@ -62,6 +65,7 @@ func peers(ctx context.Context, m *lab.Machine, s *lab.Session) ([]*peer, error)
 		{name: haproxy, ports: base(s) + haproxyPort, units: []string{"bench-haproxy.service"}},
 		{name: stream, ports: base(s) + streamPorts, units: []string{"bench-stream.service"}},
 		{name: zero, ports: base(s) + zeroPorts, units: []string{"zero-proxy.service"}},
+		{name: heard, ports: base(s) + heardPorts, units: []string{"heard-proxy.service"}},
 		{name: native, ports: base(s) + nativePorts, units: []string{"native-proxy.service"}},
 		{name: limit, netns: inside},
 	}

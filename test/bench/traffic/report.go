@@ -202,13 +202,13 @@ type goal struct {
 
 func goalsOf(rootless bool) []goal {
 	if rootless {
-		return []goal{{zero, plain, 1.0}, {zero, proxyd, 1.5}, {zero, haproxy, 1.2}, {native, plain, 1.5}, {native, limit, 0.95}}
+		return []goal{{zero, plain, 1.0}, {zero, proxyd, 1.5}, {zero, haproxy, 1.2}, {heard, zero, 0.9}, {native, plain, 1.5}, {native, limit, 0.95}}
 	}
-	return []goal{{zero, proxyd, 1.3}, {zero, haproxy, 1.0}}
+	return []goal{{zero, proxyd, 1.3}, {zero, haproxy, 1.0}, {heard, zero, 0.9}}
 }
 
 func (b *bench) goals(text *strings.Builder, manager string, rootless bool) {
-	for _, of := range []string{zero, native} {
+	for _, of := range []string{zero, heard, native} {
 		goals := slices.DeleteFunc(goalsOf(rootless), func(g goal) bool { return g.of != of })
 		if len(goals) > 0 {
 			b.goalsTable(text, manager, of, goals)

@@ -84,6 +84,7 @@ const (
 	zeroPorts   = 500
 	coldPort    = 600
 	nativePorts = 700
+	heardPorts  = 800
 )
 
 // container is a .container file with the app in it.
@@ -120,6 +121,8 @@ func declare(ctx context.Context, s *lab.Session) error {
 	files := map[string]string{
 		"plain.container": container(s, plainPorts, appPorts(), datagrams(s, plainPorts)),
 		"zero.container":  container(s, zeroPorts, appPorts(), "[ScaleToZero]", "IdleTimeout=infinity"),
+		"heard.container": container(s, heardPorts, appPorts(), "[ScaleToZero]", "IdleTimeout=infinity",
+			"WakeBy=data", "Probe=/healthz", "IgnoreAgent=*robot*", "WaitingPage=yes"),
 		// By itself: of its proxy's descriptors, 8,192 are kept for sessions.
 		"zero-udp.container": container(s, zeroPorts, nil, datagrams(s, zeroPorts), "[ScaleToZero]", "IdleTimeout=infinity"),
 		"native.container": container(s, nativePorts, appPorts(), "Label=zerolet.native=yes", "Network=none",
