@@ -103,7 +103,8 @@ func (c *call) suggestText(stacks []suggest.Stack, paths map[string]string) erro
 	case c.write:
 		return c.printf("# %s written: zerolet apply --%s\n", plural(n, "drop-in"), c.manager)
 	}
-	return c.printf("# %s, nothing is written: zerolet suggest --%s --write\n", plural(n, "drop-in"), c.manager)
+	again := append([]string{"zerolet suggest --" + c.manager.String() + " --write"}, c.names...)
+	return c.printf("# %s, nothing is written: %s\n", plural(n, "drop-in"), quadlet.Printable(strings.Join(again, " ")))
 }
 
 func (c *call) suggestOne(s suggest.Stack, paths map[string]string) error {
