@@ -21,6 +21,8 @@ import (
 // units stop in the order that Before= reversed tells (systemd.unit(5)). So when the
 // target is upheld, the stop is over, and the target wants the container.
 
+// The containers of a pod need the pod, and maybe each other: that is the same.
+
 // findRequired notes what each container needs, also by way of others.
 func (p *Plan) findRequired(files []*quadlet.File) {
 	requires := p.requires(files)
@@ -29,7 +31,7 @@ func (p *Plan) findRequired(files []*quadlet.File) {
 		seen := make(map[string]bool)
 		for next := slices.Clone(own); len(next) > 0; next = next[1:] {
 			for _, unit := range requires[next[0]] {
-				if !seen[unit] && !slices.Contains(own, unit) {
+				if !seen[unit] && (e.isPod() || !slices.Contains(own, unit)) {
 					seen[unit] = true
 					e.required = append(e.required, unit)
 					next = append(next, unit)
@@ -64,6 +66,9 @@ func (p *Plan) requires(files []*quadlet.File) map[string][]string {
 		}
 	}
 	for _, e := range p.Endpoints {
+		for _, service := range e.MemberServices() {
+			requires[service] = append(requires[service], e.name(wire.Container))
+		}
 		for _, n := range e.Needs {
 			requires[n.Unit] = append(requires[n.Unit], e.services()...)
 		}

@@ -137,3 +137,21 @@ func TestPodmanNames(t *testing.T) {
 		t.Errorf("a second pod systemd-shop is not refused")
 	}
 }
+
+// What stops before what it needs is started once that has stopped.
+func TestPodNeeding(t *testing.T) {
+	_, e := podPlan(map[string]string{
+		"web.container": "Pod=shop.pod\n[Unit]\nRequires=db.container", "db.container": "Pod=shop.pod",
+	})
+	u := e.needing()
+	for _, line := range []string{
+		"Requires=shop-pod.service db.service", "Before=shop-pod.service db.service", "Wants=shop-pod.service db.service web.service",
+	} {
+		if text := string(u.Text()); !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no %s:\n%s", line, text)
+		}
+	}
+	if !slices.Contains(e.upholds(), u.Name) {
+		t.Errorf("%v are upheld", e.upholds())
+	}
+}

@@ -52,6 +52,7 @@ func podFaults() []podFault {
 		{"InfraKilled", podInfraKilled},
 		{"StartFails", podStartFails},
 		{"Restarted", podRestarted},
+		{"Stopped", podStopped},
 		{"Reloaded", podReloaded},
 		{"WhileStopping", podWhileStopping},
 		{"ProxyKilled", podProxyKilled},
@@ -170,6 +171,28 @@ func podRestarted(h *harness.Host) {
 		h.Errorf("not restarted: %s, %s, %s", first, second, third)
 	}
 	c.Close()
+}
+
+// The pod, or a container that another one requires, is stopped with clients there.
+// What stops before it has to come back, too, once that is over.
+func podStopped(h *harness.Host) {
+	h.PutFile("app-web.container.d/needs.conf", "[Unit]\nRequires=app-db.service\nAfter=app-db.service\n")
+	h.Reload()
+	c := h.Connect()
+	last := h.MustGet()
+	for _, unit := range []string{"app.service", "app-db.service"} {
+		h.Control("stop", unit)
+		next := h.MustGet()
+		if next == last {
+			h.Errorf("%s: web was not stopped", unit)
+		}
+		last = next
+		h.WaitState("app-db.service", "active")
+	}
+	c.Close()
+	podAsleep(h)
+	h.Must(h.T, "rm", "-r", h.QuadletDir+"/app-web.container.d")
+	h.Reload()
 }
 
 // daemon-reload touches nothing that runs.
