@@ -102,11 +102,30 @@ func TestStandInFaults(t *testing.T) {
 				}
 			})
 		}
+		t.Run("who comes after the app starts after its stand-in", func(t *testing.T) { bootOrder(b.For(t)) })
 		t.Run("two want one port", func(t *testing.T) { onePort(b.For(t)) })
 	})
 }
 
 func killStandIn(b harness.Bridge) { b.Must(b.T, "podman", "kill", "systemd-app-standin") }
+
+// bootOrder starts together, as at boot, a stand-in that takes its time and who is
+// ordered after its app: nginx ends if the name is not there.
+func bootOrder(b harness.Bridge) {
+	b.Helper()
+	b.PutFile("client.container.d/after.conf", "[Unit]\nAfter=app.service\n")
+	slow := newGate(b.Host, "app-standin.service", "ExecStartPre")
+	b.Reload()
+	b.Control("restart", "--no-block", "client.service", "app-proxy.socket")
+	waitStage(b.Host, "app-standin.service", "start-pre")
+	waitStartWaits(b.Host, "client.service")
+	slow.open()
+	b.WaitState("client.service", "active")
+	b.Expect("app-standin.service", "active")
+	b.Expect("app.service", "inactive")
+	removeDropIn(b.Host, "app-standin.service")
+	answered(b)
+}
 
 // onePort has two apps have the same port of one network, each by its own name. Who
 // wants a name that is there already does not get it.

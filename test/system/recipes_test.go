@@ -107,8 +107,7 @@ func putBehind(b harness.Bridge, service string, local int, conf string, lines [
 	}
 	b.PutFile("front.container", strings.Join(lines, "\n")+"\n")
 	b.Reload()
-	b.Control("stop", "front.service", "app-proxy.socket")
-	b.Control("start", "front.service", "app-proxy.socket") // as at boot: nginx ends if the name is not there
+	b.Control("restart", "front.service", "app-proxy.socket") // nginx ends if the name is not there
 }
 
 // webSocket has a WebSocket through the reverse proxy wake the service, be silent for
