@@ -563,11 +563,11 @@ func (e *Endpoint) standInCommand(l Layout) []string {
 		word("--mount=type=bind,source=" + filepath.Dir(e.standInSocket()) + ",destination=" + filepath.Dir(wire.StandInProxy) + ",ro"),
 	}
 	for _, j := range e.standIn.networks {
-		options := append([]string{"interface_name=" + j.device}, j.options...)
+		options := append([]string{wire.StandInNetwork(j.name, j.device)}, j.options...)
 		for _, name := range e.standIn.names {
 			options = append(options, "alias="+name)
 		}
-		command = append(command, word("--network="+j.name+":"+strings.Join(options, ",")))
+		command = append(command, word(strings.Join(options, ",")))
 	}
 	_, labels := e.labels()
 	for _, label := range labels {

@@ -54,8 +54,11 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 	took := c.clock().Sub(began).Seconds()
 	d := deed{Name: s.Name, Result: nowAwake, Message: fmt.Sprintf("awake after %.2fs", took), Seconds: took}
 	if isClosed(waiting.nowhere) {
-		d.Message = fmt.Sprintf("its container is up after %.2fs; its app could not be asked: no address of this machine gets through (zerolet explain --%s %s)",
-			took, c.manager, s.Name)
+		why := "no address of this machine gets through"
+		if len(s.Listens()) == 0 && len(s.Networks()) > 0 {
+			why = "it listens on no address of this machine, only on a network of containers"
+		}
+		d.Message = fmt.Sprintf("its container is up after %.2fs; its app could not be asked: %s (zerolet explain --%s %s)", took, why, c.manager, s.Name)
 	}
 	return c.tell(d)
 }

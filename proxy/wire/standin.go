@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -18,9 +19,18 @@ func StandInArgs(listen []Address) []string {
 	return args
 }
 
-// StandInPorts are the addresses, DEVICE:PORT each, that words with such arguments
-// tell.
+// StandInNetwork is the option of podman-run(1) that has a stand-in in a network, by
+// the interface that has this name.
+func StandInNetwork(network, device string) string {
+	return "--network=" + network + deviceOption + device
+}
+
+const deviceOption = ":interface_name="
+
+// StandInPorts are the addresses, NETWORK:PORT each, that the words of a command with
+// such options and arguments tell.
 func StandInPorts(words []string) []string {
+	networks := make(map[string]string) // by the interface
 	var ports []string
 	at := false
 	for _, word := range words {
@@ -28,10 +38,14 @@ func StandInPorts(words []string) []string {
 		case word == StandInProxy:
 			at, ports = true, nil
 		case !at:
+			network, options, _ := strings.Cut(strings.TrimPrefix(word, "--network="), deviceOption)
+			device, _, _ := strings.Cut(options, ",")
+			networks[device] = network
 		case !strings.Contains(word, ":"):
 			return ports
 		default:
-			ports = append(ports, word)
+			device, port, _ := strings.Cut(word, ":")
+			ports = append(ports, cmp.Or(networks[device], device)+":"+port)
 		}
 	}
 	return ports
