@@ -69,7 +69,7 @@ func keepMissing(ctx context.Context, plan *generator.Plan) (map[string]string, 
 		return nil, err
 	}
 	for _, use := range uses {
-		if use.known && !use.refused && kept[use.Unit] == "" {
+		if _, is := kept[use.Unit]; use.known && !use.refused && !is {
 			_ = podman.Keep(ctx, use.Use) // the doctor tells
 		}
 	}
@@ -114,8 +114,14 @@ func (c *call) doctorKept(ctx context.Context, plan *generator.Plan, all *servic
 	for _, use := range usesOf(plan) {
 		s := all.Named(use.Spec.Unit)
 		sleeps := s == nil || s.Container.Is("inactive", "failed")
-		if !use.refused && sleeps && kept[use.Unit] == "" && use.known && len(use.Volumes) > 0 && podman.Keepable(ctx, use.Use) {
-			found = append(found, byCommand(use.Unit+": podman prune may remove its volumes, and the data in them", c.mend()...))
+		_, is := kept[use.Unit]
+		risked := !use.refused && sleeps && !is && use.known && len(use.Volumes) > 0 && podman.HasVolumes(ctx, use.Use)
+		what := use.Unit + ": podman prune may remove its volumes, and the data in them"
+		switch {
+		case risked && podman.HasImage(ctx, use.Use):
+			found = append(found, byCommand(what, c.mend()...))
+		case risked: // as after "podman image rm --force", which removes what keeps them
+			found = append(found, byHand(what+": without its image nothing keeps them", "get the image, then say "+strings.Join(c.mend(), " ")))
 		}
 		delete(kept, use.Unit)
 	}

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -55,6 +56,8 @@ func TestPrunedNothing(t *testing.T) {
 			return strings.TrimSpace(h.Must(t, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", name))
 		}
 		h.Must(t, "podman", "pod", "create", "--infra=false", "--name=zerolet-keep") // somebody else's
+		h.Must(t, "mkdir", h.RuntimeDir+"/root")
+		h.Declare("raw", "Rootfs="+h.RuntimeDir+"/root", fmt.Sprintf("PublishPort=%d:80", port(h, 1)), "Volume=plain:/plain", "[ScaleToZero]")
 		first := h.MustGet()
 		for _, name := range []string{"systemd-data", "plain"} {
 			h.Must(t, "sh", "-c", "echo precious >"+volume(name)+"/file")
@@ -71,6 +74,14 @@ func TestPrunedNothing(t *testing.T) {
 		if err == nil || !strings.Contains(out.Stdout, "app: podman prune may remove its volumes, and the data in them") {
 			t.Errorf("the doctor is content: %v\n%s", err, out.Stdout)
 		}
+		saved := h.RuntimeDir + "/app.tar"
+		h.Must(t, "podman", "save", "--quiet", "--output="+saved, "localhost/app")
+		h.Must(t, "podman", "image", "rm", "--force", "localhost/app")
+		out, err = h.Session.Run(t.Context(), "zerolet", "doctor")
+		if err == nil || !strings.Contains(out.Stdout, "the data in them: without its image nothing keeps them") {
+			t.Errorf("the doctor is content without the image: %v\n%s", err, out.Stdout)
+		}
+		h.Must(t, "podman", "load", "--quiet", "--input="+saved)
 		h.Must(t, "zerolet", "apply")
 		h.Must(t, "zerolet", "doctor")
 		all := ""
@@ -96,7 +107,7 @@ func TestPrunedNothing(t *testing.T) {
 			t.Error("the same container answers")
 		}
 		h.Asleep()
-		h.Must(t, "rm", h.QuadletDir+"/app.container")
+		h.Must(t, "rm", h.QuadletDir+"/app.container", h.QuadletDir+"/raw.container")
 		h.Must(t, "zerolet", "apply")
 		if inside := strings.TrimSpace(h.Must(t, "podman", "pod", "inspect", "--format={{.NumContainers}}", "zerolet-keep")); inside != "0" {
 			t.Errorf("a pod of somebody else's has %s containers", inside)

@@ -144,7 +144,8 @@ func keepersOf(ctx context.Context, unit string) (all []keeper, err error) {
 	return all, nil
 }
 
-// Kept are the units that have a keeper, and the ID of the image of each.
+// Kept are the units that have a keeper, and the ID of the image of each; of a directory
+// there is none.
 func Kept(ctx context.Context) (map[string]string, error) {
 	all, err := keepersOf(ctx, "")
 	kept := make(map[string]string)
@@ -156,12 +157,12 @@ func Kept(ctx context.Context) (map[string]string, error) {
 	return kept, err
 }
 
-// Keepable reports whether there is all that a unit uses: before its first wake
-// there may be nothing to keep.
-func Keepable(ctx context.Context, u Use) bool {
-	if haveVolumes(ctx, u) != nil {
-		return false
-	}
+// HasVolumes reports whether there are the volumes that a unit uses: before its first
+// wake there may be nothing to keep.
+func HasVolumes(ctx context.Context, u Use) bool { return haveVolumes(ctx, u) == nil }
+
+// HasImage reports whether there is the image that a unit uses.
+func HasImage(ctx context.Context, u Use) bool {
 	if u.Rootfs {
 		return true
 	}
