@@ -25,8 +25,14 @@ import (
 // WithoutScripts is an option with which pages run none.
 const WithoutScripts = "--blink-settings=scriptEnabled=false"
 
-// Package is the Debian package that the machine has to have.
-const Package = "chromium-headless-shell"
+// program is the browser, and the Debian package that it comes in.
+const program = "chromium-headless-shell"
+
+// Packages are what a machine has to have, and what any test with a browser has
+// besides: with one list for all, one tree is built.
+func Packages() []string {
+	return []string{"cockpit-bridge", "cockpit-system", "cockpit-ws", "sudo", "nmap", "prometheus-blackbox-exporter", program}
+}
 
 // patience bounds every wait.
 const patience = 2 * time.Minute
@@ -73,9 +79,11 @@ func Open(t testing.TB, m *lab.Machine, s *lab.Session, options ...string) *Tab 
 func start(t testing.TB, s *lab.Session, options []string) *url.URL {
 	t.Helper()
 	profile := strings.TrimSpace(s.Must(t, "mktemp", "--directory"))
-	cmd := s.Command(t.Context(), append([]string{Package, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	cmd := s.Command(t.Context(), append([]string{
+		program, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--hide-scrollbars",
-		"--remote-debugging-port=0", "--user-data-dir=" + profile, "about:blank"}, options...)...)
+		"--remote-debugging-port=0", "--user-data-dir=" + profile, "about:blank",
+	}, options...)...)
 	output, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()

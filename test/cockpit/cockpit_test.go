@@ -31,7 +31,7 @@ const page = `document.querySelector("iframe[name='cockpit1:localhost/zerolet']"
 // boot is a machine with Cockpit and the page, whose user may become root.
 func boot(t *testing.T) *lab.Machine {
 	t.Helper()
-	m := harness.Boot(t, lab.Options{Packages: []string{"cockpit-ws", "cockpit-bridge", "cockpit-system", "sudo", browser.Package}})
+	m := harness.Boot(t, lab.Options{Packages: browser.Packages()})
 	dir := t.TempDir()
 	if out, err := exec.Command("flock", "../../Makefile", "make", "-C", "../..", "install-cockpit", "DESTDIR="+dir).CombinedOutput(); err != nil {
 		t.Fatalf("make install-cockpit: %v\n%s", err, out)

@@ -37,7 +37,7 @@ func gate(h *harness.Host, name string) (line string, open, fail, shut func()) {
 // address; whoever else comes is held. Real monitors and port scans wake nothing.
 func TestInFront(t *testing.T) {
 	t.Parallel()
-	m := harness.Boot(t, lab.Options{Packages: []string{browser.Package, "nmap", "prometheus-blackbox-exporter"}})
+	m := harness.Boot(t, lab.Options{Packages: browser.Packages()})
 	tab, plain := browser.Open(t, m, m.Root()), browser.Open(t, m, m.Root(), browser.WithoutScripts)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		start, open, fail, shut := gate(h, "gate")
