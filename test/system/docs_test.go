@@ -93,6 +93,7 @@ func untyped() map[string]string {
 		"podman network prune":                "asks first: TestPruned types it with --force",
 		"podman image rm":                     "is no whole command: questions types it",
 		"podman volume rm":                    "as the one before",
+		"zerolet place":                       "is for units, and names one: TestManyStart has systemd type it",
 		"podman run":                          "names what was measured, and is no whole command",
 		"podman exec":                         "names what is counted, and is no whole command",
 		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
