@@ -17,3 +17,15 @@ func (e *Endpoint) wakeTimes() string { return "%C/" + timesDir + "/" + e.shortN
 func (e *Endpoint) showPage(s *unit.UnitSection) {
 	add(s, "CacheDirectory", timesDir+"/"+e.shortName())
 }
+
+// resultDir is where the unit of a container tells how it has ended, for the page: not
+// every machine's D-Bus lets a dynamic user ask (it has to know the user's name).
+const resultDir = "%t/zerolet-page"
+
+func (e *Endpoint) wakeResult() string { return resultDir + "/" + e.shortName() }
+
+// tellResult has the unit do so, whether it has failed or not.
+func (e *Endpoint) tellResult(u *Unit) {
+	script := `mkdir -p ` + resultDir + ` && echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >` + e.wakeResult()
+	set(u, "Service", "ExecStopPost", "-:/bin/sh -c "+word(script))
+}

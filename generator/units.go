@@ -327,7 +327,7 @@ func (e *Endpoint) config() wire.Config {
 		c.Start = e.wakerPath()
 	}
 	if c.WaitingPage {
-		c.WakeTimes = e.wakeTimes()
+		c.WakeTimes, c.WakeResult = e.wakeTimes(), e.wakeResult()
 	} else {
 		c.WaitingPageFile = ""
 	}
@@ -396,6 +396,9 @@ func (e *Endpoint) service(l Layout) Unit {
 		files = append([]string{word(e.pidFile())}, files...)
 	}
 	removeLater(&u, files)
+	if e.Spec.Front.Page {
+		e.tellResult(&u)
+	}
 	return u
 }
 

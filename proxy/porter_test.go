@@ -215,6 +215,7 @@ func TestWaitingPage(t *testing.T) {
 	cfg := proxytest.Config(front, at)
 	cfg.Start, _ = newWaker(t)
 	cfg.WaitingPage, cfg.WakeTimes, cfg.IdleTimeout = true, filepath.Join(t.TempDir(), "times"), time.Millisecond
+	cfg.WakeResult = filepath.Join(t.TempDir(), "result")
 	r := serve(t, cfg, front, func(s *server) {
 		s.porter.noticed.Store(true)
 		s.activity.waking.Add(1) // so that it stays
@@ -229,6 +230,13 @@ func TestWaitingPage(t *testing.T) {
 			t.Errorf("%s %v: %s", q.Status, q.Header, page)
 		}
 	}
+	proxytest.Must(0, os.WriteFile(cfg.WakeResult, []byte("exit-code exited 125\n"), 0o600))(t)
+	proxytest.Eventually(t, "the page has the reason", func() bool {
+		c := proxytest.Connect(t, r.addr)
+		defer c.Close()
+		by, page := ask(t, c, bufio.NewReader(c), visit)
+		return by == "failing" && strings.Contains(page, "web.service has failed: exit-code (exited, 125).")
+	})
 	held := proxytest.Connect(t, r.addr)
 	proxytest.Must(io.WriteString(held, strings.Replace(visit, "GET", "POST", 1)))(t)
 	proxytest.Eventually(t, "others are held", func() bool { return r.activity.open.Load()-r.activity.apart.Load() == 1 })
@@ -247,7 +255,7 @@ func TestWaitingPage(t *testing.T) {
 	}
 	serves.Close() // it is gone, and comes back
 	c = proxytest.Connect(t, r.addr)
-	if by, _ := ask(t, c, bufio.NewReader(c), visit); by != "waking" {
+	if by, _ := ask(t, c, bufio.NewReader(c), visit); by == "" {
 		t.Errorf("the app is gone: answered by %q", by)
 	}
 }

@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/zerolet/zerolet/proxy/internal/head"
 	"github.com/zerolet/zerolet/proxy/internal/page"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 	"github.com/zerolet/zerolet/proxy/internal/sock"
 )
 
@@ -21,8 +22,11 @@ import (
 // long as it takes the browser to find out.
 
 const (
-	// lookEvery is how often systemd is asked how the container does.
+	// lookEvery is how often to look whether the container has failed.
 	lookEvery = time.Second
+	// fileTick is how much the time of a file may be behind (CONFIG_HZ;
+	// current_time() in fs/inode.c).
+	fileTick = 20 * time.Millisecond
 	// returns is how long a browser may take to come again.
 	returns = 10 * time.Second
 )
@@ -35,7 +39,6 @@ type visits struct {
 	going atomic.Bool // a wake of a page's goes on
 	mu    sync.Mutex
 	began time.Time
-	unit  unitState
 	why   string // the last one has failed
 }
 
@@ -103,7 +106,7 @@ func (p *porter) there(c *connection) *sock.Socket {
 func (p *porter) show(c *connection, r head.Request) {
 	r.Last = true
 	wake := p.visits.wake(strings.TrimSuffix(p.cfg.Container, ".service"))
-	wake.Waits, wake.Target = p.waits(), r.Target
+	wake.Waits, wake.Target = p.waits(c.target), r.Target
 	fields := "HTTP/1.1 503 Service Unavailable\r\nDate: " + time.Now().UTC().Format(httpDate) +
 		fmt.Sprintf("\r\nRetry-After: %d\r\nZerolet-State: %s\r\n", wake.RetryAfter(), wake.State()) +
 		"Cache-Control: no-store\r\nContent-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
@@ -124,16 +127,12 @@ func (w *visits) wake(name string) page.Wake {
 }
 
 // waits tells for what.
-func (p *porter) waits() string {
-	p.visits.mu.Lock()
-	unit := p.visits.unit
-	p.visits.mu.Unlock()
-	_, err := p.cgroup.ID()
-	switch {
-	case unit["SubState"] == "condition" && p.cfg.GivesWay:
-		return "its turn: another service of its group is awake"
-	case unit["ActiveState"] == "active", unit["ActiveState"] == "" && err == nil:
+func (p *porter) waits(t *target) string {
+	switch why := t.why(); {
+	case why != nil && !errors.Is(why, reach.ErrNoContainer):
 		return "the app to answer"
+	case p.cfg.GivesWay:
+		return "its turn, and its container to start"
 	}
 	return "its container to start"
 }
@@ -147,7 +146,6 @@ func (p *porter) wakeFor(c *connection) {
 	}
 	w.mu.Lock()
 	w.began = time.Now()
-	w.unit = nil
 	w.mu.Unlock()
 	p.activity.waking.Add(1)
 	name, target := c.name(), c.target
@@ -194,21 +192,13 @@ func (s *shared) remember(took time.Duration) {
 	}
 }
 
-// unitState is what systemd says of the container's unit.
-type unitState map[string]string
-
-// lookOn keeps up with the container until ctx ends.
+// lookOn finds out whether the container fails, until ctx ends.
 func (p *porter) lookOn(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if unit := p.askUnit(ctx); unit != nil {
-			p.visits.mu.Lock()
-			p.visits.unit = unit
-			if why := unit.failure(p.cfg.Container); why != "" {
-				p.visits.why = why
-			}
-			p.visits.mu.Unlock()
+		if why := p.failure(); why != "" {
+			p.visits.ended(why)
 		}
 		select {
 		case <-tick.C:
@@ -218,28 +208,28 @@ func (p *porter) lookOn(ctx context.Context) {
 	}
 }
 
-// failure is why the unit has failed, "" if it has not.
-func (u unitState) failure(name string) string {
-	if result := u["Result"]; result != "" && result != "success" {
-		return fmt.Sprintf("%s has failed: %s, status %s.", name, result, u["ExecMainStatus"])
+// failure is how the container's unit has failed since the wake began, "" if it has
+// not. The unit itself has written that down when it ended: systemd's $SERVICE_RESULT,
+// $EXIT_CODE and $EXIT_STATUS (systemd.exec(5)).
+func (p *porter) failure() string {
+	info, err := os.Stat(p.cfg.WakeResult)
+	if err != nil || info.ModTime().Add(fileTick).Before(p.visits.beganAt()) {
+		return ""
 	}
-	return ""
+	text, err := os.ReadFile(p.cfg.WakeResult)
+	words := strings.Fields(string(text))
+	if err != nil || len(words) == 0 || words[0] == "success" {
+		return ""
+	}
+	why := fmt.Sprintf("%s has failed: %s", p.cfg.Container, words[0])
+	if len(words) == 3 {
+		why += fmt.Sprintf(" (%s, %s)", words[1], words[2])
+	}
+	return why + "."
 }
 
-// askUnit asks systemd, which tells everybody. Without it, less is shown.
-func (p *porter) askUnit(ctx context.Context) unitState {
-	args := []string{"show", "--property=ActiveState,SubState,Result,ExecMainStatus", "--", p.cfg.Container}
-	if !filepath.IsAbs(p.cfg.Start) {
-		args = append([]string{"--user"}, args...)
-	}
-	out, err := exec.CommandContext(ctx, "systemctl", args...).Output()
-	if err != nil {
-		return nil
-	}
-	unit := make(unitState)
-	for line := range strings.Lines(string(out)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		unit[key] = value
-	}
-	return unit
+func (v *visits) beganAt() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.began
 }

@@ -122,6 +122,8 @@ type Config struct {
 	// WaitingPageFile if there is one. WakeTimes is a file for how long that takes.
 	WaitingPage                bool
 	WaitingPageFile, WakeTimes string
+	// WakeResult is a file in which the container's unit tells how it has ended.
+	WakeResult string
 	// Forwards has one entry for each public address.
 	Forwards []Forward
 }
@@ -217,8 +219,8 @@ func (c *Config) check() error {
 		return nil
 	case c.LooksAt() && c.Start == "":
 		return errors.New("--by-data, --probe=, --ignore-agent= and --waiting-page want --start=")
-	case c.WaitingPage != (c.WakeTimes != "") || c.WaitingPageFile != "" && !c.WaitingPage:
-		return errors.New("--waiting-page, --wake-times= and --waiting-page-file= go together")
+	case c.WaitingPage != (c.WakeTimes != "") || c.WaitingPage != (c.WakeResult != "") || c.WaitingPageFile != "" && !c.WaitingPage:
+		return errors.New("--waiting-page, --waiting-page-file=, --wake-times= and --wake-result= go together")
 	case c.Native && len(c.Freeze) > 0:
 		return errors.New("--native excludes --freeze=")
 	case c.Freezer != "" && (c.Inside() || len(c.Freeze) == 0):

@@ -63,7 +63,7 @@ func TestArgs(t *testing.T) {
 		{Thaw: true, Freeze: []string{container, "b.service"}},
 		{Container: container, Enter: true, Client: "a-proxy.service", Freeze: []string{container}},
 		{Container: container, Forwards: forwards, Freeze: []string{container}, Freezer: "/run/e", StopAfter: Infinity, Reclaim: true},
-		{Container: container, Forwards: forwards, Start: "/run/w", WaitingPage: true, WaitingPageFile: "/p", WakeTimes: "/t"},
+		{Container: container, Forwards: forwards, Start: "/run/w", WaitingPage: true, WaitingPageFile: "/p", WakeTimes: "/t", WakeResult: "/r"},
 		{Container: container, Enter: true, Client: "a-proxy.service", PIDFile: "/run/a.pid"},
 		{Container: container, Native: true, IdleTimeout: time.Millisecond},
 		{Container: container, Forwards: forwards, Infra: true},

@@ -55,6 +55,7 @@ func (c *Config) options() []option {
 		toggle("waiting-page", &c.WaitingPage),
 		one("waiting-page-file", &c.WaitingPageFile, parsePath),
 		one("wake-times", &c.WakeTimes, parsePath),
+		one("wake-result", &c.WakeResult, parsePath),
 		readyCheck("ready-check", &c.ReadyCheck),
 		several("started", &c.Started, func(s string) (string, error) { return s, nil }),
 		choice("proxy-protocol", &c.ProxyProtocol, "v1", 1, "v2", 2),

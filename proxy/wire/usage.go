@@ -9,7 +9,8 @@ const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
        [--freeze=UNIT]... [--freezer=PATH] [--stop-after=TIME] [--reclaim]
        [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
        [--by-data] [--probe=GLOB]... [--ignore-agent=GLOB]...
-       [--waiting-page --wake-times=PATH [--waiting-page-file=PATH]]
+       [--waiting-page --wake-times=PATH --wake-result=PATH
+       [--waiting-page-file=PATH]]
        [--start=UNIT|PATH] [--start-timeout=TIME] [--drain-timeout=TIME] [--stand-in=PATH]
        --forward=LISTEN=TARGET ...
        zerolet-proxy --container=UNIT --native [--idle-timeout=TIME]
@@ -75,6 +76,7 @@ next client. --thaw does so for whoever is going to stop the container.
   --waiting-page-file=PATH
                         another one than the proxy's own
   --wake-times=PATH     a file to remember how long the last wakes took
+  --wake-result=PATH    a file that tells how the container has ended
   --connection-idle-timeout=TIME
                         a connection without a byte for this long counts as
                         ended, and is closed when the proxy exits (infinity)
