@@ -118,6 +118,9 @@ func (p *Plan) findMembers(files []*quadlet.File, pods pods) {
 		m := &Member{File: f, once: Ends(f)}
 		if with, ok := f.Last("Container", "StartWithPod"); ok {
 			yes, err := scale.ParseBool(with.Value)
+			if err != nil { // Quadlet would take it for a no
+				e.Diagnostics.Value(with, err)
+			}
 			m.lazy = err == nil && !yes
 		}
 		if m.lazy && !pulled(f, files) {

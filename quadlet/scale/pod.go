@@ -76,6 +76,14 @@ func CheckMember(s *Spec, f *quadlet.File, ds *quadlet.Diagnostics) {
 			ds.Errorf(e.Pos, "move it to [Pod] of "+pod, "%s= is the pod's: its containers share one network", key)
 		}
 	}
+	for _, e := range f.All("Container", "PodmanArgs") {
+		for _, arg := range e.Arguments() {
+			switch option, _, _ := strings.Cut(arg, "="); option {
+			case "--network", "--net", "--publish", "-p", "--pod":
+				ds.Errorf(e.Pos, "leave it out: [Pod] of "+pod+" has the network and the ports", "%s in PodmanArgs= is the pod's", option)
+			}
+		}
+	}
 	if base, instance, at := strings.Cut(f.Unit(), "@"); f.IsTemplate() || at && instance == "" {
 		ds.Errorf(f.UnitPos(), "write a file for each container, such as "+base+"-1.container", "a template cannot be in a pod that is scaled")
 	} else if !ValidUnit(f.Unit()) {
