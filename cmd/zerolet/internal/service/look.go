@@ -320,7 +320,8 @@ func (l *look) listen(all []*Service) error {
 				s.NotListening = append(s.NotListening, address.Address)
 			}
 		}
-		if !s.standsIn() {
+		lost := slices.ContainsFunc(s.sockets(true), func(l Listener) bool { return !listening[l] })
+		if lost || !s.standsIn() {
 			s.NotListening = append(s.NotListening, s.Networks()...)
 		}
 	}

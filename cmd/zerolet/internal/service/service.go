@@ -136,12 +136,15 @@ func (s *Service) Source() string {
 	return ""
 }
 
-// Listens are the sockets of the socket unit. That to which a stand-in brings its
-// own is for no client.
-func (s *Service) Listens() []Listener {
+// Listens are the sockets of the socket unit for clients.
+func (s *Service) Listens() []Listener { return s.sockets(false) }
+
+// sockets are those of the socket unit: for clients, or that to which the stand-in
+// brings its own.
+func (s *Service) sockets(forStandIn bool) []Listener {
 	var all []Listener
 	for line := range strings.Lines(s.Socket["Listen"]) {
-		if l, ok := parseListener(strings.TrimSpace(line)); ok && l.Kind != "SequentialPacket" {
+		if l, ok := parseListener(strings.TrimSpace(line)); ok && (l.Kind == "SequentialPacket") == forStandIn {
 			all = append(all, l)
 		}
 	}

@@ -46,13 +46,9 @@ func listedSockets() (all []unixSocket, err error) {
 		if len(fields) != 8 {
 			return
 		}
-		switch l := (Listener{Address: fields[7]}); {
-		case fields[4] == "0001" && fields[3] == "00010000": // __SO_ACCEPTCON
-			l.Kind = "Stream"
-			all = append(all, unixSocket{Listener: l, owner: -1})
-		case fields[4] == "0002":
-			l.Kind = "Datagram"
-			all = append(all, unixSocket{Listener: l, owner: -1})
+		kind := map[string]string{"0001": "Stream", "0002": "Datagram", "0005": "SequentialPacket"}[fields[4]]
+		if kind == "Datagram" || kind != "" && fields[3] == "00010000" { // __SO_ACCEPTCON
+			all = append(all, unixSocket{Listener: Listener{fields[7], kind}, owner: -1})
 		}
 	})
 	return all, err
@@ -127,7 +123,8 @@ func sockDiag(body []byte, each func(message []byte) error) error {
 // parseUnixSocket reads a struct unix_diag_msg and its attributes.
 func parseUnixSocket(message []byte) unixSocket {
 	order := binary.NativeEndian
-	s := unixSocket{Listener: Listener{Kind: map[byte]string{unix.SOCK_STREAM: "Stream", unix.SOCK_DGRAM: "Datagram"}[message[1]]}, owner: -1}
+	kinds := map[byte]string{unix.SOCK_STREAM: "Stream", unix.SOCK_DGRAM: "Datagram", unix.SOCK_SEQPACKET: "SequentialPacket"}
+	s := unixSocket{Listener: Listener{Kind: kinds[message[1]]}, owner: -1}
 	for attrs := message[unixDiagMsg:]; len(attrs) >= unix.SizeofNlAttr; {
 		size := int(order.Uint16(attrs))
 		if size < unix.SizeofNlAttr || size > len(attrs) {
