@@ -259,7 +259,8 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 	on := ranges(listens(e))
 	start := [][]string{{map[bool]string{false: "start", true: "restart"}[s.Relic], "--", socket}}
 	restart := [][]string{{"restart", "--", socket}}
-	if slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == wire.StandIn.Of(s.Name) }) {
+	hasStandIn := slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == wire.StandIn.Of(s.Name) })
+	if hasStandIn {
 		stands := []string{"start", "--", wire.StandIn.Of(s.Name)} // to know whether it does
 		start, restart = append(start, stands), append(restart, stands)
 	}
@@ -286,6 +287,9 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 	var closes []string
 	if s.Proxy.Is("active", "activating") {
 		closes = []string{proxy} // else the restart of the socket restarts it
+	}
+	if !hasStandIn && s.StandIn.Is("active", "activating") {
+		closes = append(closes, wire.StandIn.Of(s.Name)) // without a file it is bound to the socket no more
 	}
 	return change{mark: "~", name: s.Name, text: "listens on " + on, closes: closes, opens: restart}, true
 }
