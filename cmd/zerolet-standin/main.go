@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -67,6 +68,9 @@ func serve(path string, addresses []string) error {
 		if !knocks[len(s.listening)] {
 			began := time.Now()
 			if err := s.handOver(); err != nil {
+				if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+					return err // systemd has closed that socket, and opens it no more for this stand-in
+				}
 				fmt.Fprintln(os.Stderr, "zerolet-standin:", err)
 			}
 			if time.Since(began) < pause { // the client is still there, and nobody takes it
