@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -14,8 +15,12 @@ import (
 func named(h *harness.Host, idle string) harness.Bridge {
 	h.Helper()
 	b := harness.NewBridge(h)
-	b.Name("ContainerName=web", "Network=proxy.network", "[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout="+idle)
+	b.Name(namedLines(idle)...)
 	return b
+}
+
+func namedLines(idle string) []string {
+	return []string{"ContainerName=web", "Network=proxy.network", "[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout=" + idle}
 }
 
 // answered waits until the app is reached by its name. While there is no stand-in,
@@ -50,6 +55,22 @@ func TestStandInFaults(t *testing.T) {
 			{"a neighbour is restarted", func(b harness.Bridge) { b.Control("restart", "client.service") }, true},
 			{"networks are set up anew", func(b harness.Bridge) { b.Must(b.T, "podman", "network", "reload", "--all") }, true},
 			{"the socket is restarted", func(b harness.Bridge) { b.Control("restart", "app-proxy.socket") }, false},
+			{"its line is taken out, and put back", func(b harness.Bridge) {
+				// At the first reload systemd closes what the file no longer has, and opens nothing at the second.
+				other := []string{"ContainerName=web", "Network=proxy.network", fmt.Sprintf("PublishPort=127.0.0.1:%d:80", echoPort(b.Host)), "[ScaleToZero]"}
+				b.App("app", "-http :80", other...)
+				b.App("app", "-http :80", namedLines("1h")...)
+				if status, _ := b.Session.Run(b.Context(), "zerolet", "status", "app"); !strings.Contains(status.Stdout, "not listening") {
+					b.Errorf("zerolet status does not see it:\n%s", status.Stdout)
+				}
+				b.Must(b.T, "zerolet", "apply", "--now")
+				answered(b)
+				b.PutFile("app.container", "[Container]\nImage=localhost/app\nExec=-http :80\n"+strings.Join(other, "\n")+"\n")
+				b.Must(b.T, "zerolet", "apply", "--now")
+				b.WaitState("app-standin.service", "inactive")
+				b.PutFile("app.container", "[Container]\nImage=localhost/app\nExec=-http :80\n"+strings.Join(namedLines("1h"), "\n")+"\n")
+				b.Must(b.T, "zerolet", "apply", "--now")
+			}, false},
 			{"Podman is upgraded", func(b harness.Bridge) {
 				// As dpkg does it: another file takes the place of one that runs.
 				for _, program := range []string{"/usr/bin/podman", "/usr/bin/conmon", "/usr/lib/podman/netavark", "/usr/lib/podman/aardvark-dns"} {
