@@ -58,6 +58,7 @@ func TestStandInFaults(t *testing.T) {
 			{"its line is taken out, and put back", func(b harness.Bridge) {
 				// At the first reload systemd closes what the file no longer has, and opens nothing at the second.
 				other := []string{"ContainerName=web", "Network=proxy.network", fmt.Sprintf("PublishPort=127.0.0.1:%d:80", echoPort(b.Host)), "[ScaleToZero]"}
+				b.Must(b.T, "zerolet", "sleep", "--force", "app") // the proxy has the socket, too
 				b.App("app", "-http :80", other...)
 				b.App("app", "-http :80", namedLines("1h")...)
 				if status, _ := b.Session.Run(b.Context(), "zerolet", "status", "app"); !strings.Contains(status.Stdout, "not listening") {
