@@ -12,6 +12,8 @@ func (c *call) turn(ctx context.Context) (int, error) {
 		_ = c.printf("waits for its turn (%s): %s\n", c.group, inTheWay(before)) // into the journal
 	})
 	switch {
+	case ctx.Err() != nil: // its start is taken back, which is no failure
+		return exitError, nil
 	case err != nil:
 		return failedTurn, failure{failedTurn, err.Error(), ""}
 	case !needed:
