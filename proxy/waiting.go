@@ -228,8 +228,8 @@ func (p *porter) failure() string {
 	return why + "."
 }
 
-func (v *visits) beganAt() time.Time {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.began
+func (w *visits) beganAt() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.began
 }
