@@ -47,11 +47,11 @@ func (p *Plan) Removal(l Layout, units []Unit) []Unit {
 	if p.Manager == quadlet.User {
 		names = append(names, removed+".path")
 	}
-	state := wire.SystemState
+	left := wire.SystemState + ` /run/` + wire.Starts
 	if p.Manager == quadlet.User {
-		state = `"$HOME/` + wire.UserState + `"`
+		left = `"$HOME/` + wire.UserState + `" "$XDG_RUNTIME_DIR/` + wire.Starts + `"`
 	}
-	args := []string{":/bin/sh", "-c", word(literal(cleanup + state)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
+	args := []string{":/bin/sh", "-c", word(literal(cleanup + left)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
 	for _, name := range names {
 		args = append(args, word(literal(name)))
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -24,7 +25,7 @@ func (c *call) place(ctx context.Context) (int, error) {
 	if c.manager == quadlet.User {
 		dir = c.getenv("XDG_RUNTIME_DIR")
 	}
-	places := service.Places{Host: c.host(), File: filepath.Join(dir, "zerolet-starts"), Count: count}
+	places := service.Places{Host: c.host(), File: filepath.Join(dir, wire.Starts), Count: count}
 	return exitOK, places.Take(ctx, c.names[0], c.getenv("INVOCATION_ID"), func() {
 		_ = c.printf("waits for a place: many others start\n") // into the journal
 	})

@@ -37,6 +37,10 @@ const (
 	UserState   = ".local/state/zerolet"
 )
 
+// Starts is the file, in the runtime directory of a manager, of the containers that
+// start. It goes with zerolet, too.
+const Starts = "zerolet-starts"
+
 // Keepers is the pod of the containers that keep what a sleeping one uses from
 // "podman prune". The command makes it, and the unit that clears up after zerolet
 // removes it.
