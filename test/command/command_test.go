@@ -35,10 +35,21 @@ func TestCommand(t *testing.T) {
 				if _, err := h.AppImage(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				testscript.Run(t, params(h, script))
+				testscript.RunT(inTurn{t}, params(h, script))
 			})
 		})
 	}
+}
+
+// inTurn runs a script when its machine is there: as a parallel test it would wait
+// for a turn behind those who wait for a machine.
+type inTurn struct{ *testing.T }
+
+func (inTurn) Parallel()     {}
+func (inTurn) Verbose() bool { return testing.Verbose() }
+
+func (t inTurn) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(inTurn{t}) })
 }
 
 // params are a script's words besides those of testscript. "exec zerolet" runs

@@ -100,6 +100,19 @@ func Each(t *testing.T, m *lab.Machine, test func(t *testing.T, h *Host)) {
 	}
 }
 
+// EachAtOnce is [Each] with both managers side by side. Their tests do not wait for
+// a turn among parallel ones, as those of T.Parallel do: the machine would be idle
+// meanwhile, and those who have their turn may be waiting for a machine.
+func EachAtOnce(t *testing.T, m *lab.Machine, test func(t *testing.T, h *Host)) {
+	var both sync.WaitGroup
+	for i, s := range m.Sessions() {
+		both.Go(func() {
+			t.Run(s.Name, func(t *testing.T) { test(t, &Host{t, s, m, 8080 + i}) })
+		})
+	}
+	both.Wait()
+}
+
 // Host is one manager under test. Both managers share the machine's network,
 // so each has a port of its own.
 type Host struct {

@@ -145,8 +145,7 @@ func bothManagers(t *testing.T, wakes int, test func(h *harness.Host, r *rand.Ra
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
-		t.Parallel()
+	harness.EachAtOnce(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
 		t.Logf("seed %d", seed)
 		left := new(atomic.Int64)
 		left.Store(int64(wakes+1) / 2)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/zerolet/zerolet/test/harness"
@@ -192,18 +193,22 @@ func TestPodCases(t *testing.T) {
 			h.PutFile(name(test)+"-web.container", strings.Join(append([]string{"[Container]", "Image=" + image, "Pod=" + name(test) + ".pod"}, web...), "\n")+"\n")
 		}
 		h.Reload()
-		t.Run("cases", func(t *testing.T) {
-			for i, test := range cases {
+		var all sync.WaitGroup
+		places := make(chan struct{}, lab.Bound()) // not T.Parallel: see harness.EachAtOnce
+		for i, test := range cases {
+			all.Go(func() {
+				places <- struct{}{}
+				defer func() { <-places }()
 				t.Run(test.name, func(t *testing.T) {
-					t.Parallel()
 					host := *h
 					host.T = t
 					host.WaitState(name(test)+"-pod-proxy.socket", "active")
 					test.test(&host, name(test), port(i))
 					host.WaitState(name(test)+"-pod.service", "inactive")
 				})
-			}
-		})
+			})
+		}
+		all.Wait()
 		for _, test := range cases {
 			h.AsleepPod(name(test)+"-pod", name(test)+"-web")
 		}
