@@ -180,10 +180,10 @@ func nativeNoKeys(h *harness.Host) {
 		h.Expect("app-proxy.socket", "active")
 		h.WaitState("app-open.service", "inactive")
 	}
-	out, err := h.Session.Run(h.Context(), "zerolet", "status", "app")
-	if err == nil || !strings.Contains(out.Stdout, "failing") || !strings.Contains(out.Stdout, "Mode=native cannot be had here") {
-		h.Errorf("%v\n%s", err, out.Stdout)
-	}
+	h.Wait("status says why", func() bool { // journald may be behind
+		out, err := h.Session.Run(h.Context(), "zerolet", "status", "app")
+		return err != nil && strings.Contains(out.Stdout, "failing") && strings.Contains(out.Stdout, "Mode=native cannot be had here")
+	})
 	removeDropIn(h, "app-open.service")
 	removeDropIn(h, "app-proxy.service")
 	h.MustGet()

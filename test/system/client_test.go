@@ -199,7 +199,7 @@ func TestClientAddressHidden(t *testing.T) {
 func TestClientAddressImpossible(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=5s")
 		for _, client := range lab.Outside() {
 			h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port)
 		}

@@ -92,7 +92,7 @@ func TestBehindReverseProxy(t *testing.T) {
 }
 
 // putBehind applies the file of a service, with a short idle time and a port of the
-// host's own for 8081, and starts it together with a reverse proxy.
+// host's own for 8081, and starts a reverse proxy when its name is there.
 func putBehind(b harness.Bridge, service string, local int, conf string, lines []string, front int) {
 	b.Helper()
 	service = regexp.MustCompile(`(?m)^IdleTimeout=.*\n`).ReplaceAllString(service, "")
@@ -107,7 +107,11 @@ func putBehind(b harness.Bridge, service string, local int, conf string, lines [
 	}
 	b.PutFile("front.container", strings.Join(lines, "\n")+"\n")
 	b.Reload()
-	b.Control("restart", "front.service", "app-proxy.socket") // nginx ends if the name is not there
+	b.Control("restart", "app-proxy.socket")
+	if strings.Contains(service, ".network") {
+		b.WaitState("app-standin.service", "active") // nginx ends if the name is not there, Caddy waits for DNS
+	}
+	b.Control("restart", "front.service")
 }
 
 // webSocket has a WebSocket through the reverse proxy wake the service, be silent for
