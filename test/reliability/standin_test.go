@@ -135,7 +135,7 @@ func killStandIn(b harness.Bridge) { b.Must(b.T, "podman", "kill", "systemd-app-
 // ordered after its app: nginx ends if the name is not there.
 func bootOrder(b harness.Bridge) {
 	b.Helper()
-	b.Asleep()
+	b.Must(b.T, "zerolet", "sleep", "--force", "app")
 	b.PutFile("client.container.d/after.conf", "[Unit]\nAfter=app.service\n")
 	slow := newGate(b.Host, "app-standin.service", "ExecStartPre")
 	b.Reload()
