@@ -41,21 +41,27 @@ func (e *Endpoint) shortName() string {
 	return name
 }
 
-// entrySocket is there while the proxy is. Left to itself it would not listen after
-// two reloads, the first of which has read a file that wants no entry: systemd
-// closes the socket of a unit that is gone and goes on calling it active.
+// entrySocket is that of the entry.
 func (e *Endpoint) entrySocket() Unit {
-	return e.unit(e.name(wire.EntrySocket), Normal,
-		e.about("Entry to ",
+	return e.rootSocket("Entry to ", wire.EntrySocket, wire.Entry, e.entryPath())
+}
+
+// rootSocket is how the proxy reaches a helper of root's. It is there while the
+// proxy is. Left to itself it would not listen after two reloads, the first of which
+// has read a file that wants no helper: systemd closes the socket of a unit that is
+// gone and goes on calling it active.
+func (e *Endpoint) rootSocket(about string, socket, service wire.Unit, path string) Unit {
+	return e.unit(e.name(socket), Normal,
+		e.about(about,
 			"PartOf", e.name(wire.Socket),
 			"StopWhenUnneeded", "yes",
 			"StartLimitIntervalSec", "0"), // every wake starts it
 		section("Socket",
-			"ListenSequentialPacket", e.entryPath(),
+			"ListenSequentialPacket", path,
 			"DirectoryMode", "0700",
 			"SocketMode", "0666", // the proxy is nobody in particular
 			"RemoveOnStop", "yes",
-			"Service", e.name(wire.Entry),
+			"Service", e.name(service),
 			"TriggerLimitIntervalSec", "0"))
 }
 

@@ -21,20 +21,9 @@ const wakerDir = "%t/zerolet-waker"
 
 func (e *Endpoint) wakerPath() string { return wakerDir + "/" + e.shortName() }
 
-// wakerSocket is there while the proxy is, as the entry's.
+// wakerSocket is that of the waker.
 func (e *Endpoint) wakerSocket() Unit {
-	return e.unit(e.name(wire.WakerSocket), Normal,
-		e.about("Waker of ",
-			"PartOf", e.name(wire.Socket),
-			"StopWhenUnneeded", "yes",
-			"StartLimitIntervalSec", "0"), // every proxy starts it
-		section("Socket",
-			"ListenSequentialPacket", e.wakerPath(),
-			"DirectoryMode", "0700",
-			"SocketMode", "0666", // the proxy is nobody in particular
-			"RemoveOnStop", "yes",
-			"Service", e.name(wire.Waker),
-			"TriggerLimitIntervalSec", "0"))
+	return e.rootSocket("Waker of ", wire.WakerSocket, wire.Waker, e.wakerPath())
 }
 
 // waker has no rights but to hear who has connected.
