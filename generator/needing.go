@@ -17,6 +17,9 @@ import (
 //
 // What is needed does not stop for a start that has failed: the target needs it, too.
 //
+// Unless it needs the container in turn, as the app does to which a worker is bound:
+// with the target in between, the two would keep each other up.
+//
 // If somebody stops it, the target is stopped with it (Requires=), and after it:
 // units stop in the order that Before= reversed tells (systemd.unit(5)). So when the
 // target is upheld, the stop is over, and the target wants the container.
@@ -31,7 +34,7 @@ func (p *Plan) findRequired(files []*quadlet.File) {
 		seen := make(map[string]bool)
 		for next := slices.Clone(own); len(next) > 0; next = next[1:] {
 			for _, unit := range requires[next[0]] {
-				if !seen[unit] && (e.isPod() || !slices.Contains(own, unit)) {
+				if !seen[unit] && (e.isPod() || !requires.lead(unit, own)) {
 					seen[unit] = true
 					e.required = append(e.required, unit)
 					next = append(next, unit)
@@ -41,10 +44,28 @@ func (p *Plan) findRequired(files []*quadlet.File) {
 	}
 }
 
-// requires are the services that each service does not run without, and those that it
-// keeps up.
-func (p *Plan) requires(files []*quadlet.File) map[string][]string {
-	requires := make(map[string][]string)
+// requirements are the services that each service does not run without, and those that
+// it keeps up.
+type requirements map[string][]string
+
+// lead reports whether a service is one of those, or comes to need one of them.
+func (r requirements) lead(service string, to []string) bool {
+	seen := make(map[string]bool)
+	for next := []string{service}; len(next) > 0; next = next[1:] {
+		if slices.Contains(to, next[0]) {
+			return true
+		}
+		if !seen[next[0]] {
+			seen[next[0]] = true
+			next = append(next, r[next[0]]...)
+		}
+	}
+	return false
+}
+
+// requires are the requirements of all files.
+func (p *Plan) requires(files []*quadlet.File) requirements {
+	requires := make(requirements)
 	services := make(map[string]string)
 	for _, f := range files {
 		service := wire.Container.Of(f.Unit())
