@@ -31,8 +31,9 @@ add() {
 printf '%s\n' ./etc/passwd ./etc/group | add
 (cd root && find ./usr/lib/locale/C.utf8 -type f) | add # what initdb has made needs it
 
-# ldd fails on what is no dynamic program; the loader itself is among the libraries.
-find upper -type f -perm /111 -printf '/%P\n' >root/tmp/programs
+# ldd fails on what is no dynamic program; the loader itself is among the libraries. A library that a program loads by
+# itself, as java does its machine, needs others, too, and need not be executable.
+find upper -type f '(' -perm /111 -o -name '*.so' -o -name '*.so.*' ')' -printf '/%P\n' >root/tmp/programs
 chroot root sh -c 'xargs ldd </tmp/programs 2>/dev/null || true' |
 	sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/.\1/p' | sort -u | add
 
