@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ var javaServer string
 
 // thaws are how often an app is thawed in each round.
 const thaws = 30
+
+// patience is how long anything may take.
+const patience = 2 * time.Minute
 
 // frozenApp is one that is measured.
 type frozenApp struct {
@@ -71,13 +75,18 @@ hba_file = '/srv/pg_hba.conf'
 unix_socket_directories = '/tmp'
 `
 
-// freezing measures an app that is awake, frozen, and not there, and what Podman itself takes for the like.
+// freezing measures an app that is awake, frozen, and not there, and what Podman itself takes for the like. Its arguments
+// are the number of rounds and, for some apps only, their names.
 func freezing(ctx context.Context, args ...string) (_ string, err error) {
 	rounds := 7
 	if len(args) > 0 {
 		if rounds, err = strconv.Atoi(args[0]); err != nil {
 			return "", err
 		}
+	}
+	apps := frozenApps()
+	if len(args) > 1 {
+		apps = slices.DeleteFunc(apps, func(a frozenApp) bool { return !slices.Contains(args[1:], a.name) })
 	}
 	dir, err := os.MkdirTemp("", "zerolet-bench-")
 	if err != nil {
@@ -101,7 +110,7 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 	text.WriteString("| manager | app | awake | frozen | 99 % | from nothing | podman unpause | podman start | CPU in 10 s frozen, app / proxy | proxy, MiB |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|\n")
 	for i, s := range m.Sessions() {
-		all, err := prepareFrozen(ctx, m, s, 8100+10*i)
+		all, err := prepareFrozen(ctx, m, s, apps, 8100+10*i)
 		if err != nil {
 			return "", err
 		}
@@ -136,7 +145,7 @@ type measured struct {
 }
 
 // prepareFrozen declares all services, and makes a container of Podman's own beside each.
-func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, port int) ([]*measured, error) {
+func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, apps []frozenApp, port int) ([]*measured, error) {
 	srv := s.Home + "/bench"
 	for name, text := range map[string]string{
 		"Server.java": javaServer, "postgres.sh": startPostgres, "postgresql.conf": postgresConf, "pg_hba.conf": "host all all all trust\n",
@@ -146,7 +155,7 @@ func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, port int
 		}
 	}
 	var all []*measured
-	for i, app := range frozenApps() {
+	for i, app := range apps {
 		f := &measured{frozenApp: app, machine: m, session: s, service: fmt.Sprintf("bench%d", i), port: port + 2*i}
 		image, err := app.image(ctx, s)
 		if err != nil {
@@ -214,7 +223,7 @@ func (f *measured) ask(ctx context.Context, port int, into *sample) error {
 	if _, err := c.Write([]byte(f.asks)); err != nil {
 		return err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		return err
 	}
@@ -224,10 +233,12 @@ func (f *measured) ask(ctx context.Context, port int, into *sample) error {
 
 // podman measures the container beside it.
 func (f *measured) podman(ctx context.Context, end, begin string, into *sample) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var ignored sample
 	for f.ask(ctx, f.port+1, &ignored) != nil { // it is up
 		if err := moment(ctx); err != nil {
-			return err
+			return fmt.Errorf("podman's container does not answer: %w", err)
 		}
 	}
 	if _, err := f.session.Run(ctx, "podman", end, f.service); err != nil {
@@ -244,7 +255,7 @@ func (f *measured) podman(ctx context.Context, end, begin string, into *sample) 
 	}
 	for f.ask(ctx, f.port+1, &ignored) != nil {
 		if err := moment(ctx); err != nil {
-			return err
+			return fmt.Errorf("no answer after podman %s: %w", begin, err)
 		}
 	}
 	*into = append(*into, time.Since(began)-whatever)
@@ -267,6 +278,8 @@ func (f *measured) group(ctx context.Context, unit string) (string, error) {
 }
 
 func (f *measured) awaitFrozen(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	group, err := f.group(ctx, f.service+".service")
 	if err != nil {
 		return err
@@ -279,7 +292,7 @@ func (f *measured) awaitFrozen(ctx context.Context) error {
 			}
 		}
 		if err := moment(ctx); err != nil {
-			return err
+			return fmt.Errorf("%s is not frozen: %w", f.service, err)
 		}
 	}
 }
