@@ -126,6 +126,9 @@ type measure func(ctx context.Context, p *peer, d time.Duration) (sample, error)
 func measures() []measure {
 	bulkOf := func(n, port int, r row, cost ...row) measure {
 		return func(_ context.Context, p *peer, d time.Duration) (sample, error) {
+			if p.name == heard && port == sourcePort { // it speaks first: that is not for WakeBy=data
+				return nil, nil
+			}
 			return bulk(p, d, n, port, r, cost...)
 		}
 	}
