@@ -182,6 +182,8 @@ func (s *server) freeze() (why string, over bool) {
 	s.background(func() {
 		f.reclaimed.Wait()
 		f.Close()
+		_ = sock.Rest(s.hard, lookAgain) // whoever has come is served first
+		s.freezing.Rest(s.freezing.current() != nil)
 	})
 	return cmp.Or(u.why, why), u.over
 }
@@ -389,6 +391,7 @@ func (s *server) noteFrozen(f *frozen) {
 				return false
 			}
 		}
+		s.freezing.Rest(true)
 		if s.cfg.Reclaim && f.Reclaim(isOver) {
 			f.after.Store(f.Memory())
 		}

@@ -91,11 +91,10 @@ func Enter(cfg wire.Config, files []*os.File) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	go report.Confirm()
+	i := inside{watchdog: report.NewWatchdog()}
 	if err := acceptProxy(files, cfg.Client); err != nil {
 		return err
 	}
-	var i inside
 	if len(cfg.Freeze) > 0 {
 		i.frozen = NewCgroup(cfg.Freeze...)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -43,8 +44,11 @@ type Payload struct {
 type Freezer struct {
 	units  []string
 	open   func(i int) (*Payload, error)
+	rest   func(rests bool) // has the entry rest, if there is one
 	cgroup *Cgroup
-	entry  *entry // where nobody goes inside
+
+	mu    sync.Mutex
+	entry *entry // where nobody goes inside
 }
 
 // NewFreezer is nil if nothing is to be frozen.
@@ -52,7 +56,7 @@ func NewFreezer(cfg wire.Config, source Source) *Freezer {
 	if len(cfg.Freeze) == 0 {
 		return nil
 	}
-	f := &Freezer{units: cfg.Freeze, cgroup: NewCgroup(cfg.Freeze...)}
+	f := &Freezer{units: cfg.Freeze, cgroup: NewCgroup(cfg.Freeze...), rest: func(bool) {}}
 	inside, ok := source.(containerNamespace)
 	switch {
 	case cfg.Entry != "" && ok:
@@ -63,14 +67,29 @@ func NewFreezer(cfg wire.Config, source Source) *Freezer {
 			})
 			return p, err
 		}
+		f.rest = inside.rest
 	case cfg.Freezer != "":
 		f.entry = &entry{path: cfg.Freezer}
-		f.open = f.entry.payload
+		f.open = func(i int) (*Payload, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.entry.payload(i)
+		}
+		f.rest = func(rests bool) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.entry.rest(rests)
+		}
 	default:
 		f.open = f.cgroup.payload
 	}
 	return f
 }
+
+// Rest tells the entry, if there is one, whether it may rest: it has nothing to do
+// while its container is frozen, and does not tell systemd every other moment that it
+// is there.
+func (f *Freezer) Rest(rests bool) { f.rest(rests) }
 
 // Close ends what the freezer keeps.
 func (f *Freezer) Close() {
@@ -407,6 +426,37 @@ func (e *entry) payload(i int) (p *Payload, err error) {
 		e.close() // the next one is another's
 	}
 	return p, err
+}
+
+// rest tells an entry.
+func (h *helper) rest(rests bool) error {
+	request := []byte{askRest, 0}
+	if rests {
+		request[1] = 1
+	}
+	_, _, _, err := h.exchange(request, nil, nil)
+	return err
+}
+
+// rest leaves an entry that is gone to who needs the next one.
+func (n *namespace) rest(rests bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.helper == nil {
+		return
+	}
+	if err := n.helper.rest(rests); errors.Is(err, errHelper) {
+		_ = n.broken(err)
+	}
+}
+
+func (e *entry) rest(rests bool) {
+	if e.conn == nil {
+		return
+	}
+	if err := newHelper(e.conn).rest(rests); errors.Is(err, errHelper) {
+		e.close()
+	}
 }
 
 // payload is the entry's answer.

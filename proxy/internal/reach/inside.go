@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/proxy/internal/report"
 )
 
 // What the proxy asks who is inside the container's network namespace. The
@@ -23,6 +25,7 @@ const (
 	askRoute         // the address of a client; also in askUnroute
 	askUnroute
 	askPayload // which of the entry's; the answer carries descriptors, and the directory of the cgroup
+	askRest    // 1: of the entry, which nobody needs while the container is frozen; 0: somebody does again
 )
 
 // maxRequest is how long a request can be: half of all ports, no two of them in a
@@ -60,6 +63,8 @@ type inside struct {
 	// frozen are the units whose containers the proxy freezes; nil if it does not.
 	frozen *Cgroup
 
+	watchdog *report.Watchdog // of an entry
+
 	udp                []ports // of the app
 	foreign4, foreign6 bool    // sockets with any address get answers
 }
@@ -92,6 +97,9 @@ func (i *inside) answer(request []byte) error {
 		return i.goIn()
 	case what == askPayload && i.frozen != nil && len(body) == 1:
 		return i.payload(int(body[0]))
+	case what == askRest && len(body) == 1:
+		i.watchdog.Rest(body[0] == 1)
+		return reply(nil, nil, nil)
 	case i.enter != nil:
 		return errors.New("it is not inside yet")
 	case what == askAdmit:
