@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"flag"
 	"fmt"
@@ -45,7 +46,7 @@ func main() {
 		})
 	}
 	ready := new(string)
-	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /who the client's address, /lookup?name=N those of a name, /echo the body, /bytes?n=N N bytes, /sleep?for=1s late", httpServer(id, ready))
+	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /who the client's address, /lookup?name=N those of a name, /echo the body, /bytes?n=N N bytes, /need?n=N once it has had N bytes of memory, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
@@ -251,6 +252,14 @@ func httpServer(id string, ready *string) server {
 		}
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 		_, _ = io.CopyN(w, zeros{}, n)
+	})
+	mux.HandleFunc("/need", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.FormValue("n"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintln(w, bytes.Count(bytes.Repeat([]byte{1}, n), []byte{1}))
 	})
 	mux.HandleFunc("/sleep", func(w http.ResponseWriter, r *http.Request) {
 		d, err := time.ParseDuration(r.FormValue("for"))

@@ -1,8 +1,10 @@
 package reliability
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
@@ -23,7 +25,10 @@ func whilesFrozen() []whileFrozen {
 		{"Upgrade", upgradeWhileFrozen},
 		{"ProxyDies", proxyDiesWhileFrozen},
 		{"EntryDies", entryDiesWhileFrozen},
+		{"EntryRests", entryRests},
 		{"AppDies", appDiesWhileFrozen},
+		{"OutOfMemory", outOfMemoryWhileFrozen},
+		{"OutOfMemoryAtThaw", outOfMemoryAtThaw},
 		{"Thaw", thawByHand},
 		{"Exec", execWhileFrozen},
 		{"HealthCheck", checkWhileFrozen},
@@ -155,8 +160,25 @@ func entryDiesWhileFrozen(h *harness.Host, id string) {
 	h.Control("reset-failed", "app-entry.service")
 }
 
-// So it is when the kernel is out of memory: it kills with SIGKILL, which frozen processes die of. Nothing
-// starts the container anew before somebody comes.
+// The entry tells systemd that it is there only while somebody may need it.
+func entryRests(h *harness.Host, id string) {
+	if h.UserManager {
+		h.Skip("a user's proxy has none")
+	}
+	watched := func(want string) {
+		h.Helper()
+		h.Wait("systemd waits for the entry for "+want, func() bool { return h.Property("app-entry.service", "WatchdogUSec") == want }, "app-entry.service")
+	}
+	watched("1h")
+	c := h.Connect()
+	same(h, id)
+	watched("30s")
+	c.Close()
+	h.Frozen("app")
+	watched("1h")
+}
+
+// Nothing starts the container anew before somebody comes.
 func appDiesWhileFrozen(h *harness.Host, _ string) {
 	h.M.Root().Must(h.T, "kill", "-9", containerPID(h))
 	killed(h)
@@ -203,6 +225,46 @@ func checkWhileFrozen(h *harness.Host, id string) {
 	same(h, id)
 	h.Must(h.T, check...)
 	c.Close()
+}
+
+// Nothing of zerolet's runs while an app is frozen, nor does the app. A window is long enough for two ticks of
+// any that there was; what the kernel and Go's runtime still do after the freeze may be in the first one.
+func TestFrozenUsesNoProcessor(t *testing.T) {
+	if !*soak {
+		t.Skip("it takes minutes: -soak")
+	}
+	const window, windows = 40 * time.Second, 4
+	t.Parallel()
+	harness.EachAtOnce(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
+		h.App("app", "-http :80 -udp :80", h.Publish(), h.Publish()+"/udp", "[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze")
+		h.MustGet()
+		h.Frozen("app")
+		units := []string{"app-proxy.service", "app.service/libpod-payload-*"}
+		if !h.UserManager {
+			units = append(units, "app-entry.service")
+		}
+		before := usedBy(h, units)
+		for range windows {
+			time.Sleep(window) // the measure, not a wait
+			now := usedBy(h, units)
+			t.Logf("microseconds in %s: %v", window, now)
+			if slices.Equal(now, before) {
+				return
+			}
+			before = now
+		}
+		t.Errorf("in each of %d windows of %s something has run", windows, window)
+	})
+}
+
+// usedBy is how much processor time units have taken so far, or a part of one.
+func usedBy(h *harness.Host, units []string) (all []string) {
+	h.Helper()
+	for _, unit := range units {
+		unit, part, _ := strings.Cut(unit, "/")
+		all = append(all, h.Must(h.T, "sh", "-c", `sed -n 's/^usage_usec //p' "$1"/$2/cpu.stat`, "sh", h.Cgroup(unit), part))
+	}
+	return all
 }
 
 // Who removes the container behind systemd's back finds it frozen: Podman waits for as long as StopTimeout= and

@@ -135,6 +135,11 @@ func TestUpdate(t *testing.T) {
 		}
 		h.Must(t, "zerolet", "sleep", "app")
 		rolledBack() // also when all is well again
+
+		h.Declare("app", "Image="+name, "Exec=-http :80 -farewell", h.Publish(), "AutoUpdate=registry", "Volume=data:/data",
+			"[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze", "StopAfter=infinity")
+		h.Must(t, "zerolet", "apply")
+		updateFrozen(h, name)
 		h.Must(t, "rm", h.QuadletDir+"/app.container")
 		h.Must(t, "zerolet", "apply")
 		if left := h.Must(t, "sh", "-c", "ls /var/lib/zerolet/updates ~/.local/state/zerolet/updates 2>/dev/null || :"); strings.Contains(left, "app") {
@@ -142,6 +147,27 @@ func TestUpdate(t *testing.T) {
 		}
 		h.Must(t, "podman", "rm", "--all", "--force", "--time=0")
 	})
+}
+
+// Podman itself gets the newer image of a service that is frozen, and restarts it: the app hears of its end, and
+// Podman does not wait for it in vain.
+func updateFrozen(h *harness.Host, name string) {
+	h.Helper()
+	h.MustGet()
+	h.Frozen("app")
+	before := terms(h)
+	newer := pushImage(h, name, "LABEL version=4")
+	if said := h.Must(h.T, "podman", "auto-update", "--format={{.Unit}} {{.Updated}}"); !strings.Contains(said, "app.service true") {
+		h.Errorf("podman auto-update: %s", said)
+	}
+	hasTerm(h, before)
+	h.MustGet()
+	if got := strings.TrimSpace(h.Must(h.T, "podman", "inspect", "--format={{.Image}}", "systemd-app")); got != newer {
+		h.Errorf("the image %.12s serves, want %.12s\n%s", got, newer, h.LastJournal())
+	}
+	h.Frozen("app")
+	h.Must(h.T, "zerolet", "sleep", "app")
+	h.Asleep()
 }
 
 // serveImages runs a registry, on loopback and for tests alone. With https it has a
