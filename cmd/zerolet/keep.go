@@ -10,20 +10,24 @@ import (
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/podman"
 	"github.com/zerolet/zerolet/cmd/zerolet/internal/service"
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // keepTimeout bounds what a container's unit waits for when it stops.
 const keepTimeout = 30 * time.Second
 
+// keepRest is left for the end where systemd's own bound is tighter.
+const keepRest = 2 * time.Second
+
 // keep is what the unit of a container says when that is gone (generator/keep.go):
 // the unit's name, the image's and those of volumes.
 func (c *call) keep(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
 	if len(c.names) < 2 {
 		return exitUsage, usage("keep needs a unit and its image")
 	}
 	unit, image := c.names[0], c.names[1]
+	ctx, cancel := context.WithTimeout(ctx, c.keepBound(ctx, unit))
+	defer cancel()
 	if !c.settle(ctx, unit) {
 		return exitOK, nil
 	}
@@ -31,6 +35,15 @@ func (c *call) keep(ctx context.Context) (int, error) {
 	// What cannot be kept, the doctor tells: here it would be the container's last words.
 	_ = podman.Keep(ctx, podman.Use{Unit: unit, Image: image, Rootfs: c.rootfs, Volumes: volumes})
 	return exitOK, nil
+}
+
+// keepBound is how long keep may take. systemd gives each ExecStopPost= as long as
+// TimeoutStopSec= (service_run_next_control in systemd's service.c), and then calls
+// the whole unit failed.
+func (c *call) keepBound(ctx context.Context, unit string) time.Duration {
+	container, _, _ := strings.Cut(unit, "#") // of several that one unit plays
+	stop := c.host().StopTimeout(ctx, wire.Container.Of(container), keepTimeout+keepRest)
+	return max(stop-keepRest, stop/2)
 }
 
 // keepSleepers has Podman keep what is not kept yet, and lets go of what no file

@@ -2,6 +2,7 @@ package reliability
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,6 +108,7 @@ func TestPrunedNothing(t *testing.T) {
 			t.Error("the same container answers")
 		}
 		h.Asleep()
+		keepIsBounded(t, h)
 		h.Must(t, "rm", h.QuadletDir+"/app.container", h.QuadletDir+"/raw.container")
 		h.Must(t, "zerolet", "apply")
 		if inside := strings.TrimSpace(h.Must(t, "podman", "pod", "inspect", "--format={{.NumContainers}}", "zerolet-keep")); inside != "0" {
@@ -118,4 +120,27 @@ func TestPrunedNothing(t *testing.T) {
 			t.Errorf("left without the file: %s", left)
 		}
 	})
+}
+
+// A Podman that does not come to an end leaves the unit what TimeoutStopSec= gives
+// it: what is to be kept is no reason to fail.
+func keepIsBounded(t *testing.T, h *harness.Host) {
+	t.Helper()
+	hangs := h.Home + "/hangs"
+	h.PutFile(hangs+"/podman", "#!/bin/sh\ntouch "+hangs+"/asked\nexec sleep infinity\n")
+	h.Must(t, "chmod", "755", hangs+"/podman")
+	// Quadlet's commands have the path of the real one.
+	dropIn(h, "app.service", "[Service]", "TimeoutStopSec=10", "Environment=PATH="+hangs+":/usr/bin:/bin")
+	h.Reload()
+	h.MustGet()
+	h.Wait("it has stopped", func() bool {
+		return h.State("app-proxy.service") == "inactive" && slices.Contains([]string{"inactive", "failed"}, h.State("app.service"))
+	}, "app.service")
+	if result := h.Property("app.service", "Result"); result != "success" {
+		t.Errorf("result: %s\n%s", result, h.LastJournal())
+	}
+	h.Must(t, "test", "-e", hangs+"/asked")
+	removeDropIn(h, "app.service")
+	h.MustGet()
+	h.Asleep()
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,7 +20,10 @@ func run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "podman", args...)
 	// In a unit Podman would give what it makes the label of the unit's container.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PODMAN_SYSTEMD_UNIT=") })
-	cmd.WaitDelay = time.Second // a helper of Podman's may have the pipe
+	// Podman ends what it has begun to write, and is killed a second later. A helper
+	// of it may have the pipe for longer.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

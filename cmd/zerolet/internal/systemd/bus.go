@@ -274,7 +274,7 @@ func objectOf(name string) dbus.ObjectPath {
 var ofKind = map[string]bool{
 	"Listen": true, "Result": true, "StatusText": true, "MainPID": true, "NRestarts": true, "NextElapseUSecRealtime": true,
 	"ExecStart": true, "ExecCondition": true, "ExecStop": true, "ExecMainExitTimestamp": true, "IPAddressAllow": true,
-	"TimeoutStartUSec": true,
+	"TimeoutStartUSec": true, "TimeoutStopUSec": true,
 }
 
 func interfaceOf(name, property string) string {

@@ -29,6 +29,15 @@ func (u Unit) Time(property string) time.Time {
 	return time.UnixMicro(us)
 }
 
+// Span is a time span, or longest if it is more, as "infinity" is (2^64-1).
+func (u Unit) Span(property string, longest time.Duration) time.Duration {
+	us, err := strconv.ParseInt(u[property], 10, 64)
+	if err != nil || us > longest.Microseconds() {
+		return longest
+	}
+	return time.Duration(us) * time.Microsecond
+}
+
 // Dependents are the properties that name the units which keep this one up
 // where it has StopWhenUnneeded=yes (systemd.unit(5)).
 var Dependents = []string{"RequiredBy", "RequisiteOf", "WantedBy", "BoundBy", "UpheldBy"}
