@@ -182,14 +182,19 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 		if e.Spec.Dependency() {
 			changeOf = c.changeOfDependency
 		}
-		if change, needed := changeOf(e, s, units); needed {
-			change.timer = dropped(s, units)
+		change, needed := changeOf(e, s, units)
+		if change.timer = dropped(s, units); change.timer != "" && !needed {
+			change.mark, change.name, change.text, needed = "~", s.Name, "has no calendar any more", true
+		}
+		if needed {
 			all = append(all, change)
 		}
 	}
 	for _, s := range running {
 		if !declared[s.Name] && (s.Socket.Is("active") || s.Proxy.Is("active") || s.Orphan() || s.Dependency()) {
-			all = append(all, gone(s))
+			change := gone(s)
+			change.timer = dropped(s, units)
+			all = append(all, change)
 		}
 	}
 	for _, unit := range lost {
@@ -200,10 +205,13 @@ func (c *call) changes(plan *generator.Plan, units []generator.Unit, running []*
 	return all
 }
 
-// dropped is the calendar of a service that has none any more.
+// dropped is the calendar of a service that has none any more. A plain daemon-reload
+// leaves one without a file, and that has failed: the unit that it triggers has
+// vanished (timer_enter_waiting in systemd's timer.c).
 func dropped(s *service.Service, units []generator.Unit) string {
 	timer := wire.Timer.Of(s.Name)
-	if !service.Generated(s.Timer) || slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == timer }) {
+	left := s.Timer.Is("active", "failed") && (!s.Timer.Found() || service.Generated(s.Timer))
+	if !left || slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == timer }) {
 		return ""
 	}
 	return timer

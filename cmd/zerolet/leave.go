@@ -65,7 +65,7 @@ func (c *call) release(ctx context.Context, changes []change) (l leave, err erro
 	m := c.systemd()
 	if len(timers) > 0 {
 		_, err = m.Control(ctx, append([]string{"stop", "--"}, timers...)...)
-		// It may have come to a time for which there is no unit any more.
+		// Without its file it has failed (see dropped).
 		_, _ = m.Control(ctx, append([]string{"reset-failed", "--"}, timers...)...)
 	}
 	if len(sockets) > 0 {
@@ -123,7 +123,7 @@ func (l *leave) add(s *service.Service) {
 		switch name {
 		case wire.Proxy.Of(s.Name):
 			l.proxies = append(l.proxies, name)
-		case wire.Socket.Of(s.Name):
+		case wire.Socket.Of(s.Name), wire.Timer.Of(s.Name): // stopped already
 		default:
 			l.rest = append(l.rest, name)
 		}

@@ -79,7 +79,34 @@ func TestCalendarAndStayAwake(t *testing.T) {
 		h.Must(t, "zerolet", "doctor")
 		h.Control("stop", "app-calendar.timer")
 		h.WaitState("app-calendar.timer", "active") // Upholds=
+		calendarIsGone(t, h)
 	})
+}
+
+// Without its line or its file nothing of a calendar is left, whoever has the
+// manager read that: zerolet apply, or somebody before it.
+func calendarIsGone(t *testing.T, h *harness.Host) {
+	t.Helper()
+	for _, before := range []string{"", "a daemon-reload"} {
+		for _, file := range []string{"", "a file"} {
+			h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1h", "WakeOn=2190-01-01")
+			h.WaitState("app-calendar.timer", "active")
+			h.MustGet()
+			if file == "" {
+				h.Must(t, "rm", h.QuadletDir+"/app.container")
+			} else {
+				h.Must(t, "sed", "-i", "/^WakeOn/d", h.QuadletDir+"/app.container")
+			}
+			if before != "" {
+				h.Reload()
+				h.Expect("app-calendar.timer", "failed") // as any timer
+			}
+			h.Must(t, "zerolet", "apply", "--now")
+			if state := h.State("app-calendar.timer"); state != "inactive" {
+				t.Errorf("the timer is %s (before zerolet apply: %q, left: %q)", state, before, file)
+			}
+		}
+	}
 }
 
 // calls are how often the calendar of app has called.

@@ -219,13 +219,12 @@ func frozenCalendar(t *testing.T, h *harness.Host) {
 	h.Frozen("app")
 	h.Must(t, "zerolet", "sleep", "app")
 	h.Asleep()
-	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes()...)...) // the timer goes before its file does
+	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes()...)...)
 }
 
 // Of a pod each container is frozen.
 func frozenPod(t *testing.T, h *harness.Host) {
 	forget(h, "app.container")
-	_, _ = h.Systemctl(t.Context(), "reset-failed", "app-calendar.timer") // that has lost its file (docs/internals/how-it-works.md)
 	pod(h, append([]string{h.Publish()}, freezes()...)...)
 	ask := func() string {
 		t.Helper()

@@ -96,13 +96,17 @@ func (s *Service) disown() {
 	}
 }
 
-// lost are units that run without a file where nothing tells whose they were.
+// lost are units that run, or have failed, without a file where nothing tells whose
+// they were.
 func (s *Service) lost() []string {
 	var names []string
 	for _, unit := range []systemd.Unit{s.Socket, s.Proxy} {
 		if unit["Id"] != "" && !unit.Found() && unit.Is("active") && !s.Abandoned {
 			names = append(names, unit["Id"])
 		}
+	}
+	if timer := s.Timer; !timer.Found() && timer.Is("failed") && !s.Abandoned && !Generated(s.Socket) {
+		names = append(names, timer["Id"])
 	}
 	return names
 }
