@@ -2,6 +2,7 @@ package generator
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -37,8 +38,11 @@ func (g Generator) Plan(ctx context.Context) *Plan {
 
 // Read is Plan without Quadlet's services.
 func (g Generator) Read() *Plan {
-	dirs, search := g.Search.Dirs()
-	sources, scan := quadlet.Scan(append(g.Dirs[:len(g.Dirs):len(g.Dirs)], dirs...))
+	trees, search := g.Search.Trees()
+	for _, dir := range slices.Backward(g.Dirs) {
+		trees = slices.Insert(trees, 0, quadlet.Tree{dir})
+	}
+	sources, scan := quadlet.Scan(trees)
 	var files []*quadlet.File
 	read := make(map[*quadlet.File]quadlet.Diagnostics)
 	for _, path := range sources.Units() {
@@ -57,6 +61,7 @@ func (g Generator) Read() *Plan {
 		}
 		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
+	p.checkHidden()
 	if g.AdminUnit != nil {
 		p.checkAdmin(g.AdminUnit)
 	}

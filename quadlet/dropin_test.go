@@ -32,7 +32,7 @@ func TestDropins(t *testing.T) {
 		"1/a-b.container.d/x.conf",
 		"2/container.d/zz.conf", "1/volume.d/20.conf", "1/c.container.d/20.conf",
 	)
-	s, ds := Scan([]string{root + "/1", root + "/2"})
+	s, ds := Scan([]Tree{{root + "/1", root + "/2"}})
 	if len(ds) > 0 {
 		t.Error(ds)
 	}
@@ -60,7 +60,7 @@ func TestLoad(t *testing.T) {
 		"a.container.d/60-dir.conf/",
 		"container.d|not a directory",
 	)
-	s, ds := Scan([]string{root})
+	s, ds := Scan([]Tree{{root}})
 	if len(ds) > 0 {
 		t.Error(ds)
 	}

@@ -43,16 +43,19 @@ type Search struct {
 	Root             string // put before /etc, /run and /usr; empty but in tests
 }
 
-// Dirs are the directories that hold the Quadlet files, first come first
+// Tree is a search directory, and those below it.
+type Tree []string
+
+// Trees are the directories that hold the Quadlet files, first come first
 // served, with their subdirectories and with symlinks resolved. They are those
 // of Quadlet 6.0.0 (GetUnitDirs in pkg/systemd/quadlet/unitdirs.go), without
 // the ones that do not exist. An error among the diagnostics means that some
 // are missing.
-func (s Search) Dirs() ([]string, Diagnostics) {
+func (s Search) Trees() ([]Tree, Diagnostics) {
 	w := walk{seen: make(map[string]bool)}
 	if env := s.getenv("QUADLET_UNIT_DIRS"); env != "" {
 		w.environment(env)
-		return w.dirs, w.ds
+		return w.trees, w.ds
 	}
 	admin := filepath.Join(s.Root, "/etc/containers/systemd")
 	distro := filepath.Join(s.Root, "/usr/share/containers/systemd")
@@ -62,21 +65,21 @@ func (s Search) Dirs() ([]string, Diagnostics) {
 	}
 	if s.Manager == System {
 		w.keep = func(dir string) bool { return !strings.HasPrefix(dir, users) }
-		w.add(filepath.Join(s.Root, "/run/containers/systemd"))
-		w.add(admin)
-		w.add(distro)
-		return w.dirs, w.ds
+		w.plant(filepath.Join(s.Root, "/run/containers/systemd"))
+		w.plant(admin)
+		w.plant(distro)
+		return w.trees, w.ds
 	}
 	if !s.home(&w) {
-		return w.dirs, w.ds
+		return w.trees, w.ds
 	}
 	for _, base := range []string{admin, distro} {
 		w.keep = func(dir string) bool { return !ofOneUser(dir, users) }
-		w.add(filepath.Join(base, "users"))
+		w.plant(filepath.Join(base, "users"))
 		w.keep = nil
-		w.add(filepath.Join(base, "users", strconv.Itoa(s.UID)))
+		w.plant(filepath.Join(base, "users", strconv.Itoa(s.UID)))
 	}
-	return w.dirs, w.ds
+	return w.trees, w.ds
 }
 
 func (s Search) getenv(name string) string {
@@ -90,7 +93,7 @@ func (s Search) getenv(name string) string {
 // directory Quadlet looks no further (getRootlessDirs), and home is false.
 func (s Search) home(w *walk) bool {
 	if dir := s.getenv("XDG_RUNTIME_DIR"); dir != "" {
-		w.add(filepath.Join(dir, "containers/systemd"))
+		w.plant(filepath.Join(dir, "containers/systemd"))
 	}
 	config := s.getenv("XDG_CONFIG_HOME")
 	switch home := s.getenv("HOME"); { // as os.UserConfigDir, which Quadlet uses
@@ -103,7 +106,7 @@ func (s Search) home(w *walk) bool {
 	case config == "":
 		config = filepath.Join(home, ".config")
 	}
-	w.add(filepath.Join(config, "containers/systemd"))
+	w.plant(filepath.Join(config, "containers/systemd"))
 	return true
 }
 
@@ -122,11 +125,12 @@ func ofOneUser(dir, users string) bool {
 // walk gathers directories in the order in which Quadlet visits them
 // (AppendSubPaths).
 type walk struct {
-	dirs []string
-	seen map[string]bool
-	keep func(dir string) bool // nil keeps all
-	full bool                  // maxDirs was told
-	ds   Diagnostics
+	trees []Tree
+	tree  Tree // that grows
+	seen  map[string]bool
+	keep  func(dir string) bool // nil keeps all
+	full  bool                  // maxDirs was told
+	ds    Diagnostics
 }
 
 // environment adds what QUADLET_UNIT_DIRS names.
@@ -137,7 +141,16 @@ func (w *walk) environment(env string) {
 				"not an absolute path: %q; it and what follows is ignored, as by Quadlet", dir)
 			return
 		}
-		w.add(dir)
+		w.plant(dir)
+	}
+}
+
+// plant begins a tree.
+func (w *walk) plant(path string) {
+	w.tree = nil
+	w.add(path)
+	if len(w.tree) > 0 {
+		w.trees = append(w.trees, w.tree)
 	}
 }
 
@@ -162,13 +175,13 @@ func (w *walk) descend(dir string) {
 	if w.full || w.seen[dir] || strings.HasSuffix(dir, ".d") || w.keep != nil && !w.keep(dir) {
 		return
 	}
-	if len(w.dirs) == maxDirs {
+	if len(w.seen) == maxDirs {
 		w.full = true
 		w.ds.Errorf(Pos{File: dir}, "keep only Quadlet files below the search directories", "more than %d directories, it and what follows is ignored", maxDirs)
 		return
 	}
 	w.seen[dir] = true
-	w.dirs = append(w.dirs, dir)
+	w.tree = append(w.tree, dir)
 	entries, _ := os.ReadDir(dir) // Scan tells the error
 	for _, e := range entries {
 		switch e.Type() {
@@ -184,39 +197,57 @@ func (w *walk) descend(dir string) {
 // not change and may be used by several goroutines.
 type Sources struct {
 	dirs    []string
-	units   []string               // that win, in the order of the directories
+	units   []string // that win, in the order of the directories
+	hidden  []Hidden
 	dropins map[string][]dropinDir // by the name of the directory
 	uids    map[string]int         // with whose rights what is in a directory is read
 }
 
+// Hidden is a file that is not read, as another one of its name is found first.
+type Hidden struct{ Path, By string }
+
 // Scan reads the search directories once. The diagnostics tell which could not
 // be read: files may be missing then.
-func Scan(dirs []string) (*Sources, Diagnostics) {
+func Scan(trees []Tree) (*Sources, Diagnostics) {
 	var ds Diagnostics
-	s := &Sources{dirs: dirs, dropins: make(map[string][]dropinDir), uids: make(map[string]int)}
-	seen := make(map[string]bool)
-	for _, dir := range dirs {
-		uid := readerOf(dir)
-		s.uids[dir] = uid
-		entries, err := readDir(uid, dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			ds.Errorf(Pos{File: dir}, hintOf(uid), "cannot read directory: %v", reason(err))
-		}
-		for _, e := range entries {
-			name := e.Name()
-			switch {
-			case isDropinDir(name):
-				d := readDropinDir(uid, filepath.Join(dir, name))
-				s.dropins[name] = append(s.dropins[name], d)
-				s.uids[d.path] = d.uid
-			case IsKind(filepath.Ext(name)) && !seen[name]:
-				seen[name] = true
-				s.units = append(s.units, filepath.Join(dir, name))
-			}
+	s := &Sources{dropins: make(map[string][]dropinDir), uids: make(map[string]int)}
+	seen := make(map[string]string) // paths, by their names
+	for _, tree := range trees {
+		for _, dir := range tree {
+			s.scan(dir, tree, seen, &ds)
 		}
 	}
 	return s, ds
 }
+
+func (s *Sources) scan(dir string, tree Tree, seen map[string]string, ds *Diagnostics) {
+	uid := readerOf(dir)
+	s.dirs, s.uids[dir] = append(s.dirs, dir), uid
+	entries, err := readDir(uid, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		ds.Errorf(Pos{File: dir}, hintOf(uid), "cannot read directory: %v", reason(err))
+	}
+	for _, e := range entries {
+		name := e.Name()
+		path := filepath.Join(dir, name)
+		switch first := seen[name]; {
+		case isDropinDir(name):
+			d := readDropinDir(uid, path)
+			s.dropins[name] = append(s.dropins[name], d)
+			s.uids[d.path] = d.uid
+		case !IsKind(filepath.Ext(name)):
+		case first == "":
+			seen[name] = path
+			s.units = append(s.units, path)
+		case slices.Contains(tree, filepath.Dir(first)):
+			s.hidden = append(s.hidden, Hidden{path, first})
+		}
+	}
+}
+
+// Hidden are the files that are hidden by one of their own tree. A file of another
+// tree is there to be read instead, as one in /etc is instead of one in /usr.
+func (s *Sources) Hidden() []Hidden { return s.hidden }
 
 // UID is with whose rights a file is read, 0 being whoever runs.
 func (s *Sources) UID(path string) int {

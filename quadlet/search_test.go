@@ -188,8 +188,8 @@ func TestDirs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dirs, ds := Search{Manager: tt.manager, Getenv: tt.env, UID: 1000, Root: root}.Dirs()
-			got := under(root, append(dirs, texts(ds)...))
+			dirs, ds := Search{Manager: tt.manager, Getenv: tt.env, UID: 1000, Root: root}.Trees()
+			got := under(root, append(slices.Concat(dirs...), texts(ds)...))
 			if want := lines(tt.want...); got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
@@ -208,8 +208,8 @@ func TestDirsEnd(t *testing.T) {
 	env := func(name string) string {
 		return map[string]string{"QUADLET_UNIT_DIRS": filepath.Join(root, "units")}[name]
 	}
-	dirs, ds := Search{Getenv: env}.Dirs()
-	if len(dirs) != maxDirs || len(ds) != 1 || !strings.Contains(ds[0].Message, fmt.Sprintf("more than %d directories", maxDirs)) {
+	trees, ds := Search{Getenv: env}.Trees()
+	if dirs := slices.Concat(trees...); len(dirs) != maxDirs || len(ds) != 1 || !strings.Contains(ds[0].Message, fmt.Sprintf("more than %d directories", maxDirs)) {
 		t.Errorf("%d directories, %v", len(dirs), ds)
 	}
 }
@@ -221,7 +221,7 @@ func TestUnits(t *testing.T) {
 		"2/a.container", "2/c.container -> /1/b.container", "2/net.network", "2/p.pod",
 		"file",
 	)
-	s, ds := Scan([]string{root + "/1", root + "/missing", root + "/2", root + "/file"})
+	s, ds := Scan([]Tree{{root + "/1", root + "/missing"}, {root + "/2", root + "/file"}})
 	if got, want := under(root, texts(ds)), "/file: error: cannot read directory: not a directory"; got != want {
 		t.Errorf("diagnostics %q, want %q", got, want)
 	}
@@ -235,6 +235,18 @@ func TestUnits(t *testing.T) {
 	}
 	if got := s.Units(); len(got) != 7 {
 		t.Errorf("all kinds are %q", got)
+	}
+	if got := s.Hidden(); len(got) > 0 {
+		t.Errorf("hidden in another tree: %q", got)
+	}
+	s, _ = Scan([]Tree{{root + "/2", root + "/1"}})
+	want = lines("/1/a.container by /2/a.container", "/1/net.network by /2/net.network")
+	var hidden []string
+	for _, h := range s.Hidden() {
+		hidden = append(hidden, h.Path+" by "+h.By)
+	}
+	if got := strings.ReplaceAll(under(root, hidden), root, ""); got != want {
+		t.Errorf("hidden:\n%s\nwant:\n%s", got, want)
 	}
 }
 
@@ -288,7 +300,7 @@ func TestQuadletAgrees(t *testing.T) {
 		}
 		found, _ := Search{Getenv: func(name string) string {
 			return map[string]string{"QUADLET_UNIT_DIRS": unitDirs}[name]
-		}}.Dirs()
+		}}.Trees()
 		s, _ := Scan(found)
 		for _, path := range s.Units() {
 			ourUnits = append(ourUnits, path)
@@ -354,7 +366,7 @@ func BenchmarkScan(b *testing.B) {
 			dir := tree(b, entries...)
 			b.ReportAllocs()
 			for b.Loop() {
-				s, _ := Scan([]string{dir})
+				s, _ := Scan([]Tree{{dir}})
 				for _, path := range s.Units(".container") {
 					s.Load(path)
 				}

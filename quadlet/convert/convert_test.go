@@ -30,7 +30,7 @@ func files(t *testing.T, texts map[string]string) *quadlet.Sources {
 			t.Fatal(err)
 		}
 	}
-	sources, _ := quadlet.Scan([]string{dir})
+	sources, _ := quadlet.Scan([]quadlet.Tree{{dir}})
 	return sources
 }
 

@@ -48,6 +48,13 @@ func TestPod(t *testing.T) {
 func wakesPod(t *testing.T, h *harness.Host) {
 	pod(h, h.Publish(), fmt.Sprintf("PublishPort=[::1]:%d:81", h.Port+100), fmt.Sprintf("PublishPort=%d:82/udp", h.Port+200),
 		"[ScaleToZero]", "IdleTimeout=1s", "[Install]", "WantedBy=default.target")
+	// As stock Quadlet, zerolet reads the first one of a name. The other's image is nowhere.
+	h.PutFile("elsewhere/shop-db.container", "[Container]\nImage=localhost/none\nPod=shop.pod\n")
+	out, err := h.Session.Run(t.Context(), "zerolet", "check", "shop")
+	if want := "/elsewhere/shop-db.container:1:1: warning: not read, as by Quadlet: "; err != nil || !strings.Contains(out.Stderr, want) {
+		t.Errorf("check: %v: %s", err, out.Stderr)
+	}
+	h.Reload()
 	h.Control("start", "default.target")
 	all := []string{"shop-pod.service", "shop-web.service", "shop-db.service"}
 	for _, unit := range append(all, "shop-pod-proxy.service") {
