@@ -24,8 +24,9 @@ func (p *Plan) checkCircles(starts map[string][]string) {
 	}
 }
 
-// checkAwake tells of containers that never sleep since a service needs them
-// that always runs: it is not scaled, and brought up at boot or by one that is.
+// checkAwake tells of containers that never sleep since a service needs them that
+// runs for good: it is not scaled, and brought up at boot, or by one that is scaled or
+// runs for good itself.
 func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	always := make(map[string]bool)
 	passing := make(map[string]bool) // sleep, or end by themselves
@@ -33,7 +34,10 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 	for _, f := range files {
 		pod, _ := scale.PodOf(f)
 		pods[wire.Container.Of(f.Unit())] = pod.Value
-		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || Ends(f)
+		passing[wire.Container.Of(f.Unit())] = scale.HasSection(f) || Ends(f) || stopsItself(f)
+	}
+	for _, o := range p.sleepingOwners() {
+		passing[o.service()] = true
 	}
 	for _, e := range p.Endpoints {
 		for _, m := range e.Members {
@@ -55,13 +59,20 @@ func (p *Plan) checkAwake(files []*quadlet.File, starts map[string][]string) {
 		}
 	}
 	for _, e := range p.Endpoints {
+		for _, service := range e.services() {
+			for _, other := range starts[service] {
+				run(other)
+			}
+		}
+	}
+	for _, e := range p.Endpoints {
 		for _, n := range e.Needs {
 			if always[n.Unit] {
 				hint := "give the file of " + n.Unit + " a [ScaleToZero] section, or remove this line"
 				if pods[n.Unit] == e.Spec.File.Name() {
 					hint = "leave out StartWithPod=no, or [Install]: a container of the pod has no section of its own"
 				}
-				e.stayAwake(n.Pos, hint, "%s never sleeps: %s needs it, and always runs", e.name(wire.Container), n.Unit)
+				e.stayAwake(n.Pos, hint, "%s never sleeps: %s needs it, and does not sleep", e.name(wire.Container), n.Unit)
 			}
 		}
 	}
@@ -88,6 +99,14 @@ func (e *Endpoint) Sleeps() bool {
 	return !e.Refused() && len(e.awake) == 0 && (e.Spec.Dependency() || e.Spec.IdleTimeout != scale.Infinity)
 }
 
+// stopsItself reports whether a file that is not scaled has its service stop when nobody
+// needs it.
+func stopsItself(f *quadlet.File) bool {
+	stops, _ := f.Last("Unit", "StopWhenUnneeded")
+	yes, _ := scale.ParseBool(stops.Value)
+	return yes && !boots(f)
+}
+
 // boots reports whether a target starts the file's service, as default.target
 // does at boot.
 func boots(f *quadlet.File) bool {
@@ -99,14 +118,6 @@ func boots(f *quadlet.File) bool {
 		}
 	}
 	return false
-}
-
-// Ends reports whether the file is a job (systemd.service(5), Type=).
-func Ends(f *quadlet.File) bool {
-	kind, _ := f.Last("Service", "Type")
-	remains, _ := f.Last("Service", "RemainAfterExit")
-	yes, _ := scale.ParseBool(remains.Value)
-	return kind.Value == "oneshot" && !yes
 }
 
 // starts are the services that each service starts: scaled ones, and those of
@@ -129,6 +140,9 @@ func (p *Plan) starts(files []*quadlet.File) map[string][]string {
 					}
 				}
 			}
+		}
+		if o := ownerOf(f, files); o != nil && !scaled[f].turned(o.service()) {
+			starts[unit] = append(starts[unit], o.service())
 		}
 	}
 	for _, e := range p.Endpoints {

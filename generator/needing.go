@@ -34,7 +34,8 @@ func (p *Plan) findRequired(files []*quadlet.File) {
 		seen := make(map[string]bool)
 		for next := slices.Clone(own); len(next) > 0; next = next[1:] {
 			for _, unit := range requires[next[0]] {
-				if !seen[unit] && (e.isPod() || !requires.lead(unit, own)) {
+				inside := e.isPod() && slices.Contains(own, unit)
+				if !seen[unit] && (inside || !requires.lead(unit, own)) {
 					seen[unit] = true
 					e.required = append(e.required, unit)
 					next = append(next, unit)

@@ -36,6 +36,19 @@ func (o *owner) publishes(at quadlet.Pos) bool {
 	return o != nil && slices.ContainsFunc(publishPorts(o.File), func(p scale.Published) bool { return p.Pos == at })
 }
 
+// followOwner has the container come and go with its owner. One that is part of that
+// must not keep it up: when the owner dies, Podman removes its container
+// (leavesNothing), and the owner brings it up again.
+func (e *Endpoint) followOwner(u *Unit) {
+	if e.owner == nil {
+		return
+	}
+	if !e.isApp(e.owner.service()) {
+		set(u, "Unit", "BindsTo", e.owner.service())
+	}
+	set(u, "Unit", "After", e.owner.service())
+}
+
 func (o *owner) service() string { return wire.Container.Of(o.Unit()) }
 
 // ownerOf finds the owner of a file's container, nil if it has joined no other or
@@ -164,21 +177,10 @@ func joinedNeeds(files []*quadlet.File, endpoints map[string]*Endpoint) {
 	}
 }
 
-// ownerUnits are drop-ins for owners without a section that nothing but those
-// who have joined them starts, and that nobody else can reach: they sleep with
-// the last of these. What the file says itself remains.
+// ownerUnits are drop-ins for the owners that sleep with those who have joined them.
 func (p *Plan) ownerUnits() []Unit {
 	var units []Unit
-	scaled, seen := p.byFile(), make(map[*quadlet.File]bool)
-	for _, e := range p.Endpoints {
-		o := e.owner
-		if e.Refused() || o == nil || seen[o.File] || scaled[o.File] != nil || !scale.ValidUnit(o.Unit()) {
-			continue
-		}
-		seen[o.File] = true
-		if boots(o.File) || len(publishPorts(o.File)) > 0 || declared(o.File, "Unit", "StopWhenUnneeded") {
-			continue
-		}
+	for _, o := range p.sleepingOwners() {
 		u := Unit{Name: filepath.Join(o.service()+".d", "50-zerolet.conf"), Source: o.Path}
 		stopsUnneeded(&u, o.File)
 		endsBySIGTERM(&u)
@@ -186,6 +188,24 @@ func (p *Plan) ownerUnits() []Unit {
 		units = append(units, u)
 	}
 	return units
+}
+
+// sleepingOwners are those without a section that nothing but those who have joined
+// them starts, and that nobody else can reach: they sleep with the last of these. What
+// the file says itself remains.
+func (p *Plan) sleepingOwners() (owners []*owner) {
+	scaled, seen := p.byFile(), make(map[*quadlet.File]bool)
+	for _, e := range p.Endpoints {
+		o := e.owner
+		if e.Refused() || o == nil || seen[o.File] || scaled[o.File] != nil || !scale.ValidUnit(o.Unit()) {
+			continue
+		}
+		seen[o.File] = true
+		if !boots(o.File) && len(publishPorts(o.File)) == 0 && !declared(o.File, "Unit", "StopWhenUnneeded") {
+			owners = append(owners, o)
+		}
+	}
+	return owners
 }
 
 // leavesNothing has an owner that dies take those along who have joined its network.

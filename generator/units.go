@@ -380,10 +380,7 @@ func (e *Endpoint) service(l Layout) Unit {
 	e.takePlace(l, &u)
 	e.thawsFirst(l, &u)
 	e.turnRound(&u)
-	if e.owner != nil {
-		set(&u, "Unit", "BindsTo", e.owner.service())
-		set(&u, "Unit", "After", e.owner.service())
-	}
+	e.followOwner(&u)
 	if e.joined {
 		leavesNothing(&u, e.Spec.File)
 	}

@@ -56,7 +56,35 @@ func TestSharedNetwork(t *testing.T) {
 			h.WaitState("vpn.service", "inactive")
 			nothingLeft(h)
 		}
+		takesSidecarAlong(h, image)
 	})
+}
+
+// takesSidecarAlong has a container in the network of an app, and bound to that, come
+// and go with it, also when it dies.
+func takesSidecarAlong(h *harness.Host, image string) {
+	port := h.Port + 40
+	h.PutFile("alone.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-http :80\nPublishPort=%d:80\n[ScaleToZero]\nIdleTimeout=1s\n", image, port))
+	h.PutFile("meter.container", "[Unit]\nBindsTo=alone.service\nAfter=alone.service\n"+
+		"[Container]\nImage="+image+"\nExec=-http :9100\nNetwork=alone.container\n[ScaleToZero]\n")
+	h.Must(h.T, "zerolet", "apply")
+	c := h.ConnectTo(port)
+	answers(h, "alone", port)
+	h.WaitState("meter.service", "active")
+	first := h.Property("meter.service", "InvocationID")
+	h.Must(h.T, "podman", "kill", "systemd-alone")
+	c.Close()
+	c = h.ConnectTo(port)
+	answers(h, "alone", port)
+	h.Wait("meter is another one", func() bool {
+		again := h.Property("meter.service", "InvocationID")
+		return again != "" && again != first && h.State("meter.service") == "active"
+	}, "alone.service", "meter.service")
+	c.Close()
+	for _, unit := range []string{"alone.service", "meter.service"} {
+		h.WaitState(unit, "inactive")
+	}
+	nothingLeft(h)
 }
 
 // said has an echo answer.
