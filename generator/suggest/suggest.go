@@ -87,7 +87,7 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 		}
 		plan := s.Plan(ctx)
 		if !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareServers(plan) && !s.addNeeds(plan) &&
-			!s.giveUp(plan) && !s.addOrder(plan) {
+			!s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
 			return plan
 		}
 	}
@@ -187,6 +187,36 @@ func (s *search) addNeeds(plan *generator.Plan) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// spareCalled leaves out what is called by a container that runs without a section, and
+// has a job that calls one need it.
+func (s *search) spareCalled(plan *generator.Plan) (changed bool) {
+	for _, e := range plan.Endpoints {
+		if e.Refused() {
+			continue
+		}
+		for _, f := range s.outsiders(e, plan) {
+			switch {
+			case mentionsAny(e.Spec.File, f) || slices.Contains(e.NeededBy(), service(f)):
+			case generator.Ends(f):
+				changed = s.of(f).need(e.Spec.File) || changed
+				changed = s.of(f).order(e.Spec.File) || changed
+			case s.leave(e):
+				changed = true
+				s.refused[e.Spec.File.Name()] = quadlet.Diagnostic{
+					Pos: f.UnitPos(), Message: f.Name() + ", which does not sleep, calls it by its name",
+					Hint: "write Listen=NETWORK:PORT in [ScaleToZero], with which that wakes it",
+				}
+			}
+		}
+	}
+	return changed
+}
+
+// mentionsAny reports whether [Unit] of a file names the service of another one.
+func mentionsAny(f, other *quadlet.File) bool {
+	return slices.ContainsFunc([]string{"Requires", "Wants", "BindsTo", "Upholds"}, func(key string) bool { return mentions(f, key, other) })
 }
 
 // needs reports whether one of two containers is needed by the other, or is going to

@@ -16,10 +16,10 @@ import (
 func (s *search) users(used *generator.Endpoint, plan *generator.Plan) []*generator.Endpoint {
 	var callers, others, fronts []*generator.Endpoint
 	for _, e := range plan.Endpoints {
-		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) || findsStandIn(e, used) {
+		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) || findsStandIn(e.Spec.File, used) {
 			continue
 		}
-		if calls(e, used) {
+		if calls(e.Files(), used) {
 			callers = append(callers, e)
 		}
 		switch {
@@ -39,10 +39,23 @@ func (s *search) users(used *generator.Endpoint, plan *generator.Plan) []*genera
 	return callers
 }
 
+// outsiders are the containers without a section that call one by its name.
+func (s *search) outsiders(used *generator.Endpoint, plan *generator.Plan) []*quadlet.File {
+	scaled := make(map[string]bool)
+	for _, e := range plan.Endpoints {
+		for _, f := range e.Files() {
+			scaled[f.Path] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(s.files), func(f *quadlet.File) bool {
+		return scaled[f.Path] || !shareNetwork(f, used.Spec.File) || findsStandIn(f, used) || !calls([]*quadlet.File{f}, used)
+	})
+}
+
 // findsStandIn reports whether the names of a container lead to its stand-in on each
-// network where another one has them: it wakes when it is called.
-func findsStandIn(e, used *generator.Endpoint) bool {
-	of := networks(e.Spec.File)
+// network where another one's file has it: it wakes when it is called.
+func findsStandIn(f *quadlet.File, used *generator.Endpoint) bool {
+	of := networks(f)
 	for _, network := range networks(used.Spec.File) {
 		listens := slices.ContainsFunc(used.Spec.OnNetworks(), func(l scale.Listener) bool { return l.HostNetwork == network })
 		if !listens && slices.Contains(of, network) {
@@ -68,11 +81,11 @@ func shareNetwork(a, b *quadlet.File) bool {
 	return slices.ContainsFunc(networks(a), func(name string) bool { return slices.Contains(of, name) })
 }
 
-// calls reports whether a name of one endpoint stands in what another one's
-// containers are told.
-func calls(e, used *generator.Endpoint) bool {
+// calls reports whether a name of an endpoint stands in what the containers of files
+// are told.
+func calls(files []*quadlet.File, used *generator.Endpoint) bool {
 	names := namesOf(used)
-	for _, f := range e.Files() {
+	for _, f := range files {
 		for _, key := range []string{"Environment", "Exec", "Entrypoint", "PodmanArgs"} {
 			for _, entry := range f.All("Container", key) {
 				for _, argument := range entry.Arguments() {
