@@ -127,7 +127,7 @@ fuzz: ## fuzz the readers, a minute each, and the corpus with random keys
 	$(GO) test ./proxy/internal/head -run '^$$' -fuzz FuzzRead -fuzztime 1m
 	$(GO) test ./generator -run '^$$' -fuzz FuzzUnits -fuzztime 1m -fuzzminimizetime 20x
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
-	$(GO) -C test test -count=1 -timeout 60m ./oracle -run TestRandom$$$$ -seed 0 -rounds 5
+	$(GO) -C test test -count=1 -timeout 60m ./oracle -run 'Test(Random|Circles)$$' -seed 0 -rounds 5
 
 bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, many, freeze, traffic or cold for one case)
 	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)
