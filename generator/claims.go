@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -66,34 +67,60 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 	}
 }
 
-// checkContainers refuses a container or pod whose name another file gives to its
-// own, too: --replace, which Quadlet writes, removes the one that runs.
+// made is a container or pod that Podman makes under a name.
+type made struct {
+	kind, name string
+	file       *quadlet.File
+	pos        quadlet.Pos
+	hint       string // if its file does not say so
+}
+
+// checkContainers refuses a container or pod whose name another one has, too:
+// --replace, which Quadlet writes, removes the one that runs.
 func (p *Plan) checkContainers(files []*quadlet.File) {
 	endpoints := p.byMember()
 	type called struct{ kind, name string }
-	owners := make(map[called]*quadlet.File)
-	for _, f := range files {
-		name, known := podmanName(f)
-		if !known {
-			continue
-		}
-		owner, taken := owners[called{f.Kind(), name}]
+	owners := make(map[called]made)
+	for _, m := range p.made(files) {
+		owner, taken := owners[called{m.kind, m.name}]
 		if !taken {
-			owners[called{f.Kind(), name}] = f
+			owners[called{m.kind, m.name}] = m
 			continue
 		}
-		if f.Unit() == owner.Unit() {
+		if m.file != owner.file && m.file.Unit() == owner.file.Unit() {
 			continue // told already
 		}
-		hint := "give one of the two another " + f.Kind() + "Name="
-		what := "a " + strings.ToLower(f.Kind()) + " " + name
+		hint := cmp.Or(m.hint, "give one of the two another "+m.kind+"Name=")
+		what := "a " + strings.ToLower(m.kind) + " " + m.name
 		mine, theirs := what+" is already made at", what+" is also made at"
-		if e, ok := endpoints[f]; ok {
-			e.clash(podmanNamePos(f), podmanNamePos(owner), hint, mine, theirs)
-		} else if e, ok := endpoints[owner]; ok {
-			e.clash(podmanNamePos(owner), podmanNamePos(f), hint, theirs, mine)
+		if e, ok := endpoints[m.file]; ok {
+			e.clash(m.pos, owner.pos, hint, mine, theirs)
+		} else if e, ok := endpoints[owner.file]; ok {
+			e.clash(owner.pos, m.pos, hint, theirs, mine)
 		}
 	}
+}
+
+// made is what has a name by its file, and then what has one by its stand-in: who is
+// called as his file says does not give way.
+func (p *Plan) made(files []*quadlet.File) []made {
+	var all []made
+	for _, f := range files {
+		if name, known := podmanName(f); known {
+			all = append(all, made{kind: f.Kind(), name: name, file: f, pos: podmanNamePos(f)})
+		}
+	}
+	for _, e := range p.Endpoints {
+		if e.Refused() || !e.hasStandIn() {
+			continue
+		}
+		f, at := e.Spec.File, e.Spec.OnNetworks()[0].Pos
+		all = append(all, made{"Container", e.standInName(), f, at, "the stand-in is called so after its service: rename that by ServiceName=, or the other container"})
+		if e.standIn.renamed != "" {
+			all = append(all, made{f.Kind(), e.standIn.renamed, f, at, "StandIn=rename calls it so: give one of the two another " + f.Kind() + "Name="})
+		}
+	}
+	return all
 }
 
 // podmanName is what Podman calls the container or pod of a file, as far as that is
