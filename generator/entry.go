@@ -20,8 +20,11 @@ import (
 func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.Inside() }
 
 // hasEntry reports whether there is one: root's proxy cannot freeze the container
-// either.
-func (e *Endpoint) hasEntry() bool { return e.entered() || e.manager == quadlet.System && e.freezes() }
+// either. It asks for no more than the file wants, so that the name is taken before it
+// is settled what is frozen.
+func (e *Endpoint) hasEntry() bool {
+	return e.entered() || e.manager == quadlet.System && e.Spec.Freezes
+}
 
 // entryDir is root's alone. The proxy is shown its own socket in it.
 const entryDir = "%t/zerolet-entry"
