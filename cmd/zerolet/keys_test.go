@@ -29,8 +29,11 @@ func meaning(k scale.Key) (said string) {
 	if !k.In(scale.WithNative) {
 		said += " It is refused with Mode=native."
 	}
-	if !k.In(scale.InPod) {
-		said += " It is refused in a .pod file."
+	switch pod, kube := k.In(scale.InPod), k.In(scale.InKube); {
+	case !pod:
+		said += " It is refused in .pod and .kube files."
+	case !kube:
+		said += " It is refused in .kube files."
 	}
 	if !k.In(scale.OnPorts) {
 		said += " It has no effect where clients connect to no unix socket."

@@ -237,7 +237,7 @@ var keys = []Key{
 	{
 		Name: "BusyCPU", Type: "percentage",
 		Doc:    "a container that has used more than this of one processor in the idle time is not idle, such as 20%; that of podman exec counts; without it, only clients do",
-		Where:  proxied,
+		Where:  InContainer | InPod | OnPorts, // the processes of a .kube file are in another cgroup
 		Export: Export{Lost: "let the app hold a connection of its own while it works: Knative counts requests"},
 		proxy:  func(s *Spec, c *wire.Config) { c.BusyCPU = s.BusyCPU },
 		parse:  func(s *Spec, v string) (err error) { s.BusyCPU, err = parsePercent(v); return err },
