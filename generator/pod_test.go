@@ -66,7 +66,7 @@ func TestMembers(t *testing.T) {
 
 // What would be another one's than the pod's is refused at its line.
 func TestRefusedMembers(t *testing.T) {
-	for _, line := range []string{"PodmanArgs=--net host", "PodmanArgs=--pod=x", "PodmanArgs=-p 80:80", "StartWithPod=maybe"} {
+	for _, line := range []string{"PodmanArgs=--net host", "PodmanArgs=--pod=x", "PodmanArgs=-p 80:80", "PodmanArgs=-p80:80", "StartWithPod=maybe"} {
 		_, e := podPlan(map[string]string{"web.container": "Pod=shop.pod", "bad.container": "Pod=shop.pod\n" + line})
 		if !e.Refused() || e.Diagnostics[0].Pos.Line != 4 {
 			t.Errorf("%s: %v", line, e.Diagnostics)

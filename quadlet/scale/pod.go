@@ -78,7 +78,7 @@ func CheckMember(s *Spec, f *quadlet.File, ds *quadlet.Diagnostics) {
 	}
 	for _, e := range f.All("Container", "PodmanArgs") {
 		for _, arg := range e.Arguments() {
-			switch option, _, _ := strings.Cut(arg, "="); option {
+			switch option := optionOf(arg); option {
 			case "--network", "--net", "--publish", "-p", "--pod":
 				ds.Errorf(e.Pos, "leave it out: [Pod] of "+pod+" has the network and the ports", "%s in PodmanArgs= is the pod's", option)
 			}

@@ -111,16 +111,26 @@ func (s *Spec) checkStandIn(ds *quadlet.Diagnostics) {
 	}
 	instead := map[string]string{
 		"--name": "ContainerName", "--network-alias": "NetworkAlias", "--net-alias": "NetworkAlias", "--ip": "IP", "--ip6": "IP6",
-		"--label": "Label", "-l": "Label", "--label-file": "Label",
+		"--label": "Label", "-l": "Label", "--label-file": "Label", "--hostname": "HostName", "-h": "HostName",
 	}
 	for _, e := range s.File.All(s.File.Kind(), "PodmanArgs") {
 		for _, arg := range e.Arguments() {
-			option, _, _ := strings.Cut(arg, "=")
+			option := optionOf(arg)
 			if key := instead[option]; key != "" {
 				ds.Errorf(e.Pos, "write "+key+"= in ["+s.File.Kind()+"]", "%s in PodmanArgs= hides from zerolet what the stand-in has to have", option)
 			}
 		}
 	}
+}
+
+// optionOf is the option of an argument of Podman's, without a value that is joined to
+// it: --hostname=wiki, -h=wiki and -hwiki are the same.
+func optionOf(arg string) string {
+	option, _, _ := strings.Cut(arg, "=")
+	if len(option) > 2 && option[0] == '-' && option[1] != '-' {
+		return option[:2]
+	}
+	return option
 }
 
 // checkStandInKey notes where StandIn= is, and tells where it does nothing.
