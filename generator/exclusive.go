@@ -11,7 +11,8 @@ import (
 // Services with the same Exclusive= are rivals: one of them is awake. Before its
 // container is made, each waits until all that began to start earlier have ended
 // (zerolet turn). systemd knows who that is, also after a crash, and of two
-// starts one is the earlier: nobody holds a lock, and nobody waits in a circle.
+// starts one is the earlier: nobody holds a lock, and nobody in a group waits in a
+// circle.
 
 // findRivals refuses what could never have its turn: one that needs a rival waits
 // for it to start, and then for it to end.
@@ -33,6 +34,9 @@ func (p *Plan) findRivals(files []*quadlet.File) {
 				}
 			}
 		}
+	}
+	p.checkTurns(groups, starts)
+	for _, group := range groups {
 		group = slices.DeleteFunc(group, (*Endpoint).Refused)
 		for _, e := range group {
 			e.rivals = slices.DeleteFunc(slices.Clone(group), func(other *Endpoint) bool { return other == e })
