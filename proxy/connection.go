@@ -47,6 +47,7 @@ type connection struct {
 	apart    bool // is no use
 	heard    bool // it is known that it is one
 	fresh    bool // is counted among those to decide on until it is among the silent ones
+	begun    bool // the app was sent bytes of it before it was carried
 }
 
 // admit takes a client that was just accepted and counted in. Nobody waits for
@@ -215,7 +216,7 @@ func (c *connection) carried(p *carry.Pair) {
 // finish ends a connection that did not end in order, or lets the client, if
 // its backend reset it unheard, wait for another one.
 func (c *connection) finish(p *carry.Pair) {
-	if p.Unheard() && !c.target.proven.Load() && c.tryAgain() {
+	if p.Unheard() && !c.begun && !c.target.proven.Load() && c.tryAgain() {
 		p.Backend.Close()
 		c.hold()
 		return

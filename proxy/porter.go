@@ -194,13 +194,13 @@ func (p *porter) isAwake() bool {
 // over is closed. Who has said nothing since the given time may do so for limit, or
 // for ever if that is 0.
 func (p *porter) hear(c *connection, since time.Time, limit time.Duration, over <-chan struct{}) word {
+	file, _ := c.client.Poller()
 	defer context.AfterFunc(c.hard, c.client.Wake)()
-	defer c.client.Unwake()
+	defer func() { _ = file.SetReadDeadline(time.Time{}) }() // somebody may write meanwhile
 	w := p.awaitWord(c, since, limit, over)
 	if w.meaning != part {
 		return w
 	}
-	file, _ := c.client.Poller()
 	_ = file.SetReadDeadline(time.Now().Add(headPatience))
 	if c.hard.Err() == nil {
 		w = p.await(c, part)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -18,7 +19,9 @@ import (
 // request and forward the next. The other way round it does not: once bytes are
 // forwarded that were not read as a probe, the connection is the app's.
 
-// answerPatience is how long a client may take to take an answer of the proxy's own.
+// answerPatience is how long a client may take to take an answer of the proxy's own,
+// or a piece of one of the app's to a probe, and the app to take the probe. Who is no
+// use does not keep the proxy from ending.
 const answerPatience = 10 * time.Second
 
 // answer answers a probe in the app's place, and reports whether another request may
@@ -62,8 +65,7 @@ func (p *porter) say(c *connection, r head.Request, fields, body string) bool {
 		text += body
 	}
 	file, _ := c.client.Poller()
-	_ = file.SetWriteDeadline(time.Now().Add(answerPatience))
-	_, err := file.WriteString(text)
+	_, err := c.writeSoon(file, []byte(text))
 	_ = file.SetWriteDeadline(time.Time{})
 	if err == nil && r.Last {
 		p.partWith(c)
@@ -121,6 +123,7 @@ func (p *porter) relay(c *connection, r head.Request) {
 		return
 	}
 	c.introduce(backend)
+	c.begun = true
 	answers := p.bring(c, backend)
 	for {
 		if err = p.pass(c, backend, r.Length); err != nil {
@@ -132,14 +135,15 @@ func (p *porter) relay(c *connection, r head.Request) {
 			p.decided(w)
 			continue
 		}
-		if w.meaning >= forApp && answers.pause() {
+		if w.meaning >= forApp {
 			p.use(c)
 			p.decided(w)
-			c.release()
-			c.join(backend)
-			return
+			if answers.pause() {
+				c.release()
+				c.join(backend)
+				return
+			}
 		}
-		p.decided(w)
 		if w.meaning == ended && !sock.IsGone(c.client.FD) && backend.CloseWrite() == nil {
 			<-answers.over // as many as are to come
 		}
@@ -164,9 +168,18 @@ func (p *porter) pass(c *connection, backend *sock.Socket, n int) error {
 		return err
 	}
 	file, _ := backend.Poller()
-	_, err := file.Write(b[:n])
+	_, err := c.writeSoon(file, b[:n])
 	p.activity.In.Add(int64(n))
 	return err
+}
+
+// writeSoon writes all within answerPatience, or until the proxy ends.
+func (c *connection) writeSoon(to *os.File, b []byte) (int, error) {
+	_ = to.SetWriteDeadline(time.Now().Add(answerPatience))
+	if c.hard.Err() != nil { // whoever was woken by it is so no more
+		return 0, c.hard.Err()
+	}
+	return to.Write(b)
 }
 
 // finish ends a connection that was of no use.
@@ -197,11 +210,17 @@ func (p *porter) bring(c *connection, backend *sock.Socket) *answers {
 	a := &answers{backend: backend, over: make(chan struct{}), done: make(chan struct{})}
 	from, _ := backend.Poller()
 	to, _ := c.client.Poller()
-	stop := context.AfterFunc(c.hard, backend.Wake)
+	stop := context.AfterFunc(c.hard, func() {
+		backend.Wake()
+		c.client.Wake()
+	})
 	p.background(func() {
 		defer close(a.done)
-		defer c.client.Wake() // for relay
-		defer close(a.over)
+		defer func() { // relay hears the client, or passes a request
+			close(a.over)
+			c.client.Wake()
+			backend.Wake()
+		}()
 		defer stop()
 		b := make([]byte, 16<<10)
 		for {
@@ -209,7 +228,7 @@ func (p *porter) bring(c *connection, backend *sock.Socket) *answers {
 			if n > 0 {
 				c.target.proven.Store(true)
 				backend.Taken += int64(n)
-				m, e := to.Write(b[:n])
+				m, e := c.writeSoon(to, b[:n])
 				p.activity.Out.Add(int64(m))
 				if e != nil {
 					a.err = e
