@@ -43,11 +43,12 @@ type connection struct {
 	accepted time.Time
 	deadline time.Time // for the app to accept; zero: none
 	retried  bool
-	held     bool // has room among those of the target
-	apart    bool // is no use
-	heard    bool // it is known that it is one
-	fresh    bool // is counted among those to decide on until it is among the silent ones
-	begun    bool // the app was sent bytes of it before it was carried
+	held     bool        // has room among those of the target
+	apart    bool        // is no use
+	heard    bool        // it is known that it is one
+	fresh    bool        // is counted among those to decide on until it is among the silent ones
+	begun    bool        // the app was sent bytes of it before it was carried
+	loop     *carry.Loop // nil as long as it has none
 }
 
 // admit takes a client that was just accepted and counted in. Nobody waits for
@@ -198,7 +199,10 @@ func (c *connection) carry(backend *sock.Socket) {
 
 // join has a loop carry what comes from now on.
 func (c *connection) join(backend *sock.Socket) {
-	p := carry.NewPair(c.client, backend, c.loops.Next(), &c.activity.Account, func() { c.target.proven.Store(true) })
+	if c.loop == nil {
+		c.loop = c.loops.Next()
+	}
+	p := carry.NewPair(c.client, backend, c.loop, &c.activity.Account, func() { c.target.proven.Store(true) })
 	p.Start(func() { c.carried(p) })
 }
 

@@ -24,6 +24,8 @@ const (
 	// firstWord is how long a client may say nothing before it is taken for one
 	// whose server speaks first, unless WakeBy=data.
 	firstWord = time.Second
+	// atOnce is how soon most clients say something.
+	atOnce = 50 * time.Millisecond
 	// maxSilence is how long it may with WakeBy=data, and how long it may after an
 	// answer.
 	maxSilence = time.Minute
@@ -90,21 +92,37 @@ func (p *porter) hears(t *target) bool {
 	return p.cfg.ByData || p.cfg.ReadsHeads() || p.mayWait(t)
 }
 
-// take hears a client that was just accepted and counted in. Who is for the app and
-// has spoken already costs no goroutine.
+// take hears a client that was just accepted and counted in. While the app is there,
+// one that is for the app, and says so at once, costs no goroutine: the loop that is
+// to carry it waits for its first word.
 func (p *porter) take(c *connection) {
 	c.apart = true
 	p.activity.setApart()
+	p.begin(c)
+	if c.starter.isDone() && c.target.proven.Load() {
+		c.loop = p.loops.Next()
+		if c.loop.AwaitFirst(c.client, atOnce, func() { p.meetFirst(c) }) == nil {
+			return
+		}
+	}
+	go p.attend(c)
+}
+
+// meetFirst is called by the loop.
+func (p *porter) meetFirst(c *connection) {
 	if p.listen(c.client.FD, c.target).meaning != forApp {
-		p.begin(c)
+		c.loop.Remove(c.client)
 		go p.attend(c)
 		return
 	}
+	c.fresh = false
 	p.use(c)
+	p.deciding.Add(-1)
 	if backend := c.promptly(); backend != nil {
 		c.carry(backend)
 		return
 	}
+	c.loop.Remove(c.client)
 	go c.hold()
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // waker is one that systemd would start, and counts how often it is asked.
-func newWaker(t *testing.T) (path string, asked *atomic.Int64) {
+func newWaker(t testing.TB) (path string, asked *atomic.Int64) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "waker")
 	l := proxytest.Must(net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"}))(t)
@@ -153,6 +153,41 @@ func TestSilentClients(t *testing.T) {
 	if app.Load() != 0 || asked.Load() != 1 {
 		t.Errorf("the app has had %d requests, and was started %d times", app.Load(), asked.Load())
 	}
+}
+
+// While the app is there, a client is heard by the loop that carries it, and from
+// there on like any other if it says nothing at once.
+func TestFirstWord(t *testing.T) {
+	r, app, _ := heard(t, func(c *wire.Config) { c.ByData = true })
+	post := "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+	first := proxytest.Connect(t, r.addr)
+	ask(t, first, bufio.NewReader(first), post)
+	late, leaves := proxytest.Connect(t, r.addr), proxytest.Connect(t, r.addr)
+	leaves.Close()
+	for range 100 {
+		c := proxytest.Connect(t, r.addr)
+		read := bufio.NewReader(c)
+		for _, text := range []string{up, post, up} {
+			ask(t, c, read, text)
+		}
+		c.Close()
+	}
+	silent := func() (n int) {
+		r.porter.mu.Lock()
+		defer r.porter.mu.Unlock()
+		return r.porter.silent.Len()
+	}
+	proxytest.Eventually(t, "the late one is silent", func() bool { return silent() == 1 })
+	if by, body := ask(t, late, bufio.NewReader(late), post); by != "" || body != "POST /x " || app.Load() != 302 {
+		t.Errorf("%q by %q, %d requests", body, by, app.Load())
+	}
+	first.Close()
+	late.Close()
+	proxytest.Eventually(t, "all are counted out", func() bool { return r.activity.open.Load()+r.activity.apart.Load()+r.porter.deciding.Load() == 0 })
+	for range 100 { // at the end some are in a loop, some in none
+		proxytest.Connect(t, r.addr)
+	}
+	r.cutOff()
 }
 
 // Without WakeBy=data a connection wakes, whether it stays or not.

@@ -192,12 +192,15 @@ func (l *Loop) Add(c carrier, sockets ...*sock.Socket) error {
 	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
 	if l.isCut {
+		l.forget(sockets)
 		return os.ErrDeadlineExceeded // as what was cut
 	}
 	for i, s := range sockets {
-		if err := l.control(unix.EPOLL_CTL_ADD, s.FD, s.Interest); err != nil {
-			l.forget(sockets[:i])
-			return err
+		if _, here := l.carried[int32(s.FD)].(*newcomer); !here {
+			if err := l.control(unix.EPOLL_CTL_ADD, s.FD, s.Interest); err != nil {
+				l.forget(sockets[:i])
+				return err
+			}
 		}
 		l.carried[int32(s.FD)] = c
 	}
