@@ -1,26 +1,28 @@
 package generator
 
 import (
+	"slices"
+
 	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // The proxy that shows a page (WaitingPage=) remembers how long the last wakes took:
 // the journal has it, and is not for a process that serves clients to read. It is no
 // loss if it is gone (systemd.exec(5), CacheDirectory=).
 
-const timesDir = "zerolet-wakes"
-
 // wakeTimes is the file, as a value of a unit.
-func (e *Endpoint) wakeTimes() string { return "%C/" + timesDir + "/" + e.shortName() + "/times" }
+func (e *Endpoint) wakeTimes() string { return "%C/" + wire.Wakes + "/" + e.shortName() + "/times" }
 
 // showPage gives the proxy what it takes.
 func (e *Endpoint) showPage(s *unit.UnitSection) {
-	add(s, "CacheDirectory", timesDir+"/"+e.shortName())
+	add(s, "CacheDirectory", wire.Wakes+"/"+e.shortName())
 }
 
 // resultDir is where the unit of a container tells how it has ended, for the page: not
 // every machine's D-Bus lets a dynamic user ask (it has to know the user's name).
-const resultDir = "%t/zerolet-page"
+const resultDir = "%t/" + wire.Results
 
 func (e *Endpoint) wakeResult() string { return resultDir + "/" + e.shortName() }
 
@@ -28,4 +30,11 @@ func (e *Endpoint) wakeResult() string { return resultDir + "/" + e.shortName() 
 func (e *Endpoint) tellResult(u *Unit) {
 	script := `mkdir -p ` + resultDir + ` && echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >` + e.wakeResult()
 	set(u, "Service", "ExecStopPost", "-:/bin/sh -c "+word(script))
+}
+
+// HasPage reports whether there is a service whose page has what is noted by a name.
+func (p *Plan) HasPage(name string) bool {
+	return slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool {
+		return e.Spec.Front.Page && e.Spec.Unit != "" && e.shortName() == name
+	})
 }

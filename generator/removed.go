@@ -47,9 +47,10 @@ func (p *Plan) Removal(l Layout, units []Unit) []Unit {
 	if p.Manager == quadlet.User {
 		names = append(names, removed+".path")
 	}
-	left := wire.SystemState + ` /run/` + wire.Starts
+	left := wire.SystemState + ` /run/` + wire.Starts + ` /run/` + wire.Results + ` /var/cache/` + wire.Wakes + ` /var/cache/private/` + wire.Wakes
 	if p.Manager == quadlet.User {
-		left = `"$HOME/` + wire.UserState + `" "$XDG_RUNTIME_DIR/` + wire.Starts + `"`
+		left = `"$HOME/` + wire.UserState + `" "$XDG_RUNTIME_DIR/` + wire.Starts + `" "$XDG_RUNTIME_DIR/` + wire.Results +
+			`" "${XDG_CACHE_HOME:-$HOME/.cache}/` + wire.Wakes + `"`
 	}
 	args := []string{":/bin/sh", "-c", word(literal(cleanup + left)), word(literal(l.Proxy)), scope(p.Manager), "stop", "--"}
 	for _, name := range names {

@@ -10,5 +10,5 @@ remove | 0) ;; # of dpkg, and of rpm
 esac
 if [ -d /run/systemd/system ] && systemctl cat zerolet-removed.service >/dev/null 2>&1; then
 	timeout 90 systemctl start zerolet-removed.service || true # else it goes on without us
-	rm -rf /run/zerolet-entry                                  # of sockets, root's alone; systemd leaves it
+	rm -rf /run/zerolet-entry /run/zerolet-waker               # of sockets, root's alone; systemd leaves them
 fi

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (c *call) keepSleepers(ctx context.Context, plan *generator.Plan) error {
 	if err != nil {
 		return err
 	}
-	if err := c.forgetAttempts(usesOf(plan)); err != nil || len(kept) == 0 {
+	if err := errors.Join(c.forgetAttempts(usesOf(plan)), c.forgetWaits(plan)); err != nil || len(kept) == 0 {
 		return err
 	}
 	if len(plan.Endpoints) == 0 {

@@ -41,6 +41,15 @@ const (
 // start. It goes with zerolet, too.
 const Starts = "zerolet-starts"
 
+// Wakes is the directory, in a manager's cache, of how long wakes have taken, and
+// Results the one, in its runtime directory, of how containers have ended, both for
+// the page of WaitingPage=. What is in them has the name that the generator gives.
+// They go with zerolet, too.
+const (
+	Wakes   = "zerolet-wakes"
+	Results = "zerolet-page"
+)
+
 // Keepers is the pod of the containers that keep what a sleeping one uses from
 // "podman prune". The command makes it, and the unit that clears up after zerolet
 // removes it.

@@ -46,6 +46,7 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		}
 		h.PutFile("app.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-http :80 -echo :7\n%s\nPublishPort=%d:7\n[ScaleToZero]\n",
 			image, h.Publish(), h.Port+10))
+		h.PutFile("page.container", fmt.Sprintf("[Container]\nImage=%s\nExec=-echo :80\nPublishPort=%d:80\n[ScaleToZero]\nWaitingPage=yes\n", image, h.Port+20))
 	})
 	root.Must(t, "sh", "-c", kind.Install)
 	expectVersion(t, root, "0.1.0")
@@ -59,6 +60,10 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		}
 		held = append(held, c)
 		echo(t, c)
+		h.WaitState("page-proxy.socket", "active")
+		wait := h.ConnectTo(h.Port + 20)
+		echo(t, wait)
+		_ = wait.Close()
 	})
 	t.Cleanup(func() {
 		for _, c := range held {
@@ -96,6 +101,14 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		h.Must(t, "sh", "-c", "systemctl "+map[bool]string{true: "--user"}[h.UserManager]+" cat zerolet-update.timer")
 	})
 
+	// Of both: how long a wake has taken, and how the container has ended.
+	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
+		h.Must(t, "zerolet", "sleep", "page")
+		cache := map[bool]string{false: "/var/cache", true: h.Home + "/.cache"}[h.UserManager]
+		for _, path := range []string{cache + "/zerolet-wakes/page/times", h.RuntimeDir + "/zerolet-page/page"} {
+			h.Must(t, "test", "-s", path)
+		}
+	})
 	root.Must(t, "sh", "-c", kind.Remove)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		for _, unit := range []string{"app-proxy.socket", "app-proxy.service", "app.service", "zerolet-removed.path", "zerolet-removed.service"} {
@@ -113,10 +126,11 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		if _, err := h.Get(); err == nil {
 			t.Error("somebody listens yet")
 		}
-		h.Must(t, "rm", filepath.Join(h.QuadletDir, "app.container"))
+		h.Must(t, "rm", filepath.Join(h.QuadletDir, "app.container"), filepath.Join(h.QuadletDir, "page.container"))
 		h.Reload()
 	})
-	left := root.Must(t, "sh", "-c", "find /usr /etc /var/lib/systemd /run -xdev -name '*zerolet*' -not -path '/usr/share/doc/*' 2>/dev/null || true")
+	left := root.Must(t, "sh", "-c", "find /usr /etc /var/lib/systemd /var/cache/private /run /run/user/* -xdev -name '*zerolet*' -not -path '/usr/share/doc/*' 2>/dev/null; "+
+		"ls -d /var/cache/zerolet* /home/*/.cache/zerolet* 2>/dev/null || true")
 	if strings.TrimSpace(left) != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
