@@ -120,14 +120,14 @@ func (u updating) all(ctx context.Context, plan *generator.Plan, all *service.Al
 }
 
 // one gets the newer image of one service, if there is one, and notes which one was
-// before it.
+// before it. To one that is missing every image is newer.
 func (u updating) one(ctx context.Context, use use) (string, error) {
 	if !use.known {
 		return "", fmt.Errorf("only systemd knows the name of its image, %s", use.Image)
 	}
 	here, err := podman.Local(ctx, use.Image)
-	if err != nil {
-		return upToDate, nil //nolint:nilerr // it is not there: the next wake pulls the newest
+	if err != nil && use.update.Policy != "registry" {
+		return "", err
 	}
 	before, last := cmp.Or(u.kept[use.Unit], here.ID), u.lastAttempt(use.Unit)
 	if use.update.Policy == "registry" {
@@ -146,6 +146,9 @@ func (u updating) one(ctx context.Context, use use) (string, error) {
 		}
 	}
 	switch {
+	case before == "": // with nothing to go back to
+		_ = podman.Keep(ctx, use.Use) // the doctor tells
+		return updated, nil
 	case here.ID == before:
 		return upToDate, nil
 	case here.ID == last.New && last.Failed:

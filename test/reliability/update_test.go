@@ -84,6 +84,7 @@ func TestUpdate(t *testing.T) {
 				t.Errorf("%s: %q, want %q in it", other, reasons[other], reason)
 			}
 		}
+		missingImages(h, name, registry+"/missing:latest")
 		for other := range others {
 			h.Must(t, "rm", h.QuadletDir+"/"+other+".container")
 		}
@@ -168,6 +169,33 @@ func updateFrozen(h *harness.Host, name string) {
 	h.Frozen("app")
 	h.Must(h.T, "zerolet", "sleep", "app")
 	h.Asleep()
+}
+
+// An image that is not here is pulled, so that the next wake need not, and kept. One
+// that no registry has is said to be missing.
+func missingImages(h *harness.Host, there, name string) {
+	h.Helper()
+	h.Must(h.T, "podman", "push", "--quiet", there, name)
+	for i, lines := range [][]string{{"Image=" + name, "AutoUpdate=registry"}, {"Image=localhost/missing", "AutoUpdate=local"}} {
+		h.Declare(fmt.Sprintf("missing%d", i), append(lines, fmt.Sprintf("PublishPort=%d:80", h.Port+2100+i), "[ScaleToZero]")...)
+	}
+	expect := func(want string, args ...string) {
+		h.Helper()
+		got, reasons := updateResults(h, append(args, "missing0", "missing1")...)
+		if got["missing0"] != want || got["missing1"] != "failed" || !strings.Contains(reasons["missing1"], "image not known") {
+			h.Errorf("zerolet update %v: %v %v, want %q", args, got, reasons, want)
+		}
+	}
+	expect("newer", "--dry-run")
+	if _, err := h.Session.Run(h.Context(), "podman", "image", "exists", name); err == nil {
+		h.Error("a dry run pulls")
+	}
+	expect("updated")
+	h.Must(h.T, "podman", "image", "prune", "--all", "--force")
+	h.Must(h.T, "podman", "image", "exists", name)
+	expect("current")
+	h.Must(h.T, "rm", h.QuadletDir+"/missing0.container", h.QuadletDir+"/missing1.container")
+	h.Must(h.T, "zerolet", "apply")
 }
 
 // serveImages runs a registry, on loopback and for tests alone. With https it has a
