@@ -50,7 +50,7 @@ func limitMemory(h *harness.Host, bytes int) *memoryLimit {
 		h.Fatal(err)
 	}
 	m := &memoryLimit{h: h}
-	m.write(fmt.Sprintf("/proc/%d/oom_score_adj", pid), "1000") // it, and not who is in there with it
+	m.write(fmt.Sprintf("/proc/%d/oom_score_adj", pid), "1000")                                 // it, and not who is in there with it
 	own, _ := filepath.Glob(h.M.Host(h.Cgroup("app.service")) + "/libpod-payload-*/memory.max") // no error for this pattern
 	const legacy = "/sys/fs/cgroup/memory"
 	switch _, err := os.Stat(legacy + "/memory.limit_in_bytes"); {

@@ -105,9 +105,12 @@ func TestConmonOfInfra(t *testing.T) {
 		"conmonx -n shop-infra":         false,
 	} {
 		words := strings.Fields(args)
-		cmd := &exec.Cmd{Path: proxytest.Must(exec.LookPath("sh"))(t), Args: append([]string{words[0], "-c", "read end; :", "sh"}, words[1:]...)}
+		cmd := &exec.Cmd{Path: proxytest.Must(exec.LookPath("sh"))(t), Args: append([]string{words[0], "-c", "echo; read end; :", "sh"}, words[1:]...)}
 		stdin := proxytest.Must(cmd.StdinPipe())(t)
+		stdout := proxytest.Must(cmd.StdoutPipe())(t)
 		proxytest.Must(0, cmd.Start())(t)
+		// The kernel lets Start go on before /proc shows the new command line.
+		proxytest.Must(stdout.Read(make([]byte, 1)))(t)
 		if got := isConmonOfInfra(cmd.Process.Pid); got != want {
 			t.Errorf("%s: %v", args, got)
 		}
