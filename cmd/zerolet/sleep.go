@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ func (c *call) sleep(ctx context.Context) (int, error) {
 func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 	if s.Orphan() {
 		return c.cannot(ctx, s, "be put to sleep")
+	}
+	if s.Proxy.Waits() && s.Proxy.Is("inactive", "failed") && s.Owns(s.Proxy) && s.Owns(s.Socket) {
+		return c.sleepWaking(ctx, s)
 	}
 	if s.Connections() > 0 && !c.force {
 		if err := c.unused(ctx, s); err != nil {
@@ -46,14 +50,49 @@ func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
-	err = c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
+	return c.awaitSleep(ctx, s)
+}
+
+// sleepWaking is about one whose container starts, or waits for its turn, for
+// somebody who waits in the backlog of its socket, where only the kernel knows of
+// them: a proxy that was stopped would start again for them.
+func (c *call) sleepWaking(ctx context.Context, s *service.Service) error {
+	if !c.force {
+		what := "is waking: somebody waits for it"
+		if len(s.Before) > 0 {
+			what = fmt.Sprintf("waits for its turn (%s), and its clients with it: %s", s.Group, inTheWay(s.Before))
+		}
+		return inUse{failure{
+			exitError, s.Name + " " + what,
+			fmt.Sprintf("zerolet sleep --%s --force %s cuts them off", c.manager, s.Name),
+		}}
+	}
+	c.progressLine("%s: stopping", s.Name)
+	socket := wire.Socket.Of(s.Name)
+	_, err := c.systemd().Control(ctx, "stop", "--", socket, wire.Proxy.Of(s.Name))
+	if s.Socket.Is("active") {
+		_, e := c.systemd().Control(ctx, "start", "--", socket)
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return c.awaitSleep(ctx, s)
+}
+
+// awaitSleep tells when the container is gone, or was gone and starts again for
+// somebody who has come since.
+func (c *call) awaitSleep(ctx context.Context, s *service.Service) error {
+	const began = "InactiveExitTimestamp"
+	err := c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
 		if by := now.HeldBy; len(by) > 0 {
 			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.Name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.Name)}
 		}
 		if now.Shut() {
 			return false, c.cannot(ctx, now, "be woken any more")
 		}
-		gone := !now.Container.Is("active", "deactivating", "activating") || !now.Owns(now.Container) && now.Proxy.Is("inactive")
+		gone := !now.Container.Is("active", "deactivating", "activating") || !now.Owns(now.Container) && now.Proxy.Is("inactive") ||
+			now.Container.Time(began).After(s.Container.Time(began))
 		return gone && !now.Opener.Is("activating") && !now.Opener.Waits(), nil
 	})
 	if err != nil {

@@ -3,10 +3,12 @@ package system
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -36,6 +38,13 @@ func TestExclusive(t *testing.T) {
 			return strings.Contains(out, "second: waits for its turn (gpu): app is awake")
 		}, "second.service")
 		h.Expect("db.service", "active") // what it needs may run
+		start := h.Property("second.service", "InvocationID")
+		if out, err := h.Session.Run(t.Context(), "zerolet", "sleep", "second"); err == nil || !strings.Contains(out.Stderr, "second waits for its turn (gpu), and its clients with it: app is awake") {
+			t.Errorf("zerolet sleep: %v: %s%s", err, out.Stdout, out.Stderr)
+		}
+		if h.Property("second.service", "InvocationID") != start {
+			t.Errorf("it has lost its place\n%s", h.LastJournal())
+		}
 		var r struct {
 			Services []struct {
 				Name, State string
@@ -73,10 +82,28 @@ func TestExclusive(t *testing.T) {
 		last := h.ConnectTo(h.Port + 1000)
 		waiting.Close()
 		ask(h, last)
+		takenBack(t, h)
+		ask(h, last)
 		last.Close()
 		h.Must(t, "zerolet", "sleep", "--force", "app")
 		h.Must(t, "zerolet", "sleep", "--force", "second")
 	})
+}
+
+// takenBack has the client of one that waits for its turn be cut off, and nobody else.
+func takenBack(t *testing.T, h *harness.Host) {
+	t.Helper()
+	off := h.Connect()
+	h.WaitState("app.service", "activating")
+	if out := h.Must(t, "zerolet", "sleep", "--force", "app"); !strings.Contains(out, "app: asleep") {
+		t.Errorf("zerolet sleep --force: %s", out)
+	}
+	if _, err := off.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client waits on: %v", err)
+	}
+	h.Expect("app.service", "inactive")
+	h.Expect("app-proxy.service", "inactive")
+	h.WaitState("app-proxy.socket", "active")
 }
 
 // ask is a request on a connection that stays open.
