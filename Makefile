@@ -129,11 +129,12 @@ fuzz: ## fuzz the readers, a minute each, and the corpus with random keys
 	$(GO) test ./cmd/zerolet/internal/knative -run '^$$' -fuzz FuzzExport -fuzztime 1m
 	$(GO) -C test test -count=1 -timeout 60m ./oracle -run 'Test(Random|Circles)$$' -seed 0 -rounds 5
 
-bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, many, freeze, traffic or cold for one case)
+bench: ## measure, and write docs/internals/benchmarks.md (as root; BENCH=generator, many, freeze, health, traffic or cold for one case)
 	$(if $(filter-out generator,$(BENCH)),,cd test && $(GO) run ./bench generator)
 	$(if $(filter-out many,$(BENCH)),,cd test && $(GO) run ./bench many $(MANY))
 	$(if $(filter-out freeze,$(BENCH)),,cd test && $(GO) run ./bench freeze $(FREEZE))
-	$(if $(filter generator many freeze,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/internals/benchmarks.md \
+	$(if $(filter-out health,$(BENCH)),,cd test && $(GO) run ./bench health $(HEALTH))
+	$(if $(filter generator many freeze health,$(BENCH)),,cd test && $(GO) run ./bench/traffic -out ../docs/internals/benchmarks.md \
 		$(if $(filter cold,$(BENCH)),-load=false -memory=false -rounds=11) $(TRAFFIC))
 
 # The newest systemd and Podman take their turn with everything; "make test" does a little of it there.

@@ -21,7 +21,7 @@ type bench struct {
 }
 
 func benches() []bench {
-	return []bench{{"generator", generator}, {"many", many}, {"freeze", freezing}}
+	return []bench{{"generator", generator}, {"many", many}, {"freeze", freezing}, {"health", health}}
 }
 
 func main() {
