@@ -22,7 +22,7 @@ func suggested(t *testing.T, dir string, args ...string) (status int, stdout, st
 
 // What is suggested for some stacks, and, once it is written, nothing more.
 func TestSuggest(t *testing.T) {
-	for _, stacks := range []string{"suggest", "suggest-behind", "suggest-called"} {
+	for _, stacks := range []string{"suggest", "suggest-behind", "suggest-called", "suggest-recipe"} {
 		t.Run(stacks, func(t *testing.T) { testSuggest(t, stacks) })
 	}
 }
@@ -42,8 +42,13 @@ func testSuggest(t *testing.T, stacks string) {
 		t.Errorf("something has changed: %s", again)
 	}
 	_, written, _ := suggested(t, dir, "--write")
-	if a, b := strings.Count(first, ".container.d/"), strings.Count(written, ".container.d/"); a != b || !strings.Contains(written, "drop-ins written") {
+	if a, b := strings.Count(first, ".container.d/"), strings.Count(written, ".container.d/"); a != b || !strings.Contains(written, " written: ") {
 		t.Errorf("%d suggested, %d written: %s", a, b, written)
+	}
+	for _, d := range checked(t, dir).Diagnostics {
+		if strings.HasSuffix(d.File, ".container.d/zerolet.conf") {
+			t.Errorf("what is written has a %s: %s", d.Severity, d.Message)
+		}
 	}
 	status, last, whyLast := suggested(t, dir)
 	if status != exitOK || !strings.HasPrefix(last, "# nothing is missing: ") {

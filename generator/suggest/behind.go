@@ -94,12 +94,38 @@ func (s *search) addNames(plan *generator.Plan) (changed bool) {
 			continue
 		}
 		m.listen, m.portless, changed = listen, false, true
-		// Who leaves a network no longer finds its neighbours there, which a file need not name.
-		if _, named := e.Spec.File.Last("Container", "HostName"); !named && len(networks(e.Spec.File)) > 1 {
+		// Who leaves a network no longer finds its neighbours there, which a file need not name;
+		// and who has no other is told that it is renamed.
+		if _, named := e.Spec.File.Last("Container", "HostName"); !named {
 			m.listen = append(m.listen, "StandIn="+scale.StandInRename)
 		}
 	}
 	return changed
+}
+
+// spareFronts leaves out the reverse proxies of others that sleep: they have clients for
+// all of these, and run all the time.
+func (s *search) spareFronts(plan *generator.Plan) (changed bool) {
+	for _, e := range plan.Endpoints {
+		i := slices.IndexFunc(plan.Endpoints, func(other *generator.Endpoint) bool { return s.isBefore(e, other) })
+		if i < 0 || !s.leave(e) {
+			continue
+		}
+		changed = true
+		s.refused[e.Spec.File.Name()] = quadlet.Diagnostic{
+			Pos:     s.original(e.Spec.File).UnitPos(),
+			Message: "it is a reverse proxy, and " + service(plan.Endpoints[i].Spec.File) + " sleeps behind it",
+		}
+	}
+	return changed
+}
+
+// isBefore reports whether an endpoint is a reverse proxy on a network where another one
+// listens.
+func (s *search) isBefore(e, other *generator.Endpoint) bool {
+	return e != other && slices.ContainsFunc(e.Files(), s.isFront) && slices.ContainsFunc(other.Spec.OnNetworks(), func(l scale.Listener) bool {
+		return slices.Contains(networks(e.Spec.File), l.HostNetwork)
+	})
 }
 
 // behind are the lines of a container that is reached by way of a reverse proxy, none

@@ -86,8 +86,8 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareServers(plan) && !s.addNeeds(plan) &&
-			!s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
+		if !s.notePorts(plan) && !s.addNames(plan) && !s.spareFronts(plan) && !s.takeBack(plan) && !s.spareServers(plan) &&
+			!s.addNeeds(plan) && !s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
 			return plan
 		}
 	}
