@@ -297,11 +297,13 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 		}
 	}
 	at := e.Spec.OnNetworks()[0].Pos
-	how := e.Spec.StandIn
+	how, why := e.Spec.StandIn, "it has no other network to the outside"
 	forced := how != scale.StandInAuto
 	if !forced {
 		how = scale.StandInRename
-		if open {
+		if lost := e.loses(files); lost != "" {
+			why = lost + ", which it needs, is on none of its other networks"
+		} else if open {
 			how = scale.StandInLeave
 		}
 	}
@@ -320,7 +322,6 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 				"what is renamed is still found on network %s by its HostName=, past its stand-in", network)
 		}
 		if !forced {
-			why := "it has no other network to the outside"
 			what, command := "container", "podman exec"
 			if e.isPod() {
 				what, command = "pod", "podman pod"
@@ -329,6 +330,35 @@ func (e *Endpoint) stepAside(files []*quadlet.File) {
 				"the %s is called %s, and %s is its stand-in: %s", what, s.renamed, s.names[0], why)
 		}
 	}
+}
+
+// loses is the service of something that the container needs and would not find if it
+// left the networks of its stand-in, "" if there is none.
+func (e *Endpoint) loses(files []*quadlet.File) string {
+	var needed []string
+	for _, key := range pulling() {
+		for _, entry := range e.Spec.File.All("Unit", key) {
+			needed = append(needed, entry.Words()...)
+		}
+	}
+	for _, f := range files {
+		service := wire.Container.Of(f.Unit())
+		if f == e.Spec.File || !slices.Contains(needed, service) && !slices.Contains(needed, f.Name()) {
+			continue
+		}
+		left, kept := false, false // networks that both are on
+		for _, entry := range f.All(f.Kind(), "Network") {
+			value, _, _ := strings.Cut(entry.Value, ":")
+			name, _ := resolve(files, value)
+			stands := slices.ContainsFunc(e.standIn.networks, func(j joined) bool { return j.name == name })
+			left = left || stands
+			kept = kept || !stands && e.inNetwork(name, files)
+		}
+		if left && !kept {
+			return service
+		}
+	}
+	return ""
 }
 
 // checkGuests refuses to rename a container whose network is another one's, too, by a

@@ -68,7 +68,7 @@ var keys = []Key{
 	},
 	{
 		Name: "StandIn", Type: "auto, leave or rename", Default: StandInAuto,
-		Doc:    "how the container, or the pod, leaves its names on a network of Listen= to its stand-in; leave: it is not on that network; rename: it is there as NAME-app; auto: it leaves if it is left with another network that is not internal",
+		Doc:    "how the container, or the pod, leaves its names on a network of Listen= to its stand-in; leave: it is not on that network; rename: it is there as NAME-app; auto: it leaves if it has another network that is not internal, and there finds all that it needs",
 		Where:  InContainer | InPod | WithNative | OnPorts,
 		Export: Export{Note: "a Service has its name while its app sleeps"},
 		proxy:  untold,
