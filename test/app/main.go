@@ -7,11 +7,12 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
+	crypto "crypto/rand"
 	"flag"
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,6 +25,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // server is one way of answering on a listener. It returns only with an error.
@@ -36,7 +39,7 @@ type endpoint struct {
 
 func main() {
 	log.SetFlags(0)
-	id := rand.Text()
+	id := crypto.Text()
 
 	var endpoints []endpoint
 	endpointFlag := func(name, doc string, serve server) {
@@ -81,7 +84,11 @@ func main() {
 	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
 	fail := flag.String("fail", "", "do nothing else than say in red that this is `fatal`, and exit with 3")
 	work := flag.Bool("work", false, "do nothing else than use half of a processor")
+	thrashes := flag.String("thrash", "", "do nothing else than read at random in this `file`: with less memory than that has, memory is short")
 	flag.Parse()
+	if *thrashes != "" {
+		log.Fatal(thrash(*thrashes))
+	}
 	for *work {
 		for began := time.Now(); time.Since(began) < 5*time.Millisecond; {
 		}
@@ -126,6 +133,37 @@ func main() {
 	}
 	fmt.Println("listening", id)
 	log.Fatal(<-failed)
+}
+
+// thrash asks for pages that the kernel has just let go of: who waits for such a one
+// waits for memory (Documentation/accounting/psi.rst). None of them is in memory at
+// first, where somebody else would have paid for it.
+func thrash(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	for _, advice := range []int{unix.FADV_DONTNEED, unix.FADV_RANDOM} {
+		if err := unix.Fadvise(int(file.Fd()), 0, 0, advice); err != nil {
+			return err
+		}
+	}
+	failed := make(chan error)
+	for range 4 {
+		go func() {
+			page := make([]byte, os.Getpagesize())
+			for {
+				if _, err := file.ReadAt(page, rand.Int64N(info.Size()/int64(len(page)))*int64(len(page))); err != nil {
+					failed <- err
+				}
+			}
+		}()
+	}
+	return <-failed
 }
 
 // spend uses so much of a processor, however long that takes.
