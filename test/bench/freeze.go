@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -88,22 +87,11 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 	if len(args) > 1 {
 		apps = slices.DeleteFunc(apps, func(a frozenApp) bool { return !slices.Contains(args[1:], a.name) })
 	}
-	dir, err := os.MkdirTemp("", "zerolet-bench-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	if text, err := exec.CommandContext(ctx, "make", "-C", "..", "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("make install: %w\n%s", err, text)
-	}
-	m, err := lab.Start(ctx, lab.Options{})
+	m, err := booted(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if err := m.Install(ctx, dir); err != nil {
-		return "", err
-	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s; trixie; connect to first byte in ms: median (quartiles) of %d rounds in turns, of thaws of %d, and their 99 %%. "+
 		"Podman's: from the command to the first byte, without what any command takes.\n\n", machine(), rounds, rounds*thaws)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -43,22 +42,11 @@ func health(ctx context.Context, args ...string) (_ string, err error) {
 			return "", err
 		}
 	}
-	dir, err := os.MkdirTemp("", "zerolet-bench-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	if text, err := exec.CommandContext(ctx, "make", "-C", "..", "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("make install: %w\n%s", err, text)
-	}
-	m, err := lab.Start(ctx, lab.Options{})
+	m, err := booted(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if err := m.Install(ctx, dir); err != nil {
-		return "", err
-	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s; trixie; from healthy to the client's first byte in s: median (quartiles) and the longest.\n\n", machine())
 	text.WriteString("| manager | the check | rounds | median | longest |\n|---|---|---|---|---|\n")

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zerolet/zerolet/test/lab"
 )
 
 // machine says where the figures come from.
@@ -28,6 +33,26 @@ func machine() string {
 		kernel = "Linux " + unix.ByteSliceToString(u.Release[:])
 	}
 	return fmt.Sprintf("%d × %s, %s, %s", runtime.NumCPU(), cpu, kernel, runtime.Version())
+}
+
+// booted is a machine with zerolet.
+func booted(ctx context.Context) (*lab.Machine, error) {
+	dir, err := os.MkdirTemp("", "zerolet-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if text, err := exec.CommandContext(ctx, "make", "-C", "..", "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make install: %w\n%s", err, text)
+	}
+	m, err := lab.Start(ctx, lab.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Install(ctx, dir); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
 }
 
 // sample are the measurements of one thing, one for each round.
