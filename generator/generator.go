@@ -62,6 +62,7 @@ func (g Generator) Read() *Plan {
 		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
 	p.checkHidden()
+	p.checkDropins(read)
 	if g.AdminUnit != nil {
 		p.checkAdmin(g.AdminUnit)
 	}

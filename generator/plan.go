@@ -71,6 +71,7 @@ func NewPlan(s quadlet.Search, files []*quadlet.File) *Plan {
 	files = withoutTwins(files)
 	pods := scaledPods(files)
 	for _, f := range files {
+		p.tellOnce(scale.Mistyped(f))
 		switch {
 		case !scale.Scales(f):
 			p.Diagnostics = append(p.Diagnostics, scale.Misplaced(f)...)

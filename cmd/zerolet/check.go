@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/zerolet/zerolet/generator"
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // check says what is wrong with the files, and what the others become.
@@ -21,6 +24,9 @@ func (c *call) check(ctx context.Context) (int, error) {
 	for _, d := range ds {
 		c.stderr.print(d)
 	}
+	if len(plan.Endpoints) == 0 {
+		return verdict(plan.Search, plan.All()), c.printf("%s\n", noSection(plan.Sources.Dirs()))
+	}
 	for _, e := range plan.Endpoints {
 		if e.Refused() {
 			continue
@@ -30,6 +36,16 @@ func (c *call) check(ctx context.Context) (int, error) {
 		}
 	}
 	return verdict(plan.Search, plan.All()), nil
+}
+
+// noSection says that nothing is scaled, and where a section has been looked for.
+func noSection(dirs []string) string {
+	if len(dirs) == 0 {
+		return "none of the directories is there in which Quadlet looks for files"
+	}
+	return "no file has a [ScaleToZero] section in " + quadlet.Printable(strings.Join(slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		return slices.Contains(dirs, filepath.Dir(dir))
+	}), " "))
 }
 
 func wakesAndSleeps(e *generator.Endpoint) string {

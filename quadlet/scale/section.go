@@ -2,6 +2,7 @@ package scale
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/zerolet/zerolet/quadlet"
 )
@@ -31,6 +32,19 @@ func Misplaced(f *quadlet.File) quadlet.Diagnostics {
 		if IsSection(s.Name) {
 			ds.Errorf(s.Pos, "move the section to the .container, .pod or .kube file of the app",
 				"[%s] is for .container, .pod and .kube files: nothing is scaled here", s.Name)
+		}
+	}
+	return ds
+}
+
+// Mistyped tells of sections whose names are nearly that of ours: nothing is scaled by
+// them.
+func Mistyped(f *quadlet.File) quadlet.Diagnostics {
+	var ds quadlet.Diagnostics
+	for _, s := range f.Sections {
+		name := strings.TrimPrefix(strings.ToLower(s.Name), "x-")
+		if !IsSection(s.Name) && distance(name, "scaletozero") <= 2 {
+			ds.Warnf(s.Pos, "write [ScaleToZero]", "[%s] is not zerolet's section, and scales nothing", s.Name)
 		}
 	}
 	return ds

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// checkFiles is what check says of files, by their paths in a directory.
+func checkFiles(t *testing.T, files map[string]string, names ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := machine{clock: time.Now, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": dir}[name]
+	}}
+	for i, name := range names {
+		names[i] = strings.ReplaceAll(name, "DIR", dir)
+	}
+	var out, errs bytes.Buffer
+	status = run(t.Context(), append([]string{"check"}, names...), m, &out, &errs)
+	clean := func(text string) string { return strings.ReplaceAll(text, dir, "DIR") }
+	return status, clean(out.String()), clean(errs.String())
+}
+
+// Who has scaled nothing, though he may think so, is told.
+func TestCheckNothing(t *testing.T) {
+	const web = "[Container]\nImage=localhost/web\nPublishPort=8080:80\n"
+	for name, test := range map[string]struct {
+		files  map[string]string
+		stderr string
+	}{
+		"nothing":           {},
+		"no section":        {map[string]string{"web.container": web, "sub/x.container": web}, ""},
+		"another directory": {map[string]string{"web.container": web, "web.d/scale.conf": "[ScaleToZero]\n", "web.service.d/scale.conf": "[ScaleToZero]\n"}, ""},
+		"another extension": {map[string]string{"web.container": web, "web.container.d/scale.txt": "[ScaleToZero]\n"}, ""},
+		"mistyped": {
+			map[string]string{"web.container": web + "[Scale-To-Zero]\n"},
+			"DIR/web.container:4:1: warning: [Scale-To-Zero] is not zerolet's section, and scales nothing\n" +
+				"    4 | [Scale-To-Zero]\n      | ^\nhint: write [ScaleToZero]\n",
+		},
+		"mistyped for all": {
+			map[string]string{"web.container": web, "api.container": web, "container.d/scale.conf": "[X-Scaletozero]\n"},
+			"DIR/container.d/scale.conf:1:1: warning: [X-Scaletozero] is not zerolet's section, and scales nothing\n" +
+				"    1 | [X-Scaletozero]\n      | ^\nhint: write [ScaleToZero]\n",
+		},
+		"outside of a section": {
+			map[string]string{"web.container": web, "web.container.d/scale.conf": "IdleTimeout=30s\n"},
+			"DIR/web.container.d/scale.conf:1:1: warning: assignment before the first section\n" +
+				"    1 | IdleTimeout=30s\n      | ^\nhint: open a section first, such as [Container]\n",
+		},
+		"not ours": {map[string]string{"web.container": web + "x\n[Container", "web.container.d/a.conf": "[Container\n[Service]\nx"}, ""},
+	} {
+		status, stdout, stderr := checkFiles(t, test.files)
+		if want := "no file has a [ScaleToZero] section in DIR\n"; status != exitOK || stdout != want || stderr != test.stderr {
+			t.Errorf("%s: status %d, %q, %s", name, status, stdout, stderr)
+		}
+	}
+}
