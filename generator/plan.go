@@ -268,9 +268,11 @@ func some(names []string) string {
 	return strings.Join(names, " ")
 }
 
-// Select keeps the endpoints of the named services or files.
+// Select keeps the endpoints of the named services or files. Of other files it notes why
+// they are none, as long as there is one endpoint.
 func (p *Plan) Select(names []string) error {
 	var kept []*Endpoint
+	var others quadlet.Diagnostics
 	for _, name := range names {
 		found := false
 		for _, e := range p.Endpoints {
@@ -278,20 +280,32 @@ func (p *Plan) Select(names []string) error {
 				kept, found = append(kept, e), true
 			}
 		}
-		if !found {
+		if found {
+			continue
+		}
+		d, known := p.unscaled(name)
+		if !known {
 			return fmt.Errorf("no scaled container %q", name)
 		}
+		others = append(others, d)
+	}
+	if len(kept) == 0 {
+		return fmt.Errorf("no scaled container %q: %s", names[0], others[0].Message)
 	}
 	p.Endpoints = kept
+	p.tellOnce(others)
 	return nil
 }
 
 // named reports whether a person means this endpoint, perhaps by a container of its
 // pod.
 func (e *Endpoint) named(name string) bool {
-	return slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool {
-		file := f.Name()
-		return name == f.Path || name == file || name == strings.TrimSuffix(file, filepath.Ext(file)) ||
-			strings.TrimSuffix(name, ".service") == f.Unit()
-	})
+	return slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool { return isNamed(f, name) })
+}
+
+// isNamed reports whether a person means a file.
+func isNamed(f *quadlet.File, name string) bool {
+	file := f.Name()
+	return name == f.Path || name == file || name == strings.TrimSuffix(file, filepath.Ext(file)) ||
+		strings.TrimSuffix(name, ".service") == f.Unit()
 }

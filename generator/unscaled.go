@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"path/filepath"
 	"slices"
 
 	"github.com/zerolet/zerolet/quadlet"
@@ -16,6 +17,30 @@ func (p *Plan) tellOnce(ds quadlet.Diagnostics) {
 			p.Diagnostics = append(p.Diagnostics, d)
 		}
 	}
+}
+
+// unscaled is why a file is no endpoint. It is false if there is no such file.
+func (p *Plan) unscaled(name string) (quadlet.Diagnostic, bool) {
+	var files []*quadlet.File
+	for _, path := range p.Sources.Units() {
+		f, _ := p.Sources.Load(path)
+		files = append(files, f)
+	}
+	i := slices.IndexFunc(files, func(f *quadlet.File) bool { return isNamed(f, name) })
+	if i < 0 {
+		return quadlet.Diagnostic{}, false
+	}
+	f, why := files[i], "it has no [ScaleToZero] section"
+	pod, inPod := scale.PodOf(f)
+	switch {
+	case !scale.Scales(f):
+		why = "zerolet scales no " + filepath.Ext(f.Path) + " files"
+	case LeftToInstances(f, files):
+		why = "it is left to its instances"
+	case inPod:
+		why = "its pod " + pod.Value + " has no [ScaleToZero] section"
+	}
+	return quadlet.Diagnostic{Pos: f.UnitPos(), Severity: quadlet.Note, Message: why}, true
 }
 
 // checkDropins tells what is wrong with drop-ins that open no section, and so do not

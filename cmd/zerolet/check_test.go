@@ -68,3 +68,33 @@ func TestCheckNothing(t *testing.T) {
 		}
 	}
 }
+
+// Of several files those are checked that are scaled; of each other one it is said why it
+// is not.
+func TestCheckSome(t *testing.T) {
+	files := map[string]string{
+		"web.container":   "[Container]\nImage=localhost/web\nPublishPort=8080:80\n[ScaleToZero]\n",
+		"caddy.container": "[Container]\nImage=localhost/caddy\n", "in.container": "[Container]\nImage=localhost/in\nPod=plain.pod\n",
+		"plain.pod": "[Pod]\n", "own.network": "[Network]\n",
+		"w@.container":  "[Container]\nImage=localhost/w\n[ScaleToZero]\n",
+		"w@1.container": "[Container]\nImage=localhost/w\nPublishPort=8081:80\n[ScaleToZero]\n",
+	}
+	const usual = "web.service: listens on 8080, stops 2min after the last connection\n"
+	for name, test := range map[string]struct {
+		stdout, stderr string
+		status         int
+	}{
+		"DIR/caddy.container DIR/web.container": {usual, "DIR/caddy.container:1:1: note: it has no [ScaleToZero] section\n    1 | [Container]\n      | ^\n", exitOK},
+		"web in plain-pod.service": {usual, "DIR/in.container:1:1: note: its pod plain.pod has no [ScaleToZero] section\n    1 | [Container]\n      | ^\n" +
+			"DIR/plain.pod:1:1: note: it has no [ScaleToZero] section\n    1 | [Pod]\n      | ^\n", exitOK},
+		"web w@":          {usual, "DIR/w@.container:1:1: note: it is left to its instances\n    1 | [Container]\n      | ^\n", exitOK},
+		"own.network web": {usual, "DIR/own.network:1:1: note: zerolet scales no .network files\n    1 | [Network]\n      | ^\n", exitOK},
+		"caddy":           {"", "zerolet: error: no scaled container \"caddy\": it has no [ScaleToZero] section\n", exitUsage},
+		"web gone":        {"", "zerolet: error: no scaled container \"gone\"\n", exitUsage},
+		"DIR/":            {"", "zerolet: error: DIR is a directory: name the files in it\n", exitUsage},
+	} {
+		if status, stdout, stderr := checkFiles(t, files, strings.Fields(name)...); status != test.status || stdout != test.stdout || stderr != test.stderr {
+			t.Errorf("%s: status %d, %q, %s", name, status, stdout, stderr)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,7 +89,11 @@ func located(names []string) (paths, dirs []string, err error) {
 
 // realDir resolves the links in a file's directory, as the search does.
 func realDir(path string) (string, error) {
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory: name the files in it", path)
+	}
+	if err != nil {
 		return "", err
 	}
 	dir, err := quadlet.RealDir(filepath.Dir(path))
