@@ -9,6 +9,7 @@ import (
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // check says what is wrong with the files, and what the others become.
@@ -34,8 +35,26 @@ func (c *call) check(ctx context.Context) (int, error) {
 		if err := c.printf("%s.service: %s%s\n", e.Spec.Unit, wakesAndSleeps(e), together(e)); err != nil {
 			return exitFailure, err
 		}
+		for _, text := range also(e.Spec) {
+			if err := c.printf("  %s\n", text); err != nil {
+				return exitFailure, err
+			}
+		}
 	}
 	return verdict(plan.Search, plan.All()), nil
+}
+
+// also is what comes of the keys that are set, but for those that wakesAndSleeps tells.
+func also(s *scale.Spec) (texts []string) {
+	for _, k := range scale.Keys() {
+		if _, set := s.Setting(k.Name); !set || k.Name == "IdleTimeout" || k.Name == "Sleep" {
+			continue
+		}
+		if text := k.Explain(s); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // noSection says that nothing is scaled, and where a section has been looked for.
@@ -69,9 +88,38 @@ func together(e *generator.Endpoint) string {
 	return ", with " + strings.Join(e.MemberServices(), " ")
 }
 
+// listensOn is where a service listens, on a network with the names that it has there.
+func listensOn(e *generator.Endpoint) string {
+	var host, network, words []string
+	for _, f := range e.Forwards {
+		if f.Device == "" {
+			host = append(host, f.String())
+		} else {
+			network = append(network, f.String())
+		}
+	}
+	if len(host) > 0 {
+		words = append(words, ranges(host))
+	}
+	if len(network) > 0 {
+		words = append(words, ranges(network)+" as "+strings.Join(names(e), " and "))
+	}
+	return strings.Join(words, " and ")
+}
+
+// names are those that the container has on networks: the same on each.
+func names(e *generator.Endpoint) []string {
+	for _, f := range e.Forwards {
+		if names := e.NamesOn(f); len(names) > 0 {
+			return names
+		}
+	}
+	return nil
+}
+
 // listensWhile is where a service listens, and when, unless that is always.
 func listensWhile(e *generator.Endpoint) string {
-	on := ranges(listens(e))
+	on := listensOn(e)
 	if len(e.PartOf) == 0 {
 		return on
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,5 +98,38 @@ func TestCheckSome(t *testing.T) {
 		if status, stdout, stderr := checkFiles(t, files, strings.Fields(name)...); status != test.status || stdout != test.stdout || stderr != test.stderr {
 			t.Errorf("%s: status %d, %q, %s", name, status, stdout, stderr)
 		}
+	}
+}
+
+// What becomes of a file is told with all that its keys say, and how a reverse proxy
+// calls it.
+func TestCheckWhole(t *testing.T) {
+	for text, want := range map[string]string{
+		"PublishPort=8086:80\n[ScaleToZero]\nWakeOn=Mon..Fri 08:00\nStayAwake=10h\n": "web.service: listens on 8086, stops 2min after the last connection\n" +
+			"  the calendar wakes it: Mon..Fri 08:00\n  once awake, it stays so for 10h at least\n",
+		"PublishPort=8086:80\n[ScaleToZero]\nSleep=freeze\nIdleTimeout=10min\nReclaimMemory=no\n": "web.service: listens on 8086, freezes 10min after the last connection, stops when frozen for 1h\n" +
+			"  its memory stays where it is while it is frozen\n",
+		"Network=own.network:alias=www\n[ScaleToZero]\nListen=own.network:80\nListen=8086:80\nStandIn=rename\n": "web.service: listens on 8086 and own.network:80 as systemd-web and www, stops 2min after the last connection\n",
+	} {
+		if _, stdout, stderr := checkFiles(t, map[string]string{"web.container": "[Container]\nImage=localhost/web\n" + text, "own.network": "[Network]\n"}); stdout != want || stderr != "" {
+			t.Errorf("%s: %s%s", text, stdout, stderr)
+		}
+	}
+}
+
+// So it is in the JSON.
+func TestCheckWholeJSON(t *testing.T) {
+	_, stdout, _ := checkFiles(t, map[string]string{
+		"own.network": "[Network]\n",
+		"web.container": "[Container]\nImage=localhost/web\nNetwork=own.network\n[ScaleToZero]\nListen=own.network:80\nSleep=freeze\n" +
+			"StayAwake=5min\nStandIn=rename\n",
+	}, "--json")
+	var r report
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || len(r.Endpoints) != 1 {
+		t.Fatalf("%v: %s", err, stdout)
+	}
+	e := r.Endpoints[0]
+	if got := fmt.Sprintln(e.Names, e.IdleTimeout, e.Sleep, e.StopAfter, e.Also); got != "[systemd-web] 2min freeze 1h [once awake, it stays so for 5min at least]\n" {
+		t.Error(got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
+	"github.com/zerolet/zerolet/quadlet/scale"
 )
 
 // printer shows diagnostics to a person: each with its source line and a caret
@@ -138,9 +139,13 @@ type reportEndpoint struct {
 	Service     string   `json:"service"`
 	File        string   `json:"file"`
 	Listen      []string `json:"listen"`
+	Names       []string `json:"names,omitempty"` // on the networks among them
 	IdleTimeout string   `json:"idleTimeout,omitempty"`
+	Sleep       string   `json:"sleep,omitempty"`
+	StopAfter   string   `json:"stopAfter,omitempty"`
 	NeededBy    []string `json:"neededBy,omitempty"`
 	Members     []string `json:"members,omitempty"` // the services of a pod's containers
+	Also        []string `json:"also,omitempty"`    // what comes of the other keys
 }
 
 func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
@@ -164,10 +169,19 @@ func newReport(plan *generator.Plan, ds quadlet.Diagnostics) report {
 }
 
 func newReportEndpoint(e *generator.Endpoint) reportEndpoint {
-	r := reportEndpoint{Service: e.Spec.Unit + ".service", File: e.Spec.File.Path, Listen: listens(e), NeededBy: e.NeededBy(), Members: e.MemberServices()}
-	if !e.Spec.Dependency() {
-		r.IdleTimeout = e.Spec.IdleTimeout.String()
+	r := reportEndpoint{
+		Service: e.Spec.Unit + ".service", File: e.Spec.File.Path, Listen: listens(e), Names: names(e),
+		NeededBy: e.NeededBy(), Members: e.MemberServices(), Also: also(e.Spec),
 	}
+	switch {
+	case e.Spec.Dependency():
+		return r
+	case e.Spec.Freezes:
+		r.Sleep, r.StopAfter = scale.SleepFreeze, e.Spec.StopAfter.String()
+	default:
+		r.Sleep = scale.SleepStop
+	}
+	r.IdleTimeout = e.Spec.IdleTimeout.String()
 	return r
 }
 
