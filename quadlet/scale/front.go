@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -128,6 +129,76 @@ func (s *Spec) checkFront(e quadlet.Entry, ds *quadlet.Diagnostics) {
 var speaksFirst = map[uint16]string{
 	21: "FTP", 22: "SSH", 25: "SMTP", 110: "POP3", 119: "NNTP", 143: "IMAP", 587: "SMTP", 2222: "SSH",
 	3306: "MySQL", 4190: "ManageSieve", 5900: "VNC",
+}
+
+// checkHeads warns of ports on which nobody says a request that can be read.
+func (s *Spec) checkHeads(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	s.checkFront(e, ds)
+	for _, l := range s.Listen {
+		switch what := speaksFirst[l.ContainerPort]; {
+		case !s.Fronted() || !isStream(l):
+		case what != "" && !s.Front.ByData:
+			ds.Warnf(e.Pos, "leave it out if it does",
+				"a server of %s (container port %d) speaks first: each of its clients waits for that for a second longer", what, l.ContainerPort)
+		case l.ContainerPort == 443 || l.ContainerPort == 8443:
+			ds.Warnf(e.Pos, "let a reverse proxy before it have the certificate",
+				"clients of container port %d speak TLS, which hides what they ask for: %s= knows none of them", l.ContainerPort, e.Key)
+		}
+	}
+}
+
+// checkProbes warns of paths that people ask for, and of those that nobody does.
+func (s *Spec) checkProbes(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	s.checkHeads(e, ds)
+	for _, line := range s.settings(e.Key) {
+		for glob := range strings.FieldsSeq(line.Value) {
+			root, _ := path.Match(glob, "/")
+			switch {
+			case root:
+				ds.Warnf(line.Pos, "name a path that only monitors ask for, such as /healthz, or the monitor with IgnoreAgent=",
+					"Probe=%s is what browsers ask for, too: while the container sleeps, people see zerolet's answer, and wake nothing", glob)
+			case strings.Contains(glob, ",/"):
+				ds.Warnf(line.Pos, "write a space between two paths", "Probe=%s is one path, with a comma in it", glob)
+			case query.MatchString(glob):
+				ds.Warnf(line.Pos, "leave out what comes after the path", "Probe=%s matches no query: ? is any one character of a path", glob)
+			case strings.Contains(glob, "**"):
+				ds.Warnf(line.Pos, "write one glob for each depth, such as /*/up /*/*/up", "in Probe=%s a star is all but /, and two of them are no more", glob)
+			}
+		}
+	}
+}
+
+// query is the end of a path with one, as somebody may write it.
+var query = regexp.MustCompile(`\?[a-zA-Z_][^/]*$`)
+
+// checkAgents warns of agents that people have, and of those that nobody has.
+func (s *Spec) checkAgents(e quadlet.Entry, ds *quadlet.Diagnostics) {
+	s.checkHeads(e, ds)
+	for _, line := range s.settings(e.Key) {
+		glob := line.Value
+		switch {
+		case isBrowser(glob):
+			ds.Warnf(line.Pos, "name the monitor, such as *UptimeRobot*",
+				"IgnoreAgent=%s is what browsers are called, too: while the container sleeps, people see zerolet's answer, and wake nothing", glob)
+		case strings.HasPrefix(glob, `"`) && strings.HasSuffix(glob, `"`):
+			ds.Warnf(line.Pos, "write it without them", "the quotes are a part of IgnoreAgent=%s", glob)
+		case !strings.ContainsAny(glob, "*?[/"):
+			ds.Warnf(line.Pos, "write IgnoreAgent=*"+glob+"*", "IgnoreAgent=%s is no agent with a version, such as %[1]s/1.2", glob)
+		}
+	}
+}
+
+// isBrowser reports whether a glob is that of one that people use.
+func isBrowser(glob string) bool {
+	flat := func(text string) string { return strings.ToLower(strings.ReplaceAll(text, "/", "")) }
+	return slices.ContainsFunc([]string{
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0",
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+	}, func(agent string) bool {
+		is, _ := path.Match(flat(glob), flat(agent))
+		return is
+	})
 }
 
 // checkWakeBy warns of servers whose clients would never say anything.

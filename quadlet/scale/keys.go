@@ -94,11 +94,11 @@ var keys = []Key{
 	},
 	{
 		Name: "Probe", Type: "paths, repeatable",
-		Doc:    "globs of paths; a GET or HEAD of one is answered 200 by the proxy while the container sleeps, wakes nothing, and is no use: while it is awake, the app answers; for what a monitor asks over HTTP",
+		Doc:    "globs of paths without their queries, in which * is all but /; a GET or HEAD of one is answered 200 by the proxy while the container sleeps, wakes nothing, and is no use: while it is awake, the app answers; for what a monitor asks over HTTP",
 		Where:  proxied,
 		Export: Export{Lost: "let the monitor ask something else: each request to a Service wakes it"},
 		proxy:  func(s *Spec, c *wire.Config) { c.Probes = s.Front.Probes },
-		parse:  (*Spec).probe, check: (*Spec).checkFront, explain: (*Spec).explainProbes,
+		parse:  (*Spec).probe, check: (*Spec).checkProbes, explain: (*Spec).explainProbes,
 	},
 	{
 		Name: "IgnoreAgent", Type: "glob, repeatable",
@@ -106,7 +106,7 @@ var keys = []Key{
 		Where:  proxied,
 		Export: Export{Lost: "let the cluster's ingress keep such agents away: each request to a Service wakes it"},
 		proxy:  func(s *Spec, c *wire.Config) { c.IgnoreAgents = s.Front.IgnoreAgents },
-		parse:  (*Spec).ignoreAgent, check: (*Spec).checkFront, explain: (*Spec).explainIgnoreAgents,
+		parse:  (*Spec).ignoreAgent, check: (*Spec).checkAgents, explain: (*Spec).explainIgnoreAgents,
 	},
 	{
 		Name: "WaitingPage", Type: "boolean", Default: "no",
@@ -114,7 +114,7 @@ var keys = []Key{
 		Where: proxied, Export: Export{Lost: "Knative holds each request until the app is there"},
 		proxy:   func(s *Spec, c *wire.Config) { c.WaitingPage = s.Front.Page },
 		parse:   (*Spec).waitingPage,
-		check:   (*Spec).checkFront,
+		check:   (*Spec).checkHeads,
 		explain: (*Spec).explainPage,
 	},
 	{

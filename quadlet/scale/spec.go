@@ -178,6 +178,20 @@ func (s *Spec) Setting(key string) (quadlet.Entry, bool) {
 	return quadlet.Entry{}, false
 }
 
+// settings are the assignments of a repeatable key that are in effect.
+func (s *Spec) settings(key string) (all []quadlet.Entry) {
+	for _, e := range s.File.Entries {
+		switch {
+		case !IsSection(e.Section) || e.Key != key:
+		case e.Value == "":
+			all = nil
+		default:
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
 // SectionPos is where the section begins.
 func (s *Spec) SectionPos() quadlet.Pos {
 	return s.File.Sections[slices.IndexFunc(s.File.Sections, func(x quadlet.Section) bool { return IsSection(x.Name) })].Pos
