@@ -362,6 +362,7 @@ func (s *Spec) checkKeys(ds *quadlet.Diagnostics) {
 		e, set := s.Setting(k.Name)
 		switch {
 		case !set:
+		case k.isDefault(e.Value) && !s.Dependency(): // nothing is changed
 		case !k.In(where(s.File)):
 			ds.Errorf(e.Pos, "leave it out", "%s= is not for %s files", k.Name, filepath.Ext(s.File.Path))
 		case s.Native && !k.In(WithNative):
@@ -377,15 +378,18 @@ func (s *Spec) checkKeys(ds *quadlet.Diagnostics) {
 	}
 }
 
-func didYouMean(name string) string {
+// isDefault reports whether an assignment of a value changes nothing.
+func (k Key) isDefault(value string) bool {
+	is, err := ParseBool(value)
+	usual, unlike := ParseBool(k.Default)
+	return k.Default != "" && value == k.Default || err == nil && unlike == nil && is == usual
+}
+
+func (s *Spec) didYouMean(name string) string {
 	if k := nearest(name); k != "" {
 		return fmt.Sprintf("did you mean %s=?", k)
 	}
-	hint := "the keys are"
-	for _, k := range keys {
-		hint += " " + k.Name + "="
-	}
-	return hint
+	return "zerolet.container(5) has the keys; those of Podman belong in [" + s.File.Kind() + "], those of systemd in [Unit] or [Service]"
 }
 
 // nearest is the key a mistyped name may have meant, or "".

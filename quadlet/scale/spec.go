@@ -98,12 +98,15 @@ func (s *Spec) readSection(ds *quadlet.Diagnostics) {
 		}
 	}
 	for _, e := range s.File.Entries {
+		k, known := FindKey(e.Key)
 		if !IsSection(e.Section) {
+			if known && !strings.HasPrefix(e.Section, "X-") { // which systemd and Quadlet do not read
+				ds.Errorf(e.Pos, "move it to [ScaleToZero]", "%s= is a key of [ScaleToZero], not of [%s]", e.Key, e.Section)
+			}
 			continue
 		}
-		k, known := FindKey(e.Key)
 		if !known {
-			ds.Errorf(e.Pos, didYouMean(e.Key), "unknown key %s= in [%s]", e.Key, e.Section)
+			ds.Errorf(e.Pos, s.didYouMean(e.Key), "unknown key %s= in [%s]", e.Key, e.Section)
 			continue
 		}
 		listeners := len(s.Listen)
