@@ -19,7 +19,7 @@ import (
 )
 
 // explain says what was made of a file, from which of its lines, and what
-// follows from that.
+// follows from that. The rest is known only where the manager runs.
 func (c *call) explain(ctx context.Context) (int, error) {
 	plan, units, err := c.plan(ctx)
 	if err != nil {
@@ -28,10 +28,7 @@ func (c *call) explain(ctx context.Context) (int, error) {
 	for _, d := range plan.All() {
 		c.stderr.print(d)
 	}
-	running, err := c.look(ctx, service.Closely)
-	if err != nil {
-		return exitFailure, err
-	}
+	running, unseen := c.look(ctx, service.Closely)
 	for i, e := range plan.Endpoints {
 		if e.Refused() {
 			continue
@@ -39,25 +36,33 @@ func (c *call) explain(ctx context.Context) (int, error) {
 		if i > 0 {
 			fmt.Fprintln(c.stdout)
 		}
-		s := running.Named(e.Spec.Unit)
-		if s == nil {
-			s = &service.Service{Name: e.Spec.Unit}
+		var b bytes.Buffer
+		c.explainFile(&b, e, units)
+		if unseen == nil {
+			s := running.Named(e.Spec.Unit)
+			if s == nil {
+				s = &service.Service{Name: e.Spec.Unit}
+			}
+			c.explainState(&b, e, s, units)
 		}
-		if err := c.explainOne(e, s, units); err != nil {
+		if err := c.printf("%s", &b); err != nil {
 			return exitFailure, err
 		}
+	}
+	if unseen != nil {
+		return exitFailure, unseen
 	}
 	return verdict(plan.Search, plan.All()), nil
 }
 
-func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []generator.Unit) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s is made of\n", e.Spec.Unit)
+// explainFile tells what comes of a file.
+func (c *call) explainFile(b *bytes.Buffer, e *generator.Endpoint, units []generator.Unit) {
+	fmt.Fprintf(b, "%s is made of\n", e.Spec.Unit)
 	for _, path := range files(e) {
-		fmt.Fprintf(&b, "  %s\n", path)
+		fmt.Fprintf(b, "  %s\n", path)
 	}
-	fmt.Fprintf(&b, "\nunits (zerolet render --%s %s prints them):\n", c.manager, e.Spec.Unit)
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(b, "\nunits (zerolet render --%s %s prints them):\n", c.manager, e.Spec.Unit)
+	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, u := range units {
 		if slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool { return u.Source == f.Path }) {
 			fmt.Fprintf(table, "  %s\t%s\n", filepath.Join(u.Priority.String(), u.Name), role(e, u))
@@ -65,8 +70,8 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 	}
 	_ = table.Flush() // into memory
 
-	fmt.Fprintf(&b, "\nwhat happens:\n")
-	table = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(b, "\nwhat happens:\n")
+	table = tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	if e.Spec.Dependency() {
 		fmt.Fprintf(table, "  %s\t%s\n", wakesAndSleeps(e), line(e.Spec.SectionPos()))
 	} else {
@@ -80,29 +85,31 @@ func (c *call) explainOne(e *generator.Endpoint, s *service.Service, units []gen
 		fmt.Fprintf(table, "  these are frozen together, and thawed the other way round: %s\t%s\n", strings.Join(frozen, " "), line(e.Spec.SleepPos))
 	}
 	_ = table.Flush() // into memory
+}
 
-	fmt.Fprintf(&b, "\nwhat keeps it awake:\n")
+// explainState tells how the service stands.
+func (c *call) explainState(b *bytes.Buffer, e *generator.Endpoint, s *service.Service, units []generator.Unit) {
+	fmt.Fprintf(b, "\nwhat keeps it awake:\n")
 	if !e.Spec.Dependency() {
-		fmt.Fprintf(&b, "  every open connection: %d now\n", s.Connections())
+		fmt.Fprintf(b, "  every open connection: %d now\n", s.Connections())
 	}
 	for _, name := range s.Others() {
-		fmt.Fprintf(&b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(s.HeldBy, name)])
+		fmt.Fprintf(b, "  %s, while it runs: %s\n", name, map[bool]string{true: "it does", false: "it does not"}[slices.Contains(s.HeldBy, name)])
 	}
 	if before, after := s.Memory(); s.State() == service.Frozen {
-		fmt.Fprintf(&b, "  nothing: it is frozen now%s\n", memoryText(before, after))
+		fmt.Fprintf(b, "  nothing: it is frozen now%s\n", memoryText(before, after))
 	}
 	if at := s.SleepsAt(); !at.IsZero() && s.State() == service.Frozen {
-		fmt.Fprintf(&b, "  it stops in %s if nobody comes\n", short(at.Sub(c.clock())))
+		fmt.Fprintf(b, "  it stops in %s if nobody comes\n", short(at.Sub(c.clock())))
 	} else if !at.IsZero() {
-		fmt.Fprintf(&b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
+		fmt.Fprintf(b, "  it goes to sleep in %s if nobody comes\n", short(at.Sub(c.clock())))
 	}
 	if at := s.WakesAt(); !at.IsZero() {
-		fmt.Fprintf(&b, "  the calendar, next in %s\n", short(at.Sub(c.clock())))
+		fmt.Fprintf(b, "  the calendar, next in %s\n", short(at.Sub(c.clock())))
 	}
 	if len(s.Changed(units)) > 0 || !s.Socket.Found() && !s.Dependency() {
-		fmt.Fprintf(&b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
+		fmt.Fprintf(b, "\nthis is not yet so: zerolet apply --%s\n", c.manager)
 	}
-	return c.printf("%s", b.String())
 }
 
 // explainPorts tells what the sockets are for, and what stays Podman's.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
@@ -29,5 +30,23 @@ func TestExplainPorts(t *testing.T) {
 		"listens on 127.0.0.1:9000, which leads to the container's port 80 web.container:5 ;"
 	if got != want {
 		t.Errorf("%s\nwant\n%s\n%s", got, want, fmt.Sprint(p.All()))
+	}
+}
+
+// What comes of a file is told without a manager, too, and then that there is none.
+func TestExplainWithoutManager(t *testing.T) {
+	abs, err := filepath.Abs("testdata/basic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine{clock: time.Now, uid: 1000, getenv: func(name string) string {
+		return map[string]string{"QUADLET_UNIT_DIRS": abs}[name]
+	}}
+	var stdout, stderr bytes.Buffer
+	status := run(t.Context(), []string{"explain", "--user", "httpd"}, m, &stdout, &stderr)
+	text := stdout.String()
+	if status != exitFailure || !strings.Contains(text, "httpd is made of\n") || !strings.Contains(text, "\nwhat happens:\n") ||
+		strings.Contains(text, "awake") || !strings.Contains(stderr.String(), "XDG_RUNTIME_DIR") {
+		t.Errorf("status %d: %s%s", status, text, &stderr)
 	}
 }
