@@ -20,16 +20,19 @@ func (e *Endpoint) showPage(s *unit.UnitSection) {
 	add(s, "CacheDirectory", wire.Wakes+"/"+e.shortName())
 }
 
-// resultDir is where the unit of a container tells how it has ended, for the page: not
+// resultDir is where the units of containers tell how they have ended, for the page: not
 // every machine's D-Bus lets a dynamic user ask (it has to know the user's name).
 const resultDir = "%t/" + wire.Results
 
 func (e *Endpoint) wakeResult() string { return resultDir + "/" + e.shortName() }
 
-// tellResult has the unit do so, whether it has failed or not.
+// tellResult has a unit do so, whether it has failed or not.
 func (e *Endpoint) tellResult(u *Unit) {
-	script := `mkdir -p ` + resultDir + ` && echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >` + e.wakeResult()
-	set(u, "Service", "ExecStopPost", "-:/bin/sh -c "+word(script))
+	if !e.Spec.Front.Page {
+		return
+	}
+	const script = `mkdir -p "$0" && echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >"$0/$1"`
+	set(u, "Service", "ExecStopPost", "-:/bin/sh -c "+word(script)+" "+word(e.wakeResult())+" %n")
 }
 
 // HasPage reports whether there is a service whose page has what is noted by a name.

@@ -232,5 +232,6 @@ func (m *Member) unit(e *Endpoint, l Layout) Unit {
 		files = append([]string{word(m.pidFile())}, files...)
 	}
 	removeLater(&u, files)
+	e.tellResult(&u)
 	return u
 }

@@ -393,9 +393,7 @@ func (e *Endpoint) service(l Layout) Unit {
 		files = append([]string{word(e.pidFile())}, files...)
 	}
 	removeLater(&u, files)
-	if e.Spec.Front.Page {
-		e.tellResult(&u)
-	}
+	e.tellResult(&u)
 	return u
 }
 

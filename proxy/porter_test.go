@@ -250,7 +250,7 @@ func TestWaitingPage(t *testing.T) {
 	cfg := proxytest.Config(front, at)
 	cfg.Start, _ = newWaker(t)
 	cfg.WaitingPage, cfg.WakeTimes, cfg.IdleTimeout = true, filepath.Join(t.TempDir(), "times"), time.Millisecond
-	cfg.WakeResult = filepath.Join(t.TempDir(), "result")
+	cfg.WakeResult = t.TempDir()
 	r := serve(t, cfg, front, func(s *server) {
 		s.porter.noticed.Store(true)
 		s.activity.waking.Add(1) // so that it stays
@@ -265,7 +265,7 @@ func TestWaitingPage(t *testing.T) {
 			t.Errorf("%s %v: %s", q.Status, q.Header, page)
 		}
 	}
-	proxytest.Must(0, os.WriteFile(cfg.WakeResult, []byte("exit-code exited 125\n"), 0o600))(t)
+	proxytest.Must(0, os.WriteFile(filepath.Join(cfg.WakeResult, "web.service"), []byte("exit-code exited 125\n"), 0o600))(t)
 	proxytest.Eventually(t, "the page has the reason", func() bool {
 		c := proxytest.Connect(t, r.addr)
 		defer c.Close()

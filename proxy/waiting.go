@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,6 +134,8 @@ func (p *porter) waits(t *target) string {
 		return "the app to answer"
 	case p.cfg.GivesWay:
 		return "its turn, and its container to start"
+	case len(p.cfg.Members) > 0:
+		return "its containers to start"
 	}
 	return "its container to start"
 }
@@ -208,20 +211,31 @@ func (p *porter) lookOn(ctx context.Context) {
 	}
 }
 
-// failure is how the container's unit has failed since the wake began, "" if it has
-// not. The unit itself has written that down when it ended: systemd's $SERVICE_RESULT,
-// $EXIT_CODE and $EXIT_STATUS (systemd.exec(5)).
+// failure is how the container's unit, or one of its pod's, has failed since the wake
+// began, "" if none has.
 func (p *porter) failure() string {
-	info, err := os.Stat(p.cfg.WakeResult)
+	for _, unit := range append([]string{p.cfg.Container}, p.cfg.Members...) {
+		if why := p.failureOf(unit); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// failureOf is that of one. The unit itself has written that down when it ended:
+// systemd's $SERVICE_RESULT, $EXIT_CODE and $EXIT_STATUS (systemd.exec(5)).
+func (p *porter) failureOf(unit string) string {
+	path := filepath.Join(p.cfg.WakeResult, unit)
+	info, err := os.Stat(path)
 	if err != nil || info.ModTime().Add(fileTick).Before(p.visits.beganAt()) {
 		return ""
 	}
-	text, err := os.ReadFile(p.cfg.WakeResult)
+	text, err := os.ReadFile(path)
 	words := strings.Fields(string(text))
 	if err != nil || len(words) == 0 || words[0] == "success" {
 		return ""
 	}
-	why := fmt.Sprintf("%s has failed: %s", p.cfg.Container, words[0])
+	why := fmt.Sprintf("%s has failed: %s", unit, words[0])
 	if len(words) == 3 {
 		why += fmt.Sprintf(" (%s, %s)", words[1], words[2])
 	}

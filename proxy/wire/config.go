@@ -122,7 +122,7 @@ type Config struct {
 	// WaitingPageFile if there is one. WakeTimes is a file for how long that takes.
 	WaitingPage                bool
 	WaitingPageFile, WakeTimes string
-	// WakeResult is a file in which the container's unit tells how it has ended.
+	// WakeResult is a directory in which the containers' units tell how they have ended.
 	WakeResult string
 	// Forwards has one entry for each public address.
 	Forwards []Forward

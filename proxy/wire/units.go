@@ -43,7 +43,8 @@ const Starts = "zerolet-starts"
 
 // Wakes is the directory, in a manager's cache, of how long wakes have taken, and
 // Results the one, in its runtime directory, of how containers have ended, both for
-// the page of WaitingPage=. What is in them has the name that the generator gives.
+// the page of WaitingPage=. In each, a service has a directory by a name of the
+// generator's.
 // They go with zerolet, too.
 const (
 	Wakes   = "zerolet-wakes"

@@ -49,7 +49,7 @@ func main() {
 		})
 	}
 	ready := new(string)
-	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U what another answers, /who the client's address, /lookup?name=N those of a name, /echo the body, /bytes?n=N N bytes, /need?n=N once it has had N bytes of memory, /sleep?for=1s late", httpServer(id, ready))
+	endpointFlag("http", "answer HTTP: / is the start id, /of?url=U&accept=A what another answers, /who the client's address, /lookup?name=N those of a name, /echo the body, /bytes?n=N N bytes, /need?n=N once it has had N bytes of memory, /sleep?for=1s late", httpServer(id, ready))
 	endpointFlag("echo", "echo bytes as they come; end of input ends the output", each(echo))
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
@@ -248,6 +248,9 @@ func httpServer(id string, ready *string) server {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
+		}
+		if accept := r.FormValue("accept"); accept != "" {
+			ask.Header.Set("Accept", accept)
 		}
 		ask.Close = true                         // a connection that is kept would keep the other awake
 		other, err := http.DefaultClient.Do(ask) //nolint:gosec // the test says which

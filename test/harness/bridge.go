@@ -42,6 +42,16 @@ func (b Bridge) Ask(address string) (string, error) {
 	return strings.TrimSpace(answer), err
 }
 
+// Page is what a server shows a browser there.
+func (b Bridge) Page(address string) string {
+	b.Helper()
+	page, err := b.GetPath("/of?accept=text/html&url=" + url.QueryEscape("http://"+address))
+	if err != nil {
+		b.Fatalf("%s: %v\n%s", address, err, b.LastJournal())
+	}
+	return page
+}
+
 // Name declares app.container, and waits for its stand-in.
 func (b Bridge) Name(lines ...string) {
 	b.Helper()

@@ -105,7 +105,7 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
 		h.Must(t, "zerolet", "sleep", "page")
 		cache := map[bool]string{false: "/var/cache", true: h.Home + "/.cache"}[h.UserManager]
-		for _, path := range []string{cache + "/zerolet-wakes/page/times", h.RuntimeDir + "/zerolet-page/page"} {
+		for _, path := range []string{cache + "/zerolet-wakes/page/times", h.RuntimeDir + "/zerolet-page/page/page.service"} {
 			h.Must(t, "test", "-s", path)
 		}
 	})

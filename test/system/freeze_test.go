@@ -25,6 +25,7 @@ func TestFreeze(t *testing.T) {
 			{"kinds", frozenKinds},
 			{"dependency", frozenDependency},
 			{"calendar", frozenCalendar},
+			{"page", frozenPage},
 			{"pod", frozenPod},
 			{"names", frozenNames},
 		} {

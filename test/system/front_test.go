@@ -23,8 +23,12 @@ type robot struct {
 
 func newRobot(h *harness.Host) *robot {
 	h.Helper()
-	c := h.Connect()
-	c.SetDeadline(time.Now().Add(harness.Patience))
+	return robotOn(h, h.Connect())
+}
+
+func robotOn(h *harness.Host, c net.Conn) *robot {
+	h.Helper()
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	return &robot{h, c, bufio.NewReader(c)}
 }
 

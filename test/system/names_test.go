@@ -79,6 +79,7 @@ func TestNames(t *testing.T) {
 				podByName(b, test.pod, test.networks, test.port)
 			})
 		}
+		t.Run("a page", func(t *testing.T) { namedPage(b.For(t)) })
 	})
 }
 

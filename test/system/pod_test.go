@@ -43,6 +43,7 @@ func TestPod(t *testing.T) {
 	m := harness.Boot(t, lab.Options{})
 	harness.Each(t, m, takesOver)
 	harness.Each(t, m, wakesPod)
+	harness.Each(t, m, podPage)
 }
 
 func wakesPod(t *testing.T, h *harness.Host) {

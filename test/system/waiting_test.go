@@ -48,6 +48,7 @@ func TestInFront(t *testing.T) {
 		visited(h, tab, plain.For(t), open, shut)
 		failing(h, tab, open, fail, shut)
 		ownPage(h, tab, open, shut)
+		leavesNoPage(h)
 	})
 }
 
@@ -171,6 +172,16 @@ func ownPage(h *harness.Host, tab *browser.Tab, open, shut func()) {
 		h.Asleep()
 		shut()
 	}
+}
+
+// leavesNoPage is about what has been noted of the service, whose file goes.
+func leavesNoPage(h *harness.Host) {
+	h.Helper()
+	cache := map[bool]string{false: "/var/cache", true: h.Home + "/.cache"}[h.UserManager]
+	noted := []string{cache + "/zerolet-wakes/app/times", h.RuntimeDir + "/zerolet-page/app/app.service"}
+	h.Must(h.T, "test", "-s", noted[0], "-a", "-s", noted[1])
+	forget(h, "app.container")
+	h.Must(h.T, "sh", "-c", fmt.Sprintf("! ls -d %s/zerolet-wakes/* /var/cache/private/zerolet-wakes/* %s/zerolet-page/* 2>/dev/null", cache, h.RuntimeDir))
 }
 
 // draw takes the pictures, in the colours for day and night.
