@@ -112,8 +112,11 @@ lab: ## boot a lab with zerolet and leave it running
 demo: ## show the main job on a real container, in a lab (SVG=docs/demo.svg draws it, too)
 	$(GO) -C test run ./demo $(if $(SVG),-svg $(abspath $(SVG)))
 
-pictures: ## draw the pictures of the page in Cockpit anew (as root)
+pictures: ## draw the pictures of the page in Cockpit, and of the one that waits, anew (as root)
 	$(GO) -C test test -count=1 ./cockpit -run TestPictures -pictures
+	mkdir -p bin/pictures
+	$(GO) -C test test -count=1 ./system -run 'TestInFront$$' -pictures $(CURDIR)/bin/pictures
+	cp bin/pictures/waiting-light.png docs/
 
 golden: ## write the golden files of the tests anew
 	$(GO) test ./cmd/zerolet -update

@@ -130,6 +130,11 @@ func TestCockpit(t *testing.T) {
 func declare(t *testing.T, h *harness.Host) {
 	h.App("app", "-http :80", h.Publish(), "[ScaleToZero]")
 	h.App("broken", "-no-such-flag", fmt.Sprintf("PublishPort=%d:80", h.Port+10), "[ScaleToZero]")
+	h.App("cold", "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+30), "[ScaleToZero]", "IdleTimeout=1s", "Sleep=freeze")
+	h.PutFile("shop.pod", fmt.Sprintf("[Pod]\nPublishPort=%d:80\n[ScaleToZero]\n", h.Port+40))
+	for name, exec := range map[string]string{"shop-web": "-http :80", "shop-db": "-http :5432"} {
+		h.PutFile(name+".container", "[Container]\nImage=localhost/app\nExec="+exec+"\nPod=shop.pod\n")
+	}
 	h.PutFile("wrong.container", "[Container]\nImage=none\n"+fmt.Sprintf("PublishPort=%d:80", h.Port+20)+"\n[ScaleToZero]\nIdelTimeout=<img src=x>\n")
 	h.Reload()
 }
@@ -164,6 +169,9 @@ func (c *cockpit) use(h *harness.Host) {
 	h.Expect("app.service", "inactive")
 	c.reads("app", state, "^asleep for ")
 
+	c.freezes(h)
+	c.pod(h)
+
 	c.press("broken", "Wake")
 	c.told("broken: broken cannot be woken: ")
 	c.reads("broken", state, "^failing")
@@ -171,6 +179,48 @@ func (c *cockpit) use(h *harness.Host) {
 
 	c.problems(h)
 	c.content()
+}
+
+// freezes wakes a service that is frozen when it sleeps, has it thaw and puts it to
+// sleep for good.
+func (c *cockpit) freezes(h *harness.Host) {
+	c.press("cold", "Wake")
+	c.told(`cold: awake after \d+\.\d\ds`)
+	c.reads("cold", state, "^frozen for ")
+	c.reads("cold", wake, `ago by ::1 in \d+\.\d\ds$`)
+	h.Frozen("cold")
+	c.press("cold", "Wake")
+	c.reads("cold", wake, `ago by ::1 in \d+\.\dms, frozen$`)
+	c.Wait(row("cold") + `.querySelector("svg .frozen")`)
+	c.reads("cold", state, "^frozen for ")
+	c.Do(row("cold") + `.querySelector(".more").click()`)
+	c.Wait(fmt.Sprintf(`/Frozen memory\d+\.\d MB/.test(%s.querySelector("#more-cold").textContent)`, page))
+	c.Do(row("cold") + `.querySelector(".more").click()`)
+	c.press("cold", "Sleep")
+	c.told("cold: asleep")
+	c.reads("cold", state, "^asleep for ")
+	h.Expect("cold.service", "inactive")
+}
+
+// pod wakes one, and puts it to sleep with all of its containers.
+func (c *cockpit) pod(h *harness.Host) {
+	c.reads("shop-pod", state, "^asleep for ")
+	c.reads("shop-pod", listen, fmt.Sprintf(`:%d$`, h.Port+40))
+	c.press("shop-pod", "Wake")
+	c.told(`shop-pod: awake after \d+\.\d\ds`)
+	c.reads("shop-pod", state, "^awake for ")
+	c.Do(row("shop-pod") + `.querySelector(".more").click()`)
+	c.Wait(fmt.Sprintf(`/Containersshop-(db|web)\S*, shop-(db|web)/.test(%s.querySelector("#more-shop-pod").textContent)`, page))
+	c.Do(row("shop-pod") + `.querySelector(".more").click()`)
+	for _, member := range []string{"shop-web.service", "shop-db.service"} {
+		h.Expect(member, "active")
+	}
+	c.press("shop-pod", "Sleep")
+	c.told("shop-pod: asleep")
+	c.reads("shop-pod", state, "^asleep for ")
+	for _, member := range []string{"shop-web.service", "shop-db.service", "shop-pod.service"} {
+		h.Expect(member, "inactive")
+	}
 }
 
 // still waits for an answer that changes a row, and sees that it moves none.

@@ -49,6 +49,7 @@ func TestInFront(t *testing.T) {
 		failing(h, tab, open, fail, shut)
 		ownPage(h, tab, open, shut)
 		leavesNoPage(h)
+		pictured(h, tab)
 	})
 }
 
@@ -112,7 +113,6 @@ func visited(h *harness.Host, tab, plain *browser.Tab, open, shut func()) {
 	if status, by, body := r.hear("GET"); status != http.StatusServiceUnavailable || by != "waking" || !strings.Contains(body, "<h1>app</h1>") {
 		h.Errorf("the page: %d by %q: %s", status, by, body)
 	}
-	draw(h, tab, "waiting")
 	if len(held) > 0 {
 		h.Errorf("answered before it was awake: %s", <-held)
 	}
@@ -182,6 +182,28 @@ func leavesNoPage(h *harness.Host) {
 	h.Must(h.T, "test", "-s", noted[0], "-a", "-s", noted[1])
 	forget(h, "app.container")
 	h.Must(h.T, "sh", "-c", fmt.Sprintf("! ls -d %s/zerolet-wakes/* /var/cache/private/zerolet-wakes/* %s/zerolet-page/* 2>/dev/null", cache, h.RuntimeDir))
+}
+
+// pictured is one whose wakes take a while.
+func pictured(h *harness.Host, tab *browser.Tab) {
+	h.Helper()
+	if *pictures == "" || h.UserManager {
+		return
+	}
+	port := h.Port + 100
+	h.App("cloud", "-http :80", fmt.Sprintf("PublishPort=%d:80", port), "[Service]", "ExecStartPre=/bin/sleep 4",
+		"[ScaleToZero]", "IdleTimeout=1s", "ConnectionIdleTimeout=1s", "WaitingPage=yes")
+	first := h.ConnectTo(port)
+	ask(h, first)
+	_ = first.Close()
+	h.AsleepPod("cloud")
+	tab.Resize(720, 400)
+	tab.Go(fmt.Sprintf("http://127.0.0.1:%d/", port))
+	tab.Wait(`document.querySelector(".bar span").offsetWidth > document.querySelector(".bar").offsetWidth / 3`)
+	draw(h, tab, "waiting")
+	tab.Wait(isID)
+	tab.Go("about:blank")
+	h.AsleepPod("cloud")
 }
 
 // draw takes the pictures, in the colours for day and night.
