@@ -187,7 +187,8 @@ func (l *Loop) each(f func(carrier)) {
 }
 
 // Add begins to carry sockets, with their interest as the events that are
-// wanted. Until remove they belong to the goroutine.
+// wanted. Until remove they belong to the goroutine. One of AwaitFirst is in the
+// epoll instance already.
 func (l *Loop) Add(c carrier, sockets ...*sock.Socket) error {
 	l.mu.Lock() // the first event waits until all sockets are there
 	defer l.mu.Unlock()
