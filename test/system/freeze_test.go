@@ -25,7 +25,6 @@ func TestFreeze(t *testing.T) {
 			{"kinds", frozenKinds},
 			{"dependency", frozenDependency},
 			{"calendar", frozenCalendar},
-			{"page", frozenPage},
 			{"pod", frozenPod},
 			{"names", frozenNames},
 		} {

@@ -61,25 +61,6 @@ func exclusivePage(h *harness.Host) {
 	h.Expect("second.service", "inactive")
 }
 
-// frozenPage has a browser see a page when the container starts, and none when it
-// thaws.
-func frozenPage(t *testing.T, h *harness.Host) {
-	start, open, _, _ := gate(h, "frozen-page")
-	declareApp(h, "-http :80", append([]string{h.Publish(), "[Service]", start}, freezes("WaitingPage=yes")...)...)
-	expectPage(h, h.Port, "waking", "its container to start")
-	open()
-	id := awaitApp(h, h.Port)
-	for range 2 {
-		h.Frozen("app")
-		if status, by, body := visit(h, h.Port); status != http.StatusOK || by != "" || strings.TrimSpace(body) != id {
-			t.Errorf("frozen: %d by %q: %s, want %s", status, by, body, id)
-		}
-	}
-	h.Frozen("app")
-	h.Must(t, "zerolet", "sleep", "app")
-	h.Asleep()
-}
-
 // podPage has a browser wait for a pod, and be told which of its containers fails.
 func podPage(t *testing.T, h *harness.Host) {
 	start, open, fail, shut := gate(h, "pod-page")
