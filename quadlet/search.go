@@ -239,7 +239,7 @@ func (s *Sources) scan(dir string, tree Tree, seen map[string]string, ds *Diagno
 		case first == "":
 			seen[name] = path
 			s.units = append(s.units, path)
-		case slices.Contains(tree, filepath.Dir(first)):
+		case path != first && slices.Contains(tree, filepath.Dir(first)): // a directory may be there twice
 			s.hidden = append(s.hidden, Hidden{path, first})
 		}
 	}
