@@ -77,7 +77,7 @@ func TestProbeIsNotTaken(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 				return before > 0 && r.activity.Out.Load() == before
 			})
-			go io.WriteString(c, follows) //nolint:errcheck // may be stuck as well
+			go io.WriteString(c, follows)
 			if strings.HasPrefix(follows, "POST") {
 				proxytest.Eventually(t, "it is a use", func() bool { return r.activity.busy() })
 			}
