@@ -222,6 +222,7 @@ func (m *Member) override(e *Endpoint) convert.Override {
 func (m *Member) unit(e *Endpoint, l Layout) Unit {
 	u := Unit{Name: m.service(), Priority: Early, Source: m.File.Path, Sections: sections(m.Service)}
 	e.sleeps(&u, m.Service)
+	staysEnded(&u, m.Service)
 	e.thawsFirst(l, &u)
 	set(&u, "Unit", "Documentation", wire.Member)
 	for _, d := range m.needs {

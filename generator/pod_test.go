@@ -64,6 +64,19 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// What ends well stays so, unless its file wants it back.
+func TestMayEnd(t *testing.T) {
+	for service, want := range map[string]bool{
+		"": true, "Restart=on-failure": true, "Restart=no": true, "Restart=always\nRestart=": true,
+		"Restart=always": false, "Restart=on-success": false, "Type=oneshot": false, "RemainAfterExit=no": false,
+	} {
+		f, _ := quadlet.Parse("/etc/containers/systemd/x.container", []byte("[Service]\n"+service+"\n"))
+		if got := mayEnd(f); got != want {
+			t.Errorf("%q may end: %t", service, got)
+		}
+	}
+}
+
 // What would be another one's than the pod's is refused at its line.
 func TestRefusedMembers(t *testing.T) {
 	for _, line := range []string{"PodmanArgs=--net host", "PodmanArgs=--pod=x", "PodmanArgs=-p 80:80", "PodmanArgs=-p80:80", "StartWithPod=maybe"} {
@@ -116,6 +129,21 @@ func TestBoundToMember(t *testing.T) {
 		if text := string(u.Text()); strings.Contains(text, "BindsTo") || !strings.Contains(text, "PartOf=web.service") {
 			t.Errorf("%s:\n%s", name, text)
 		}
+	}
+}
+
+// What needs the pod in turn, as the app does to which one is bound that the pod needs,
+// is not required by the pod's target: it would stay up with it.
+func TestNeedsOfPod(t *testing.T) {
+	_, e := podPlan(map[string]string{
+		"web.container":   "Pod=shop.pod\n[Unit]\nRequires=queue.service db.service",
+		"db.container":    "Pod=shop.pod",
+		"app.container":   "PublishPort=8081:80\n[Unit]\nRequires=db.service\n[ScaleToZero]",
+		"queue.container": "[Unit]\nRequires=app.service store.service\n[ScaleToZero]",
+		"store.container": "[ScaleToZero]",
+	})
+	if want := []string{"db.service", "shop-pod.service"}; !slices.Equal(slices.Sorted(slices.Values(e.required)), want) {
+		t.Errorf("the pod requires %v, want %v", e.required, want)
 	}
 }
 

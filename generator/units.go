@@ -373,6 +373,9 @@ func (l Layout) command(c wire.Config) string {
 func (e *Endpoint) service(l Layout) Unit {
 	u := e.unit(e.name(wire.Container), Early, sections(e.Service)...)
 	e.sleeps(&u, e.Service)
+	if e.endsAlone() {
+		staysEnded(&u, e.Service)
+	}
 	if e.Spec.Native {
 		e.takeSockets(&u)
 	}

@@ -42,7 +42,7 @@ func (s *Spec) checkPod(ds *quadlet.Diagnostics) {
 		}
 	}
 	if e, ok := s.File.Last("Pod", "ExitPolicy"); ok && e.Value == "stop" {
-		ds.Warnf(e.Pos, "leave it out: the pod sleeps when nobody uses it, and until then a container that ends is started again",
+		ds.Warnf(e.Pos, "leave it out: the pod sleeps when nobody uses it, and until then stays, whatever has ended",
 			"ExitPolicy=stop is not used: a start that comes just then would be lost with the pod")
 	}
 }

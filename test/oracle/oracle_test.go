@@ -371,7 +371,7 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 	switch e.Section + " " + e.Key + "=" + e.Value {
 	case "Unit Documentation=man:zerolet.container(5)", "Unit Documentation=man:podman-pod(1)",
 		"Unit StopWhenUnneeded=yes", "Unit StartLimitIntervalSec=0",
-		"Service SuccessExitStatus=143", "Service Restart=no",
+		"Service SuccessExitStatus=143", "Service Restart=no", "Service RemainAfterExit=yes",
 		"Unit Wants=network-online.target", "Unit After=network-online.target",
 		"Unit Wants=podman-user-wait-network-online.service", "Unit After=podman-user-wait-network-online.service":
 		return "", false

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -161,22 +162,34 @@ func runsJobs(h *harness.Host, name string, port int) {
 	log := "/srv/job-" + h.Name
 	h.M.Root().Must(h.T, "mkdir", "-p", log)
 	h.M.Root().Must(h.T, "chmod", "777", log)
-	job := func(job, more string) {
-		h.PutFile(name+"-"+job+".container", "[Container]\nImage="+image+"\nExec=-h\nPod="+name+".pod\n"+more+
-			"[Service]\nType=oneshot\nSuccessExitStatus=0 1 2\nExecStopPost=/bin/sh -c 'echo >>"+log+"/"+job+"'\n")
+	runs := func(job string) int {
+		n, _ := strconv.Atoi(h.Must(h.T, "sh", "-c", "cat "+log+"/"+job+"* | wc -l")) // none has ended yet: no file
+		return n
 	}
-	job("init", "")
-	job("backup", "StartWithPod=no\n")
+	job := func(job, more, service string) {
+		h.PutFile(name+"-"+job+".container", "[Container]\nImage="+image+"\nExec=-h\nPod="+name+".pod\n"+more+
+			"[Service]\n"+service+"\nSuccessExitStatus=0 1 2\nExecStopPost=/bin/sh -c 'echo >>"+log+"/"+job+"'\n")
+	}
+	job("init", "", "Type=oneshot")
+	job("ends", "", "Restart=on-failure") // which is no failure
+	job("again", "", "Restart=always")
+	job("backup", "StartWithPod=no\n", "Type=oneshot")
 	h.Must(h.T, "zerolet", "apply")
 	for range 2 {
+		c := h.ConnectTo(port)
+		before := runs("again")
 		answers(h, name, port)
+		h.Wait("one has ended, and another one runs again", func() bool {
+			return h.Property(name+"-ends.service", "SubState") == "exited" && runs("again") > before+1
+		}, name+"-ends.service", name+"-again.service")
+		c.Close()
 		h.WaitState(name+"-pod.service", "inactive")
 	}
 	h.Control("start", name+"-backup.service")
 	h.WaitState(name+"-pod.service", "inactive")
-	for job, want := range map[string]string{"init": "3", "backup": "1"} {
-		if got := h.Must(h.T, "sh", "-c", "wc -l <"+log+"/"+job); got != want {
-			h.Errorf("%s has run %s times, want %s", job, got, want)
+	for job, want := range map[string]int{"init": 3, "ends": 3, "backup": 1} {
+		if got := runs(job); got != want {
+			h.Errorf("%s has run %d times, want %d", job, got, want)
 		}
 	}
 }
