@@ -237,7 +237,8 @@ func TestPodCases(t *testing.T) {
 }
 
 // The recipe of docs/recipes.md, as it stands there but for the images, which the
-// lab cannot pull, and the port.
+// lab cannot pull, and the port. On its machine are then stacks that zerolet has suggested
+// to have sleep.
 func TestPodRecipe(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
@@ -271,5 +272,7 @@ func TestPodRecipe(t *testing.T) {
 			h.Must(t, append([]string{"zerolet"}, strings.Fields(verb)...)...)
 		}
 		h.AsleepPod("shop-pod", "shop-web", "shop-db", "shop-cache")
+		h.Must(t, "sh", "-c", `rm -r "$0"/shop*`, h.QuadletDir)
+		suggestedStacks(h)
 	})
 }
