@@ -48,6 +48,7 @@ type podFault struct {
 func podFaults() []podFault {
 	return []podFault{
 		{"MemberKilled", podMemberKilled},
+		{"AllKilled", podAllKilled},
 		{"MemberFails", podMemberFails},
 		{"InfraKilled", podInfraKilled},
 		{"StartFails", podStartFails},
@@ -106,6 +107,27 @@ func podMemberKilled(h *harness.Host) {
 		h.Errorf("the whole pod was started anew")
 	}
 	c.Close()
+}
+
+// The pod stays when the last of its containers dies, which are started in it again.
+func podAllKilled(h *harness.Host) {
+	hold := h.UnitDir + "/hold.service" // no client outlives this
+	h.PutFile(hold, "[Unit]\nRequires=app-web.service app-db.service\nAfter=app-web.service app-db.service\n[Service]\nExecStart=sleep infinity\n")
+	h.Reload()
+	h.Control("start", "hold.service")
+	first, pod := h.MustGet(), h.Property("app.service", "InvocationID")
+	h.Must(h.T, "podman", "kill", "systemd-app-web", "systemd-app-db")
+	h.Wait("web is another one", func() bool {
+		id, err := h.Get()
+		return err == nil && id != first
+	}, "app-web.service")
+	underWay(h).Close() // and so is db
+	if again := h.Property("app.service", "InvocationID"); again != pod {
+		h.Errorf("the whole pod was started anew")
+	}
+	h.Control("stop", "hold.service")
+	h.Must(h.T, "rm", hold)
+	h.Reload()
 }
 
 // One that cannot start leaves the others to serve, and status says which it is.
