@@ -45,15 +45,14 @@ type memoryLimit struct {
 // which a machine has, the app is moved to one of those, beside its own of version 2.
 func limitMemory(h *harness.Host, bytes int) *memoryLimit {
 	h.Helper()
-	pid, err := hostPID(h, containerPID(h))
-	if err != nil {
-		h.Fatal(err)
-	}
+	payload := h.M.Host(h.Cgroup("app.service")) + "/libpod-payload-*"
+	pid := appPID(h, payload)
 	m := &memoryLimit{h: h}
-	m.write(fmt.Sprintf("/proc/%d/oom_score_adj", pid), "1000")                                 // it, and not who is in there with it
-	own, _ := filepath.Glob(h.M.Host(h.Cgroup("app.service")) + "/libpod-payload-*/memory.max") // no error for this pattern
+	m.write("/proc/"+pid+"/oom_score_adj", "1000")   // it, and not who is in there with it
+	own, _ := filepath.Glob(payload + "/memory.max") // no error for this pattern
 	const legacy = "/sys/fs/cgroup/memory"
-	switch _, err := os.Stat(legacy + "/memory.limit_in_bytes"); {
+	_, err := os.Stat(legacy + "/memory.limit_in_bytes")
+	switch {
 	case len(own) > 0:
 		m.dir = filepath.Dir(own[0])
 		m.write(own[0], fmt.Sprint(bytes))
@@ -66,9 +65,25 @@ func limitMemory(h *harness.Host, bytes int) *memoryLimit {
 		}
 		h.Cleanup(m.remove)
 		m.write(m.dir+"/memory.limit_in_bytes", fmt.Sprint(bytes))
-		m.write(m.dir+"/cgroup.procs", fmt.Sprint(pid))
+		m.write(m.dir+"/cgroup.procs", pid)
 	}
 	return m
+}
+
+// appPID is the container's one process as the host counts it, in the container's cgroup or in one below.
+func appPID(h *harness.Host, payload string) string {
+	h.Helper()
+	for _, pattern := range []string{"/cgroup.procs", "/*/cgroup.procs"} {
+		files, _ := filepath.Glob(payload + pattern) // no error for this pattern
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if pids := strings.Fields(string(text)); err == nil && len(pids) > 0 {
+				return pids[0]
+			}
+		}
+	}
+	h.Fatal("the container has no process")
+	return ""
 }
 
 func (m *memoryLimit) write(path, value string) {
