@@ -37,24 +37,27 @@ func outOfMemoryAtThaw(h *harness.Host, id string) {
 // memoryLimit is a bound for what the app of a container has in memory from now on: one of the kernel's that kills.
 type memoryLimit struct {
 	h      *harness.Host
+	pid    string // of the app
 	dir    string // of the cgroup
 	legacy bool   // that is one of version 1
+	events string // where the kernel counts whom it has killed
+	before string // what is there
 }
 
 // limitMemory bounds it in the container's own cgroup. Where the host counts memory in cgroups of version 1, none of
 // which a machine has, the app is moved to one of those, beside its own of version 2.
 func limitMemory(h *harness.Host, bytes int) *memoryLimit {
 	h.Helper()
-	payload := h.M.Host(h.Cgroup("app.service")) + "/libpod-payload-*"
-	pid := appPID(h, payload)
-	m := &memoryLimit{h: h}
-	m.write("/proc/"+pid+"/oom_score_adj", "1000")   // it, and not who is in there with it
-	own, _ := filepath.Glob(payload + "/memory.max") // no error for this pattern
+	unit := h.M.Host(h.Cgroup("app.service"))
+	m := &memoryLimit{h: h, pid: appPID(h, unit+"/libpod-payload-*")}
+	m.write("/proc/"+m.pid+"/oom_score_adj", "1000")               // it, and not who is in there with it
+	own, _ := filepath.Glob(unit + "/libpod-payload-*/memory.max") // no error for this pattern
 	const legacy = "/sys/fs/cgroup/memory"
 	_, err := os.Stat(legacy + "/memory.limit_in_bytes")
 	switch {
 	case len(own) > 0:
 		m.dir = filepath.Dir(own[0])
+		m.events = filepath.Dir(unit) + "/memory.events" // which counts for all below, and outlives them
 		m.write(own[0], fmt.Sprint(bytes))
 	case err != nil:
 		h.Skip("nothing on this host bounds the memory of a container")
@@ -64,9 +67,11 @@ func limitMemory(h *harness.Host, bytes int) *memoryLimit {
 			h.Fatal(err)
 		}
 		h.Cleanup(m.remove)
+		m.events = m.dir + "/memory.oom_control"
 		m.write(m.dir+"/memory.limit_in_bytes", fmt.Sprint(bytes))
-		m.write(m.dir+"/cgroup.procs", pid)
+		m.write(m.dir+"/cgroup.procs", m.pid)
 	}
+	m.before = m.kills()
 	return m
 }
 
@@ -111,14 +116,23 @@ func (m *memoryLimit) exhaust() {
 	}
 }
 
-// hasKilled waits until the kernel says that it was out of memory.
+// hasKilled waits until the kernel has killed the app for want of memory, and nothing is left of it.
 func (m *memoryLimit) hasKilled() {
 	m.h.Helper()
 	m.h.Wait("the kernel has killed the app", func() bool {
-		if !m.legacy {
-			return contains(m.h, "app.service", "killed by the OOM killer") // systemd has seen it, and the cgroup is gone
-		}
-		text, err := os.ReadFile(m.dir + "/memory.oom_control")
-		return err == nil && !strings.Contains(string(text), "oom_kill 0")
+		_, err := os.Stat("/proc/" + m.pid)
+		return err != nil && m.kills() != m.before
 	}, "app.service")
+}
+
+// kills is how many the kernel has killed so far.
+func (m *memoryLimit) kills() string {
+	m.h.Helper()
+	text, err := os.ReadFile(m.events)
+	if err != nil {
+		m.h.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "oom_kill ")
+	n, _, _ := strings.Cut(rest, "\n")
+	return n
 }
