@@ -194,7 +194,7 @@ func (c *cockpit) freezes(h *harness.Host) {
 	c.Wait(row("cold") + `.querySelector("svg .frozen")`)
 	c.reads("cold", state, "^frozen for ")
 	c.Do(row("cold") + `.querySelector(".more").click()`)
-	c.Wait(fmt.Sprintf(`/Frozen memory\d+\.\d MB/.test(%s.querySelector("#more-cold").textContent)`, page))
+	c.Wait(fmt.Sprintf(`/2 wakes, .*, 1 from frozen, frozen \d/.test(%s.querySelector("#more-cold").textContent)`, page))
 	c.Do(row("cold") + `.querySelector(".more").click()`)
 	c.press("cold", "Sleep")
 	c.told("cold: asleep")
