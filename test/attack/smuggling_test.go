@@ -171,7 +171,7 @@ func answeredBy(h *harness.Host, read *bufio.Reader) string {
 	return r.Header.Get("Zerolet-State")
 }
 
-// frontConf is a reverse proxy with one connection for all of its clients.
+// frontConf is a reverse proxy with one connection to an app, for all of its clients.
 const frontConf = `error_log stderr;
 pid /tmp/front-%[1]d;
 worker_processes 1;
@@ -184,9 +184,10 @@ http {
   underscores_in_headers on;
   proxy_http_version 1.1;
   proxy_set_header Connection "";
-  upstream app { server 127.0.0.1:%[1]d; keepalive 1; }
-  server { listen 127.0.0.1:%[2]d; location / { proxy_pass http://app; } }
-  server { listen 127.0.0.1:%[3]d; location / { proxy_request_buffering off; proxy_pass http://app; } }
+  upstream first { server 127.0.0.1:%[1]d; keepalive 1; }
+  upstream second { server 127.0.0.1:%[2]d; keepalive 1; }
+  server { listen 127.0.0.1:%[3]d; location / { proxy_pass http://first; } }
+  server { listen 127.0.0.1:%[4]d; location / { proxy_request_buffering off; proxy_pass http://second; } }
 }
 `
 
@@ -198,29 +199,20 @@ func TestSharedConnection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var apps []int // of three fronts
+		for i, name := range []string{"first", "second", "third"} {
+			apps = append(apps, h.Port+10*i)
+			h.App(name, "-http :80", fmt.Sprintf("PublishPort=%d:80", apps[i]), "[ScaleToZero]",
+				"WakeBy=data", "Probe=/who", "IgnoreAgent=robot/*", "WaitingPage=yes")
+		}
 		buffers, streams := h.Port+100, h.Port+200
 		dir := h.Home + "/front"
-		h.PutFile(dir+"/conf", fmt.Sprintf(frontConf, h.Port, buffers, streams))
+		h.PutFile(dir+"/conf", fmt.Sprintf(frontConf, apps[0], apps[1], buffers, streams))
 		h.PutFile("front.container", "[Container]\nImage="+image+"\nNetwork=host\nVolume="+dir+":/srv:ro\nExec=/usr/sbin/nginx -c /srv/conf\n")
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s",
-			"WakeBy=data", "Probe=/who", "IgnoreAgent=robot/*", "WaitingPage=yes")
+		h.Reload()
 		h.Control("start", "front.service")
-		fronts := map[string]string{"nginx": port(buffers), "nginx that streams": port(streams), "net/http": goFront(h)}
-		for name, address := range fronts {
+		for name, address := range map[string]string{"nginx": port(buffers), "nginx that streams": port(streams), "net/http": goFront(h, port(apps[2]))} {
 			h.Wait(name+" answers", func() bool { c, err := h.M.Dial(t.Context(), "tcp", address); return err == nil && c.Close() == nil })
-		}
-		for _, address := range fronts {
-			f := front{h, address}
-			for range 3 {
-				c := f.dial()
-				say(h, c, probe)
-				if by := answeredBy(h, bufio.NewReader(c)); by != "asleep" {
-					t.Errorf("a probe is answered by %q", by)
-				}
-				_ = c.Close()
-			}
-		}
-		for name, address := range fronts {
 			t.Run(name, func(t *testing.T) {
 				host := *h
 				host.T = t
@@ -233,9 +225,9 @@ func TestSharedConnection(t *testing.T) {
 func port(n int) string { return fmt.Sprintf("127.0.0.1:%d", n) }
 
 // goFront is what Caddy and Traefik are made of.
-func goFront(h *harness.Host) string {
+func goFront(h *harness.Host, app string) string {
 	h.Helper()
-	front := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: h.Addr()})
+	front := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: app})
 	front.Transport = &http.Transport{DialContext: h.M.Dial, MaxConnsPerHost: 1}
 	front.ErrorLog = nil
 	var l net.Listener
@@ -265,9 +257,19 @@ func (f front) dial() net.Conn {
 	return c
 }
 
-// attacked has attackers and a victim come in turns.
+// attacked has attackers and a victim come in turns: first to an app that is asleep,
+// where the victim is there before the app can have answered anybody.
 func (f front) attacked() {
-	f.victim("probes") // that were answered on the same connection, while the app was asleep
+	for range 3 {
+		c := f.dial()
+		say(f.Host, c, probe)
+		if by := answeredBy(f.Host, bufio.NewReader(c)); by != "asleep" {
+			f.Errorf("a probe is answered by %q", by)
+		}
+		_ = c.Close()
+	}
+	f.attack(smuggled()["a body"])
+	f.victim("a body, asleep")
 	for name, text := range smuggled() {
 		f.attack(probe)
 		f.attack(text)
