@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/zerolet/zerolet/proxy/internal/carry"
 	"github.com/zerolet/zerolet/proxy/internal/head"
@@ -122,6 +125,7 @@ func (p *porter) relay(c *connection, r head.Request) {
 		c.end()
 		return
 	}
+	c.release()
 	c.introduce(backend)
 	c.begun = true
 	answers := p.bring(c, backend)
@@ -139,7 +143,6 @@ func (p *porter) relay(c *connection, r head.Request) {
 			p.use(c)
 			p.decided(w)
 			if answers.pause() {
-				c.release()
 				c.join(backend)
 				return
 			}
@@ -182,14 +185,19 @@ func (c *connection) writeSoon(to *os.File, b []byte) (int, error) {
 	return to.Write(b)
 }
 
-// finish ends a connection that was of no use.
+// finish ends a connection that was of no use. Half an answer must not look like a
+// whole one.
 func (p *porter) finish(c *connection, backend *sock.Socket, answers *answers) {
 	answers.pause()
-	if answers.err == nil || errors.Is(answers.err, io.EOF) {
+	switch err := answers.err; {
+	case err == nil && answers.left(), carry.IsWoken(err):
+		c.client.Reset()
+		backend.Reset()
+	case err == nil, errors.Is(err, io.EOF):
 		p.partWith(c)
 		c.client.Close()
 		backend.Close()
-	} else {
+	default:
 		c.client.Drain(c.hard)
 		c.client.Reset()
 		backend.Reset()
@@ -197,59 +205,105 @@ func (p *porter) finish(c *connection, backend *sock.Socket, answers *answers) {
 	c.end()
 }
 
-// answers are what an app says to probes.
+// answers are what an app says to probes. What the client takes none of stays in the
+// app's socket: there it costs the proxy nothing, and is not lost to who carries it
+// from then on.
 type answers struct {
-	backend *sock.Socket
-	over    chan struct{} // closed when no more are brought
-	done    chan struct{} // closed when nothing is done any more
-	err     error         // why; nil: it was paused
+	*porter
+	client, backend *sock.Socket
+	target          *target
+	paused          atomic.Bool
+	stop            func() bool   // takes back what is to be done at a hard end
+	over            chan struct{} // closed when no more are brought
+	done            chan struct{} // closed when nothing is done any more
+	err             error         // why; nil: it was paused
 }
 
 // bring takes the app's answers to the client.
 func (p *porter) bring(c *connection, backend *sock.Socket) *answers {
-	a := &answers{backend: backend, over: make(chan struct{}), done: make(chan struct{})}
-	from, _ := backend.Poller()
-	to, _ := c.client.Poller()
-	stop := context.AfterFunc(c.hard, func() {
-		backend.Wake()
-		c.client.Wake()
-	})
+	a := &answers{porter: p, client: c.client, backend: backend, target: c.target, over: make(chan struct{}), done: make(chan struct{})}
+	a.stop = context.AfterFunc(c.hard, a.wake)
 	p.background(func() {
 		defer close(a.done)
-		defer func() { // relay hears the client, or passes a request
-			close(a.over)
-			c.client.Wake()
-			backend.Wake()
-		}()
-		defer stop()
-		b := make([]byte, 16<<10)
-		for {
-			n, err := from.Read(b)
-			if n > 0 {
-				c.target.proven.Store(true)
-				backend.Taken += int64(n)
-				m, e := c.writeSoon(to, b[:n])
-				p.activity.Out.Add(int64(m))
-				if e != nil {
-					a.err = e
-					return
-				}
-			}
-			if err != nil {
-				if !carry.IsWoken(err) {
-					a.err = err
-				}
-				return
-			}
+		defer a.wake() // for relay
+		defer close(a.over)
+		for a.err == nil {
+			a.err = a.some()
+		}
+		if carry.IsWoken(a.err) && a.isOver() {
+			a.err = p.hard.Err()
 		}
 	})
 	return a
 }
 
+// some brings what there is, when there is some. A client that takes nothing for
+// answerPatience is not waited for.
+func (a *answers) some() error {
+	_, from := a.backend.Poller()
+	if err := from.Read(func(fd uintptr) bool { return sock.Ready(int(fd), unix.POLLIN) }); err != nil {
+		return err
+	}
+	file, to := a.client.Poller()
+	for {
+		before, _ := a.client.Unsent()
+		_ = file.SetWriteDeadline(time.Now().Add(answerPatience))
+		if a.isOver() {
+			return os.ErrDeadlineExceeded
+		}
+		var err error
+		late := to.Write(func(uintptr) bool { err = a.move(); return err != unix.EAGAIN })
+		if late == nil {
+			return err
+		}
+		// The poller tells of room when a third of the buffer is free
+		// (sk_stream_is_writeable() in include/net/sock.h).
+		if now, _ := a.client.Unsent(); now == before || a.isOver() {
+			return late
+		}
+	}
+}
+
+// move brings as much as the client has room for.
+func (a *answers) move() error {
+	b := a.buffers.Get().(*[head.Max]byte)
+	defer a.buffers.Put(b)
+	n, err := sock.Peek(a.backend.FD, b[:])
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return io.EOF
+	}
+	a.target.proven.Store(true)
+	if n, err = sock.Write(a.client.FD, b[:n]); err != nil {
+		return err
+	}
+	a.activity.Out.Add(int64(n))
+	return take(a.backend, b[:n])
+}
+
+// wake has who waits for one of the sockets go on.
+func (a *answers) wake() {
+	a.backend.Wake()
+	a.client.Wake()
+}
+
+func (a *answers) isOver() bool { return a.paused.Load() || a.hard.Err() != nil }
+
 // pause stops to bring answers, and reports whether more may come.
 func (a *answers) pause() bool {
-	a.backend.Wake()
+	a.paused.Store(true)
+	a.wake()
 	<-a.done
+	going := a.stop() // else both are woken, now or in a moment
 	a.backend.Unwake()
-	return a.err == nil
+	a.client.Unwake()
+	return going && a.err == nil
+}
+
+// left reports whether the app has said more than was brought.
+func (a *answers) left() bool {
+	n, err := sock.Peek(a.backend.FD, make([]byte, 1))
+	return n > 0 && err == nil
 }

@@ -171,9 +171,9 @@ func (s *Socket) AwaitWord(d time.Duration) {
 	file.SetReadDeadline(time.Time{})
 }
 
-// unsent is how many bytes the peer's kernel has not acknowledged (SIOCOUTQ,
+// Unsent is how many bytes the peer's kernel has not acknowledged (SIOCOUTQ,
 // tcp(7); TIOCOUTQ is the same number).
-func (s *Socket) unsent() (n int, gone bool) {
+func (s *Socket) Unsent() (n int, gone bool) {
 	err := s.control(func(fd int) error {
 		gone = IsGone(fd)
 		var err error
@@ -188,7 +188,7 @@ func (s *Socket) unsent() (n int, gone bool) {
 func (s *Socket) Drain(ctx context.Context) {
 	last, since := -1, time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		left, gone := s.unsent()
+		left, gone := s.Unsent()
 		if left == 0 || gone {
 			return
 		}
