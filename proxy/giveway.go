@@ -73,9 +73,14 @@ func (s *server) giveWay() bool {
 			l.takeRest(s.acceptAll)
 		}
 	}
-	for s.way.isAsked() && !s.isStopped() && s.mayGiveWay() {
+	s.makeRoom(true)
+	defer s.makeRoom(false)
+	for unused := time.Now(); s.way.isAsked() && !s.isStopped() && s.mayGiveWay(); {
 		s.lookAgain()
-		free := !s.activity.busy()
+		if s.activity.busy() {
+			unused = time.Now()
+		}
+		free := s.isFree(time.Since(unused))
 		s.tellFree(free)
 		if now, err := s.cgroup.ID(); free && (err != nil || now != container) {
 			return true
@@ -87,6 +92,12 @@ func (s *server) giveWay() bool {
 	s.tellFree(false)
 	s.resume()
 	return false
+}
+
+// isFree reports whether the container can be stopped that has been of no use for so
+// long. Who is still to say whether it is one is let in, leaves, or has had the time.
+func (s *server) isFree(unused time.Duration) bool {
+	return !s.activity.busy() && (s.activity.apart.Load() == 0 || unused > grace+headPatience)
 }
 
 // tellFree has systemd know at once whether the container may be stopped.

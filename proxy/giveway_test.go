@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"net"
 	"strings"
 	"sync"
@@ -122,4 +123,21 @@ func TestGiveWayNoMore(t *testing.T) {
 	proxytest.Eventually(t, "is asked", r.way.isAsked)
 	r.way.asked.Store(time.Now().Add(-askedFor).UnixNano()) // long ago
 	proxytest.Ask(t, proxytest.Connect(t, r.addr), "ping")
+}
+
+// The proxy is not free while somebody is let in who may still turn out to be a use.
+func TestGiveWayToNobodyUnheard(t *testing.T) {
+	r, _, _ := heard(t, func(c *wire.Config) { c.GivesWay, c.ByData = true, true })
+	c := proxytest.Connect(t, r.addr)
+	ask(t, c, bufio.NewReader(c), strings.Replace(up, "/up", "/x", 1))
+	c.Close()
+	proxytest.Eventually(t, "it is counted out", func() bool { return !r.activity.busy() })
+	late := proxytest.Connect(t, r.addr)
+	proxytest.Eventually(t, "it is let in", func() bool { return r.activity.apart.Load() == 1 })
+	r.untilFree(t)
+	if r.activity.apart.Load() > 0 {
+		t.Error("free, and somebody is there who may speak")
+	}
+	proxytest.ExpectEnd(t, late)
+	r.stopContainer(t)
 }

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ import (
 )
 
 // Three services of which one is awake at a time, and clients of all of them: each
-// is answered, and two are never up at once. The app has a lock, so that a second
-// one would fail to start.
+// is answered, however late it speaks once it is connected, and two are never up at
+// once. The app has a lock, so that a second one would fail to start.
 func TestSwapsUnderLoad(t *testing.T) {
 	swaps := 10
 	if *soak {
@@ -27,12 +28,13 @@ func TestSwapsUnderLoad(t *testing.T) {
 	bothManagers(t, swaps, func(h *harness.Host, r *rand.Rand, left *atomic.Int64) {
 		const services = 3
 		app := installApp(h)
+		hears := []string{"", "WakeBy=data", "Probe=/up"}
 		rival := func(i int) string { return fmt.Sprintf("rival%d", i) }
 		for i := range services {
 			dropIn(h, rival(i)+".service", "[Service]", "Type=exec", "ExecStart=", "ExecStop=", "ExecStopPost=", "Delegate=no",
 				"ExecStart=flock --nonblock --conflict-exit-code 99 --no-fork %t/gpu unshare --map-root-user --net sh -c 'ip link set lo up && echo $$$$ >%t/%N.pid && exec "+app+" -http :80'",
 				"ExecStopPost=rm -f %t/%N.pid")
-			h.Declare(rival(i), "Image=localhost/none", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=infinity", "Exclusive=gpu")
+			h.Declare(rival(i), "Image=localhost/none", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=infinity", "Exclusive=gpu", hears[i])
 		}
 		ctx, cancel := context.WithTimeout(h.Context(), *limit)
 		defer cancel()
@@ -44,9 +46,11 @@ func TestSwapsUnderLoad(t *testing.T) {
 			all.Go(func() {
 				for left.Load() > 0 && ctx.Err() == nil {
 					began := time.Now()
-					id, err := askOnce(h, port(h, i%services), harness.Patience)
+					id, err := askLate(h, port(h, i%services), time.Duration(own.Int64N(int64(200*time.Millisecond))))
 					mu.Lock()
-					if err != nil {
+					if errors.Is(err, errLate) {
+						h.Log(err)
+					} else if err != nil {
 						h.Errorf("a client of %s: %v", rival(i%services), err)
 					} else if asked++; !starts[id] {
 						starts[id] = true
@@ -70,6 +74,41 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 		h.Logf("%d starts, %d requests, longest wait %s", len(starts), asked, worst.Round(time.Millisecond))
 	})
+}
+
+// errLate is of who says nothing for so long that it may be closed, which the machine
+// can do to any client.
+var errLate = errors.New("spoke late")
+
+// askLate is one request of a client who is connected for a while before it speaks.
+func askLate(h *harness.Host, port int, silence time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(h.Context(), harness.Patience)
+	defer cancel()
+	c, err := h.M.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	connected := time.Now()
+	time.Sleep(silence) // the load, not a wait
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
+	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+	if time.Since(connected) > time.Second {
+		return "", errLate
+	}
+	if err != nil {
+		return "", err
+	}
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = errors.New(r.Status)
+	}
+	return strings.TrimSpace(string(body)), err
 }
 
 // askOnce is one request of a client who stays for nothing else.
