@@ -84,13 +84,17 @@ const (
 	ended                  // it has ended, or its connection has
 	forApp                 // bytes for the app
 	aProbe                 // a request that wakes nothing
-	aVisit                 // one of a browser's that could be shown a page
+	aPoll                  // the page's question
+	aVisit                 // a request of a browser that could be shown a page
 )
 
 // hears reports whether it matters now what clients of a target say.
 func (p *porter) hears(t *target) bool {
-	return p.cfg.ByData || p.cfg.ReadsHeads() || p.mayWait(t)
+	return p.cfg.ByData || p.reads(t)
 }
+
+// reads reports whether that are heads of requests.
+func (p *porter) reads(t *target) bool { return p.cfg.ReadsHeads() || p.mayVisit(t) }
 
 // take hears a client that was just accepted and counted in. While the app is there,
 // one that is for the app, and says so at once, costs no goroutine: the loop that is
@@ -161,7 +165,10 @@ func (p *porter) attend(c *connection) {
 			p.decided(w)
 			p.relay(c, w.request)
 			return
-		case w.meaning == aVisit:
+		case w.meaning == aPoll && !p.mayWait(c.target):
+			p.tellAwake(c, w.request)
+			p.decided(w)
+		case w.meaning >= aPoll:
 			p.meet(c, w)
 			return
 		case w.meaning == aProbe:
@@ -271,7 +278,7 @@ func (p *porter) await(c *connection, than meaning) (w word) {
 
 // listen finds out what was said so far.
 func (p *porter) listen(fd int, t *target) word {
-	reads := p.cfg.ReadsHeads() || p.mayWait(t)
+	reads := p.reads(t)
 	b := p.buffers.Get().(*[head.Max]byte)
 	defer p.buffers.Put(b)
 	const usual = 4096 // most heads are shorter
@@ -291,9 +298,11 @@ func (p *porter) listen(fd int, t *target) word {
 	switch {
 	case errors.Is(err, head.ErrIncomplete) && !sock.Ready(fd, unix.POLLRDHUP):
 		return word{meaning: part}
-	case err == nil && (head.MatchPath(p.cfg.Probes, r.Path) || head.MatchAgent(p.cfg.IgnoreAgents, r.Agent)):
+	case err == nil && r.Polls && p.visits != nil:
+		return word{aPoll, r}
+	case err == nil && !r.Polls && (head.MatchPath(p.cfg.Probes, r.Path) || head.MatchAgent(p.cfg.IgnoreAgents, r.Agent)):
 		return word{aProbe, r}
-	case err == nil && r.Navigates && p.mayWait(t):
+	case err == nil && r.Navigates && p.mayVisit(t):
 		return word{aVisit, r}
 	}
 	return word{meaning: forApp}

@@ -256,6 +256,7 @@ func TestWaitingPage(t *testing.T) {
 		s.activity.waking.Add(1) // so that it stays
 	})
 	visit := "GET /a?b HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n"
+	poll := "OPTIONS /a HTTP/1.1\r\nHost: a\r\nZerolet-Waiting: yes\r\n\r\n"
 	for range 3 {
 		c := proxytest.Connect(t, r.addr)
 		proxytest.Must(io.WriteString(c, visit+visit))(t)
@@ -272,6 +273,10 @@ func TestWaitingPage(t *testing.T) {
 		by, page := ask(t, c, bufio.NewReader(c), visit)
 		return by == "failing" && strings.Contains(page, "web.service has failed: exit-code (exited, 125).")
 	})
+	c := proxytest.Connect(t, r.addr)
+	if by, page := ask(t, c, bufio.NewReader(c), poll); by != "failing" || !strings.Contains(page, "<h1>web</h1>") {
+		t.Errorf("the page asks: %q: %s", by, page)
+	}
 	held := proxytest.Connect(t, r.addr)
 	proxytest.Must(io.WriteString(held, strings.Replace(visit, "GET", "POST", 1)))(t)
 	proxytest.Eventually(t, "others are held", func() bool { return r.activity.open.Load()-r.activity.apart.Load() == 1 })
@@ -284,14 +289,20 @@ func TestWaitingPage(t *testing.T) {
 	t.Cleanup(func() { serves.Close() })
 	ask(t, held, bufio.NewReader(held), "")
 	proxytest.Eventually(t, "the wake is remembered", func() bool { text, _ := os.ReadFile(cfg.WakeTimes); return len(text) > 0 })
-	c := proxytest.Connect(t, r.addr)
-	if by, body := ask(t, c, bufio.NewReader(c), visit); by != "" || body != "/a?b" {
-		t.Errorf("%q by %q", body, by)
+	for _, test := range []struct{ text, by, body string }{ // the app has the visit and nothing else
+		{poll, "awake", ""}, {visit, "", "/a?b"}, {poll, "awake", ""},
+	} {
+		c := proxytest.Connect(t, r.addr)
+		if by, body := ask(t, c, bufio.NewReader(c), test.text); by != test.by || body != test.body {
+			t.Errorf("%q by %q, want %+v", body, by, test)
+		}
 	}
 	serves.Close() // it is gone, and comes back
-	c = proxytest.Connect(t, r.addr)
-	if by, _ := ask(t, c, bufio.NewReader(c), visit); by == "" {
-		t.Errorf("the app is gone: answered by %q", by)
+	for _, text := range []string{visit, poll} {
+		c := proxytest.Connect(t, r.addr)
+		if by, _ := ask(t, c, bufio.NewReader(c), text); by != "waking" && by != "failing" {
+			t.Errorf("the app is gone: answered by %q", by)
+		}
 	}
 }
 

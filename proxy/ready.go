@@ -46,6 +46,8 @@ type target struct {
 
 	probe *probe // asks whether the app is ready; nil if it is once it accepts
 
+	shown atomic.Int64 // when a page was, the last time, in nanoseconds since the epoch
+
 	proven  atomic.Bool // the app has answered somebody while open
 	lastErr atomic.Pointer[error]
 }

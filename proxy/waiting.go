@@ -30,6 +30,9 @@ const (
 	fileTick = 20 * time.Millisecond
 	// returns is how long a browser may take to come again.
 	returns = 10 * time.Second
+	// polls is for how long after a page its question is heard. Browsers have a page
+	// that nobody sees ask once a minute.
+	polls = 2 * time.Minute
 )
 
 // visits is what there is to show.
@@ -69,13 +72,20 @@ func (p *porter) mayWait(t *target) bool {
 	return p.visits != nil && (!p.isAwake() || !t.open.Load())
 }
 
+// mayVisit reports whether who comes now may be shown a page, or be one that asks.
+func (p *porter) mayVisit(t *target) bool {
+	return p.mayWait(t) || p.visits != nil && time.Since(time.Unix(0, t.shown.Load())) < polls
+}
+
 // meet lets a browser in if the app is there after all, or shows the page.
 func (p *porter) meet(c *connection, w word) {
-	if backend := p.there(c); backend != nil {
-		p.use(c)
-		p.decided(w)
-		c.enterApp(backend)
-		return
+	if w.meaning == aVisit {
+		if backend := p.there(c); backend != nil {
+			p.use(c)
+			p.decided(w)
+			c.enterApp(backend)
+			return
+		}
 	}
 	p.wakeFor(c)
 	p.decided(w)
@@ -106,6 +116,7 @@ func (p *porter) there(c *connection) *sock.Socket {
 // next one may be for the app.
 func (p *porter) show(c *connection, r head.Request) {
 	r.Last = true
+	c.target.shown.Store(time.Now().UnixNano())
 	wake := p.visits.wake(strings.TrimSuffix(p.cfg.Container, ".service"))
 	wake.Waits, wake.Target = p.waits(c.target), r.Target
 	fields := "HTTP/1.1 503 Service Unavailable\r\nDate: " + time.Now().UTC().Format(httpDate) +
@@ -115,6 +126,13 @@ func (p *porter) show(c *connection, r head.Request) {
 		fields += "Content-Security-Policy: " + policy + "\r\n"
 	}
 	p.say(c, r, fields, p.visits.page.Text(wake))
+}
+
+// tellAwake answers the page that the app is there. The browser asks for what it wants
+// itself, once: the address may be good for no more than that.
+func (p *porter) tellAwake(c *connection, r head.Request) {
+	r.Last = true
+	p.say(c, r, "HTTP/1.1 200 OK\r\nDate: "+time.Now().UTC().Format(httpDate)+"\r\nZerolet-State: awake\r\nCache-Control: no-store\r\n", "")
 }
 
 // policy allows the page what it needs, which is nothing from elsewhere.

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -284,6 +285,14 @@ func httpServer(id string, ready *string) server {
 			return
 		}
 		_, _ = fmt.Fprint(w, strings.Join(addrs, " "))
+	})
+	var used sync.Map
+	mux.HandleFunc("/once", func(w http.ResponseWriter, r *http.Request) { // each address is good for one request
+		if _, again := used.LoadOrStore(r.RequestURI, true); again {
+			http.Error(w, "it has been used", http.StatusGone)
+			return
+		}
+		fmt.Fprintln(w, id)
 	})
 	mux.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.ParseInt(r.FormValue("n"), 10, 64)

@@ -90,7 +90,7 @@ const isID = `/^[A-Z2-7]{26}$/.test(document.body.innerText.trim())`
 // visited is about a browser.
 func visited(h *harness.Host, tab, plain *browser.Tab, open, shut func()) {
 	h.Helper()
-	address := "http://" + h.Addr() + "/?a=b#c"
+	address := "http://" + h.Addr() + "/once?a=b#c" // which the app has to see once, and no more often
 	tab.Go(address)
 	tab.Wait(`document.title === "app is waking"`)
 	tab.Wait(`document.getElementById("waits").innerText.includes("its container to start")`)

@@ -25,8 +25,13 @@ var (
 	ErrOther = errors.New("for the app")
 )
 
+// Polling is the field with which the page that a browser is shown asks whether the
+// app is there. It does so by OPTIONS, so that the app does nothing if it is the one to
+// be asked.
+const Polling = "Zerolet-Waiting"
+
 // Request is one without a body: a GET or a HEAD that asks for nothing but an
-// answer.
+// answer, or the page's question.
 type Request struct {
 	Method    string
 	Target    string // as it was sent
@@ -35,6 +40,7 @@ type Request struct {
 	Length    int    // of the head, with the empty line at its end
 	Last      bool   // no other one follows on the connection
 	Navigates bool   // a browser is to show the answer as a page
+	Polls     bool   // it is the page that asks
 }
 
 // Read finds a request at the beginning of the bytes.
@@ -64,7 +70,7 @@ func Read(b []byte) (Request, error) {
 
 // mayBegin reports whether the bytes may be the beginning of such a request.
 func mayBegin(b []byte) bool {
-	for _, begin := range []string{"GET /", "HEAD /"} {
+	for _, begin := range []string{"GET /", "HEAD /", "OPTIONS /"} {
 		if n := min(len(b), len(begin)); string(b[:n]) == begin[:n] {
 			return true
 		}
@@ -135,7 +141,8 @@ func (r *Request) readFields(h textproto.MIMEHeader, minor byte) bool {
 		}
 	}
 	r.Navigates = r.Method == "GET" && accepts(h["Accept"]) && isNavigation(h)
-	return true
+	r.Polls = r.Method == "OPTIONS" && h.Get(Polling) != ""
+	return r.Polls || r.Method != "OPTIONS"
 }
 
 // isNoToken reports whether a name has no such character in it (RFC 9110, 5.6.2).
@@ -165,9 +172,6 @@ func accepts(values []string) bool {
 // isNavigation takes a browser's word (Fetch Metadata, W3C), where it gives one. One
 // that fetches ahead shows nothing yet.
 func isNavigation(h textproto.MIMEHeader) bool {
-	if h.Get("Zerolet-Waiting") != "" { // the page itself asks
-		return true
-	}
 	mode := h.Get("Sec-Fetch-Mode")
 	return (mode == "" || mode == "navigate") && h.Get("Sec-Purpose") == "" && h.Get("X-Requested-With") == ""
 }

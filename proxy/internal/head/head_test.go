@@ -20,11 +20,13 @@ func TestRead(t *testing.T) {
 		get + "USER-AGENT:  x/1 (y)\t\r\n\r\n":      {Method: "GET", Path: "/up", Agent: "x/1 (y)"},
 		get + "Connection: x , Close\r\n\r\n":       {Method: "GET", Path: "/up", Last: true},
 		get + "Content-Length: 0\r\n\r\n":           {Method: "GET", Path: "/up"},
-		get + "Accept: image/png, text/HTML;q=0.9\r\nSec-Fetch-Mode: navigate\r\n\r\n": {Method: "GET", Path: "/up", Navigates: true},
-		get + "Accept: text/html\r\n\r\n":                                              {Method: "GET", Path: "/up", Navigates: true},
-		get + "Accept: text/html\r\nSec-Fetch-Mode: cors\r\n\r\n":                      {Method: "GET", Path: "/up"},
-		get + "Accept: text/html\r\nSec-Purpose: prefetch\r\n\r\n":                     {Method: "GET", Path: "/up"},
-		get + "Accept: */*\r\n\r\n":                                                    {Method: "GET", Path: "/up"},
+		get + "Accept: image/png, text/HTML;q=0.9\r\nSec-Fetch-Mode: navigate\r\n\r\n":         {Method: "GET", Path: "/up", Navigates: true},
+		get + "Accept: text/html\r\n\r\n":                                                      {Method: "GET", Path: "/up", Navigates: true},
+		"OPTIONS /up HTTP/1.1\r\nHost: a\r\nZerolet-Waiting: yes\r\nAccept: text/html\r\n\r\n": {Method: "OPTIONS", Path: "/up", Polls: true},
+		get + "Accept: text/html\r\nZerolet-Waiting: yes\r\nSec-Fetch-Mode: cors\r\n\r\n":      {Method: "GET", Path: "/up"},
+		get + "Accept: text/html\r\nSec-Fetch-Mode: cors\r\n\r\n":                              {Method: "GET", Path: "/up"},
+		get + "Accept: text/html\r\nSec-Purpose: prefetch\r\n\r\n":                             {Method: "GET", Path: "/up"},
+		get + "Accept: */*\r\n\r\n":                                                            {Method: "GET", Path: "/up"},
 	} {
 		want.Target = strings.Fields(text)[1]
 		if want.Length == 0 {
@@ -55,7 +57,7 @@ func TestReadOther(t *testing.T) {
 		get + "Content-Length : 5\r\n\r\n", get + " Content-Length: 5\r\n\r\n", get + "X: a\r\n b\r\n\r\n",
 		get + "Transfer-Encoding: chunked\r\n\r\n", get + "transfer-encoding: identity\r\n\r\n",
 		"GET /up HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", get + "Transfer\x00-Encoding: chunked\r\n\r\n", get + "Transfer_Encoding\x0b: chunked\r\n\r\n",
-		get + "Upgrade: websocket\r\n\r\n", get + "Connection: keep-alive, Upgrade\r\n\r\n", get + "Expect: 100-continue\r\n\r\n",
+		"OPTIONS /up HTTP/1.1\r\nHost: a\r\n\r\n", get + "Upgrade: websocket\r\n\r\n", get + "Connection: keep-alive, Upgrade\r\n\r\n", get + "Expect: 100-continue\r\n\r\n",
 		get + "X: a\nY: b\r\n\r\n", get + "X: a\rY: b\r\n\r\n", get + "\n", get + "X\r\n\r\n", get + ": x\r\n\r\n",
 		get + "User-Agent: a\r\nUser-Agent: b\r\n\r\n", long, long[:Max],
 	} {
