@@ -97,7 +97,7 @@ func (s *server) giveWay() bool {
 // isFree reports whether the container can be stopped that has been of no use for so
 // long. Who is still to say whether it is one is let in, leaves, or has had the time.
 func (s *server) isFree(unused time.Duration) bool {
-	return !s.activity.busy() && (s.activity.apart.Load() == 0 || unused > grace+headPatience)
+	return !s.activity.busy() && (s.activity.apart.Load() == 0 || unused > grace+s.porter.patience)
 }
 
 // tellFree has systemd know at once whether the container may be stopped.

@@ -45,6 +45,8 @@ type porter struct {
 	buffers  sync.Pool    // of *[head.Max]byte
 	deciding atomic.Int64 // clients who have spoken, or just come, and may turn out to be a use
 	noticed  atomic.Bool  // see noticeWake
+	// patience is headPatience, but for tests on a busy machine.
+	patience time.Duration
 
 	mu      sync.Mutex
 	silent  list.List // of *silentClient, who has been so for longest first
@@ -57,7 +59,7 @@ func (s *server) newPorter() *porter {
 	if !s.cfg.LooksAt() {
 		return nil
 	}
-	p := &porter{server: s}
+	p := &porter{server: s, patience: headPatience}
 	p.buffers.New = func() any { return new([head.Max]byte) }
 	return p
 }
@@ -226,7 +228,7 @@ func (p *porter) hear(c *connection, since time.Time, limit time.Duration, over 
 	if w.meaning != part {
 		return w
 	}
-	_ = file.SetReadDeadline(time.Now().Add(headPatience))
+	_ = file.SetReadDeadline(time.Now().Add(p.patience))
 	if c.hard.Err() == nil {
 		w = p.await(c, part)
 	}
@@ -378,13 +380,22 @@ func (p *porter) hastenAll() {
 }
 
 // settle gives those whose first bytes may be on their way the time for that,
-// before the proxy ends because it is idle. Nobody new is accepted meanwhile.
+// before the proxy ends because it is idle. They keep nobody out: who comes meanwhile
+// is let in, as long as there is time for that one, too, or somebody is heard anyway.
 func (s *server) settle() {
 	if s.porter == nil {
 		return
 	}
 	for began := time.Now(); !s.activity.busy() && s.porter.unsettled(time.Since(began)); {
-		if sock.Rest(s.hard, 10*time.Millisecond) != nil {
+		letIn := hasClient(s.waiting()) && (time.Since(began) < grace || s.porter.deciding.Load() > 0)
+		if letIn {
+			s.resume()
+		}
+		err := sock.Rest(s.hard, 10*time.Millisecond)
+		if letIn {
+			s.pause()
+		}
+		if err != nil {
 			return
 		}
 	}
@@ -397,11 +408,11 @@ func (p *porter) unsettled(waited time.Duration) bool {
 	defer p.mu.Unlock()
 	for at := p.silent.Front(); at != nil; at = at.Next() {
 		w := at.Value.(*silentClient)
-		if waited < headPatience && sock.Ready(w.client.FD, unix.POLLIN) || waited < grace && time.Since(w.since) < grace {
+		if waited < p.patience && sock.Ready(w.client.FD, unix.POLLIN) || waited < 2*grace && time.Since(w.since) < grace {
 			return true
 		}
 	}
-	return waited < grace+headPatience && p.deciding.Load() > 0
+	return waited < grace+p.patience && p.deciding.Load() > 0
 }
 
 // endPorter closes those who say nothing.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -240,6 +241,41 @@ func TestIdleWithSilentClients(t *testing.T) {
 	r.wait(t)
 	if n, err := silent.Read(make([]byte, 1)); n > 0 || err != io.EOF {
 		t.Errorf("the silent client: %d, %v", n, err)
+	}
+}
+
+// Who says a part of a request, or nothing, at the end of the idle time keeps nobody
+// out.
+func TestIdleKeepsNobodyOut(t *testing.T) {
+	for name, says := range map[string]string{"part": "GET /u", "silence": ""} {
+		t.Run(name, func(t *testing.T) {
+			front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+			proxytest.App(t, l, proxytest.Echo)
+			cfg := proxytest.Config(front, proxytest.AddrOf(l))
+			cfg.ByData, cfg.Probes, cfg.IdleTimeout = true, []string{"/up"}, time.Millisecond
+			cfg.Start, _ = newWaker(t)
+			var client net.Conn
+			connect := func() net.Conn { return proxytest.Connect(t, front.Addr().String()) }
+			r := serve(t, cfg, front, func(s *server) {
+				s.porter.patience = time.Hour
+				s.beforePause = sync.OnceFunc(func() {
+					slow := connect()
+					_, _ = io.WriteString(slow, says)
+					for s.activity.apart.Load() == 0 || says != "" && s.porter.deciding.Load() == 0 {
+						time.Sleep(time.Millisecond)
+					}
+				})
+				s.afterPause = sync.OnceFunc(func() {
+					client = connect()
+					_, _ = io.WriteString(client, "ping")
+				})
+			})
+			proxytest.Eventually(t, "the client is let in", r.activity.isReached)
+			proxytest.Expect(t, client, "ping")
+			if says != "" && r.porter.deciding.Load() == 0 {
+				t.Error("the other one is decided")
+			}
+		})
 	}
 }
 
