@@ -12,7 +12,7 @@ import (
 // no end. That once kept the proxy for as long as it took.
 func TestUnreadProbes(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=3s", "DrainTimeout=1s", "Probe=/bytes")
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=3s", "Probe=/bytes")
 		h.MustGet()
 		for range 20 {
 			c := h.Connect()
