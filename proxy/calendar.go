@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/internal/sock"
 	"github.com/zerolet/zerolet/proxy/wire"
 )
 
@@ -73,18 +74,29 @@ func (s *server) wokenByCalendar() {
 
 // askApp waits until the app accepts, and reports whether it does before ctx ends.
 func (s *server) askApp(ctx context.Context) bool {
+	t := s.asked()
+	return t == nil || s.askTarget(ctx, t)
+}
+
+// asked is the port to ask whether the app accepts: the first one. It is nil if there
+// are only ports of UDP.
+func (s *server) asked() *target {
 	for _, f := range s.cfg.Forwards {
-		if f.Listen.Network == wire.UDP {
-			continue
+		if f.Listen.Network != wire.UDP {
+			return s.targets[f.Listen]
 		}
-		return s.askTarget(ctx, s.targets[f.Listen])
 	}
-	return true
+	return nil
 }
 
 // askTarget is askApp for one port.
 func (s *server) askTarget(ctx context.Context, t *target) bool {
-	backend, err := t.reach(ctx, netip.AddrPort{}, time.Now())
+	return s.takeLeave(t.reach(ctx, netip.AddrPort{}, time.Now()))
+}
+
+// takeLeave ends a connection that was only a question, and reports whether there was
+// one.
+func (s *server) takeLeave(backend *sock.Socket, err error) bool {
 	if err != nil {
 		return false
 	}

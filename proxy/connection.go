@@ -102,7 +102,9 @@ func (s *shared) reached(peer func() string) {
 	s.wake.Do(func() {
 		took := s.activity.since()
 		s.record.Wake(peer(), took)
-		s.remember(took)
+		if s.starter.isDone() { // else nobody knows when it began
+			s.remember(took)
+		}
 		close(s.activity.reached)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -424,6 +425,26 @@ func (s *server) endPorter() {
 	defer s.porter.mu.Unlock()
 	s.porter.leaving = true
 	s.porter.hastenAll()
+}
+
+// foundSoon is how long it may take to find out whether the app is there: root's entry
+// has to start for that.
+const foundSoon = time.Second
+
+// findAwake finds out, before anybody is let in, whether somebody else keeps the
+// container up, and its app accepts. That is no wake.
+func (s *server) findAwake() {
+	if s.porter == nil || s.starter.isDone() || s.porter.noticed.Load() {
+		return
+	}
+	if _, err := s.cgroup.ID(); err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.hard, foundSoon)
+	defer cancel()
+	if t := s.asked(); t == nil || s.takeLeave(t.within(ctx, t.try(ctx, netip.AddrPort{}))) {
+		s.wake.Do(func() { close(s.activity.reached) })
+	}
 }
 
 // noticeWake finds out that somebody else has had the container started: another

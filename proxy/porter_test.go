@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -214,6 +216,7 @@ func TestIdleWithSilentClients(t *testing.T) {
 	cfg.Start, _ = newWaker(t)
 	first := true
 	r = serve(t, cfg, front, func(s *server) {
+		s.porter.noticed.Store(true)
 		s.beforePause = func() {
 			if first {
 				first = false
@@ -257,6 +260,7 @@ func TestIdleKeepsNobodyOut(t *testing.T) {
 			var client net.Conn
 			connect := func() net.Conn { return proxytest.Connect(t, front.Addr().String()) }
 			r := serve(t, cfg, front, func(s *server) {
+				s.porter.noticed.Store(true)
 				s.porter.patience = time.Hour
 				s.beforePause = sync.OnceFunc(func() {
 					slow := connect()
@@ -339,6 +343,29 @@ func TestWaitingPage(t *testing.T) {
 		if by, _ := ask(t, c, bufio.NewReader(c), text); by != "waking" && by != "failing" {
 			t.Errorf("the app is gone: answered by %q", by)
 		}
+	}
+}
+
+// What another unit keeps awake is awake for who asks first, and was not woken.
+func TestFoundAwake(t *testing.T) {
+	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
+	serves := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	go serves.Serve(l)
+	t.Cleanup(func() { serves.Close() })
+	cfg := proxytest.Config(front, proxytest.AddrOf(l))
+	var asked *atomic.Int64
+	cfg.Start, asked = newWaker(t)
+	cfg.Probes, cfg.WaitingPage, cfg.StayAwake = []string{"/up"}, true, time.Hour
+	cfg.WakeTimes, cfg.WakeResult = filepath.Join(t.TempDir(), "times"), filepath.Join(t.TempDir(), "result")
+	r := serve(t, cfg, front, nil) // it has a cgroup
+	for _, text := range []string{up, strings.Replace(up, "/up", "/x", 1)} {
+		c := proxytest.Connect(t, r.addr)
+		if by, _ := ask(t, c, bufio.NewReader(c), text); by != "" {
+			t.Errorf("answered by %q", by)
+		}
+	}
+	if _, err := os.Stat(cfg.WakeTimes); !errors.Is(err, fs.ErrNotExist) || strings.Contains(r.log.String(), "ready") || asked.Load() > 1 {
+		t.Errorf("%v, started %d times: %s", err, asked.Load(), r.log)
 	}
 }
 

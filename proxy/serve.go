@@ -47,6 +47,7 @@ func (s *server) serve(stop <-chan os.Signal) error {
 	}
 	s.hearCalendar()
 	s.background(s.thawLeft)
+	s.findAwake()
 	s.resume()
 	first := s.status()
 	s.record.Notify("READY=1\nSTATUS=" + first)

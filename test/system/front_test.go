@@ -71,6 +71,44 @@ func request(method, path string, fields ...string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: app\r\n%s\r\n", method, path, strings.Join(append(fields, ""), "\r\n"))
 }
 
+// keptAwake is about a container that another unit keeps awake: that is no wake, and
+// who asks learns of it.
+func keptAwake(h *harness.Host) {
+	h.Helper()
+	keep := []string{"systemd-run", "--unit=keeper", "--property=Requires=app.service", "--property=After=app.service"}
+	if h.UserManager {
+		keep = append(keep, "--user")
+	}
+	h.Must(h.T, append(keep, "sleep", "infinity")...)
+	wakes := func() string {
+		h.Helper()
+		summary, _, _ := strings.Cut(h.Must(h.T, "zerolet", "history", "app"), " wake")
+		return summary
+	}
+	h.Wait("the app answers", func() bool { // its first proxy may come while it starts
+		r := newRobot(h)
+		defer r.Close()
+		r.say(request("GET", "/who"))
+		_, by, _ := r.hear("GET")
+		return by == ""
+	})
+	h.WaitState("app-proxy.service", "inactive")
+	before := wakes()
+	h.Expect("app.service", "active")
+	r := newRobot(h)
+	r.expect("", "GET", "/who")
+	r.Close()
+	h.WaitState("app-proxy.service", "inactive")
+	h.MustGet()
+	h.WaitState("app-proxy.service", "inactive")
+	if after := wakes(); after != before {
+		h.Errorf("history: %s wakes, and then %s\n%s", before, after, h.LastJournal())
+	}
+	h.Expect("app.service", "active")
+	h.Control("stop", "keeper.service")
+	h.Asleep()
+}
+
 // Robots wake nothing and keep nothing awake; who asks for more is a client, on the
 // same connection, too, and nothing of what it says is lost.
 func TestProbes(t *testing.T) {
@@ -176,6 +214,7 @@ func TestProbes(t *testing.T) {
 		}
 		r.Close()
 		h.Asleep()
+		keptAwake(h)
 		for _, want := range []string{"a connection wakes it, and counts, from its first byte on", "a GET of /who /lookup* is answered 200", "User-Agent is uptime-kuma/*"} {
 			if out := h.Must(t, "zerolet", "explain", "app"); !strings.Contains(out, want) {
 				h.Errorf("explain has no %q:\n%s", want, out)
