@@ -91,7 +91,7 @@ func (s *starter) attempt() <-chan struct{} {
 }
 
 func askManager(ctx context.Context, unit string) error {
-	out, err := exec.CommandContext(ctx, "systemctl", "--user", "start", unit).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "systemctl", "--user", "start", "--", unit).CombinedOutput()
 	if said := strings.TrimSpace(string(out)); err != nil && said != "" {
 		err = errors.New(said)
 	}

@@ -50,7 +50,7 @@ func TestDeniedClient(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "[::]:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
-	cfg.AllowFrom, cfg.Start, cfg.MaxConnections = prefixes("127.0.0.2/32"), "web-wake.target", 1
+	cfg.AllowFrom, cfg.Start, cfg.MaxConnections = prefixes("127.0.0.2/32"), "-web-wake.target", 1
 	r := serve(t, cfg, front, nil)
 	to := net.JoinHostPort("127.0.0.1", proxytest.Itoa(proxytest.AddrOf(front).IP.Port()))
 	for range 3 {
@@ -71,7 +71,7 @@ func TestDeniedClient(t *testing.T) {
 	c := proxytest.Must(d.DialContext(t.Context(), "tcp", to))(t)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(proxytest.Patience))
-	proxytest.Eventually(t, "its failure is told", func() bool { return strings.Contains(r.log.String(), "cannot start web-wake.target: not yet") })
+	proxytest.Eventually(t, "its failure is told", func() bool { return strings.Contains(r.log.String(), "cannot start -web-wake.target: not yet") })
 	if n := r.activity.open.Load(); n != 1 {
 		t.Errorf("%d connections are open", n)
 	}
@@ -82,7 +82,7 @@ func TestDeniedClient(t *testing.T) {
 	if n := r.activity.accepted.Load(); n != 1 {
 		t.Errorf("%d were accepted", n)
 	}
-	if text := string(proxytest.Must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start web-wake.target\n") {
+	if text := string(proxytest.Must(os.ReadFile(asked))(t)); !strings.HasPrefix(text, "--user start -- -web-wake.target\n") {
 		t.Error(text)
 	}
 }

@@ -258,10 +258,15 @@ func (c *call) mend() []string { return []string{"zerolet", "apply", "--" + c.ma
 
 // mendUnit is a command of systemctl for the manager.
 func (c *call) mendUnit(verb, unit string) []string {
+	line := []string{"systemctl"}
 	if c.manager == quadlet.User {
-		return []string{"systemctl", "--user", verb, unit}
+		line = append(line, "--user")
 	}
-	return []string{"systemctl", verb, unit}
+	line = append(line, verb)
+	if strings.HasPrefix(unit, "-") {
+		line = append(line, "--")
+	}
+	return append(line, unit)
 }
 
 // doctorImage: Podman prunes the image of a container that sleeps. Of each image
