@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,9 +38,31 @@ func (p *Plan) findRivals(files []*quadlet.File) {
 	}
 	p.checkTurns(groups, starts)
 	for _, group := range groups {
-		group = slices.DeleteFunc(group, (*Endpoint).Refused)
+		group = slices.DeleteFunc(slices.Clone(group), (*Endpoint).Refused)
 		for _, e := range group {
 			e.rivals = slices.DeleteFunc(slices.Clone(group), func(other *Endpoint) bool { return other == e })
+			e.checkRivals(groups)
+		}
+	}
+}
+
+// checkRivals warns of one that is alone in its group, and of one for which nobody
+// waits as long as it stays awake.
+func (e *Endpoint) checkRivals(groups map[string][]*Endpoint) {
+	if len(groups[e.Spec.Exclusive]) == 1 {
+		hint := "give those that exclude each other the same name there"
+		for _, name := range slices.Sorted(maps.Keys(groups)) {
+			if name != e.Spec.Exclusive && strings.EqualFold(name, e.Spec.Exclusive) {
+				hint = "did you mean Exclusive=" + name + "?"
+			}
+		}
+		e.Diagnostics.Warnf(e.Spec.ExclusivePos, hint, "Exclusive=%s has no effect: no other service has that name", e.Spec.Exclusive)
+	}
+	for _, rival := range e.rivals {
+		if rival.Spec.StartTimeout <= e.Spec.StayAwake {
+			e.Diagnostics.Warnf(e.Spec.ExclusivePos, "write a shorter StayAwake=, or there a longer StartTimeout=",
+				"clients of %s wait for %s, and %s stays awake for %s: they fail",
+				rival.name(wire.Container), rival.Spec.StartTimeout, e.name(wire.Container), e.Spec.StayAwake)
 		}
 	}
 }
