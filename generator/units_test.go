@@ -38,7 +38,7 @@ func nasty() []string {
 		"[Odd section]\na=b\n[X-Other]\nc=%d",
 		"[Container]\nServiceName=../../etc/x",
 		"[Container]\nServiceName=a\\x2db:c",
-		"[Container]\nServiceName=" + strings.Repeat("n", 239),
+		"[Container]\nServiceName=" + strings.Repeat("n", 238),
 		"[Install]\nWantedBy=../x.target a/b.target \"x y.target\" .. \\x2f\nAlias=../x.service",
 		"[Service]\nType=oneshot",
 		"[ScaleToZero]\nIdleTimeout=\"1min\"",
@@ -275,10 +275,10 @@ func TestLongLine(t *testing.T) {
 
 // The longest name that is taken can be written, whatever is made of it.
 func TestLongName(t *testing.T) {
-	for n, refused := range map[int]bool{239: false, 240: true} {
+	for n, refused := range map[int]bool{238: false, 239: true} {
 		dir := t.TempDir()
 		us := units(quadlet.User, "/etc/containers/systemd/"+strings.Repeat("n", n)+".container",
-			"[Container]\nImage=localhost/web\nPublishPort=8080:80\n[ScaleToZero]\n")
+			"[Container]\nImage=localhost/web\nPublishPort=8080:80\n[ScaleToZero]\nWakeOn=hourly\n")
 		if refused != (len(us) == 0) {
 			t.Errorf("%d bytes: %d units", n, len(us))
 		}

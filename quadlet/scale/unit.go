@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/quadlet"
 )
 
@@ -33,7 +34,7 @@ func (s *Spec) checkKind(ds *quadlet.Diagnostics) {
 	}
 	s.checkAliases(ds)
 	if !ValidUnit(s.Unit) {
-		ds.Errorf(whole, "use letters, digits and :-_. only", "%q is not the name of a systemd unit", s.Unit)
+		ds.Errorf(whole, fmt.Sprintf("use letters, digits and :-_. only, at most %d", longestUnit()), "%q is not the name of a systemd unit", s.Unit)
 		s.Unit = ""
 	}
 }
@@ -54,10 +55,18 @@ func (s *Spec) checkAliases(ds *quadlet.Diagnostics) {
 // ValidUnit follows systemd.unit(5): letters, digits, ":-_.\@" and, with what
 // we make of it, at most 255 bytes, which is also the limit of a file's name.
 func ValidUnit(name string) bool {
-	const longest = "50-zerolet-.conf"
-	if name == "" || len(name)+len(longest) > 255 {
+	if name == "" || len(name) > longestUnit() {
 		return false
 	}
 	const valid = `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\@`
 	return !strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(valid, r) })
+}
+
+// longestUnit is how long a name may be: what we make of it has at most 255 bytes.
+func longestUnit() int {
+	more := len("50-zerolet-.conf")
+	for _, u := range wire.Units() {
+		more = max(more, len(u))
+	}
+	return 255 - more
 }
