@@ -37,6 +37,29 @@ func (p *Plan) findFrozen() {
 			}
 		}
 	}
+	for _, e := range p.Endpoints {
+		if e.freezes() {
+			e.tellAwake(p.Endpoints)
+		}
+	}
+}
+
+// tellAwake tells of dependencies that are not frozen with those that need them, since
+// others do, too: with Sleep=stop they would stop at once.
+func (e *Endpoint) tellAwake(all []*Endpoint) {
+	for _, d := range all {
+		if d.Refused() || !d.Spec.Dependency() {
+			continue
+		}
+		sleeps := func(n Need) bool {
+			return slices.ContainsFunc(e.frozen, func(other *Endpoint) bool { return slices.Contains(other.services(), n.Unit) })
+		}
+		other := slices.IndexFunc(d.Needs, func(n Need) bool { return !sleeps(n) })
+		if other >= 0 && slices.ContainsFunc(d.Needs, sleeps) {
+			e.Diagnostics.Warnf(e.Spec.SleepPos, "write a shorter StopAfter=, or leave Sleep= out",
+				"%s stays awake while %s is frozen: %s needs it, too", d.name(wire.Container), e.name(wire.Container), d.Needs[other].Unit)
+		}
+	}
 }
 
 // sleepsWith reports whether a dependency is needed by some of these alone.
