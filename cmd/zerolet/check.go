@@ -47,7 +47,7 @@ func (c *call) check(ctx context.Context) (int, error) {
 // also is what comes of the keys that are set, but for those that wakesAndSleeps tells.
 func also(s *scale.Spec) (texts []string) {
 	for _, k := range scale.Keys() {
-		if _, set := s.Setting(k.Name); !set || k.Name == "IdleTimeout" || k.Name == "Sleep" {
+		if _, set := s.Setting(k.Name); !set || k.InStops {
 			continue
 		}
 		if text := k.Explain(s); text != "" {

@@ -12,7 +12,7 @@ import (
 
 // Key is a key of the [ScaleToZero] section, and all that is to be said of it:
 // the reader, the refusals, the hints, the proxy's command line, the manual,
-// explain and export read it here. What may be left empty is Default and check.
+// explain and export read it here. What may be left empty is Default, InStops and check.
 type Key struct {
 	Name    string
 	Type    string // what the value is, in words
@@ -20,6 +20,7 @@ type Key struct {
 	Doc     string // one sentence
 	Where   Where  // it has a meaning
 	Export  Export
+	InStops bool // Spec.Stops tells what comes of it, too
 
 	proxy   func(*Spec, *wire.Config)                        // what the proxy is told, or untold
 	parse   func(*Spec, string) error                        // an empty value has been replaced by Default
@@ -187,7 +188,7 @@ var keys = []Key{
 		},
 	},
 	{
-		Name: "IdleTimeout", Type: "time span", Default: "2min",
+		Name: "IdleTimeout", Type: "time span", Default: "2min", InStops: true,
 		Doc:    "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
 		Where:  anyFile | WithNative | OnPorts,
 		Export: Export{As: []string{"min-scale", "scale-to-zero-pod-retention-period"}},
@@ -199,8 +200,8 @@ var keys = []Key{
 		explain: (*Spec).explainIdle,
 	},
 	{
-		Name: "Sleep", Type: "stop or freeze", Default: SleepStop,
-		Doc:    "what becomes of the container after IdleTimeout=; freeze: its processes are frozen where they are, and go on within a millisecond when a client comes; stop: it is stopped",
+		Name: "Sleep", Type: "stop or freeze", Default: SleepStop, InStops: true,
+		Doc:    "what becomes of the container after IdleTimeout=; freeze: its processes are frozen where they are, and go on within a millisecond when a client comes; stop: it is stopped, as it is in any case with Exclusive=, WakeBy=data, Probe=, IgnoreAgent= or WaitingPage=, and in a user's manager with AllowFrom=",
 		Where:  InContainer | InPod | OnPorts,
 		Export: Export{Lost: "Knative stops the pod: let the app start faster, or autoscaling.knative.dev/min-scale keep one"},
 		proxy:  (*Spec).tellSleep,
