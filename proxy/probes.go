@@ -68,7 +68,7 @@ func (p *porter) say(c *connection, r head.Request, fields, body string) bool {
 		text += body
 	}
 	file, _ := c.client.Poller()
-	_, err := c.writeSoon(file, []byte(text))
+	err := c.writeSoon(file, []byte(text))
 	_ = file.SetWriteDeadline(time.Time{})
 	if err == nil && r.Last {
 		p.partWith(c)
@@ -171,18 +171,19 @@ func (p *porter) pass(c *connection, backend *sock.Socket, n int) error {
 		return err
 	}
 	file, _ := backend.Poller()
-	_, err := c.writeSoon(file, b[:n])
+	err := c.writeSoon(file, b[:n])
 	p.activity.In.Add(int64(n))
 	return err
 }
 
 // writeSoon writes all within answerPatience, or until the proxy ends.
-func (c *connection) writeSoon(to *os.File, b []byte) (int, error) {
+func (c *connection) writeSoon(to *os.File, b []byte) error {
 	_ = to.SetWriteDeadline(time.Now().Add(answerPatience))
 	if c.hard.Err() != nil { // whoever was woken by it is so no more
-		return 0, c.hard.Err()
+		return c.hard.Err()
 	}
-	return to.Write(b)
+	_, err := to.Write(b)
+	return err
 }
 
 // finish ends a connection that was of no use. Half an answer must not look like a
