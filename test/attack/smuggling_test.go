@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -229,7 +230,7 @@ func goFront(h *harness.Host, app string) string {
 	h.Helper()
 	front := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: app})
 	front.Transport = &http.Transport{DialContext: h.M.Dial, MaxConnsPerHost: 1}
-	front.ErrorLog = nil
+	front.ErrorLog = log.New(io.Discard, "", 0) // of who has left
 	var l net.Listener
 	err := h.M.Network(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:0"); return err })
 	if err != nil {
