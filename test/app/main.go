@@ -158,6 +158,7 @@ func thrash(path string) error {
 		go func() {
 			page := make([]byte, os.Getpagesize())
 			for {
+				//nolint:gosec // any page
 				if _, err := file.ReadAt(page, rand.Int64N(info.Size()/int64(len(page)))*int64(len(page))); err != nil {
 					failed <- err
 				}

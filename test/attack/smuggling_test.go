@@ -237,7 +237,7 @@ func goFront(h *harness.Host, app string) string {
 		h.Fatal(err)
 	}
 	server := &http.Server{Handler: front, ReadHeaderTimeout: harness.Patience}
-	go server.Serve(l) //nolint:errcheck // until it is closed
+	go server.Serve(l)
 	h.Cleanup(func() { _ = server.Close() })
 	return l.Addr().String()
 }
