@@ -143,7 +143,9 @@ type shortage struct {
 const (
 	hungry = "hungry.service"
 	has    = 24 << 20
-	wants  = 128 << 20
+	// wants is little more: a page that was gone for longer than what there is room for
+	// is no part of the working set, and no shortage (workingset.c in the kernel's mm).
+	wants = 32 << 20
 )
 
 func newShortage(h *harness.Host) *shortage {
