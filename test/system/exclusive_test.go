@@ -85,9 +85,9 @@ func TestExclusive(t *testing.T) {
 		takenBack(t, h)
 		ask(h, last)
 		last.Close()
-		exclusivePage(h)
 		h.Must(t, "zerolet", "sleep", "--force", "app")
 		h.Must(t, "zerolet", "sleep", "--force", "second")
+		exclusivePage(h)
 	})
 }
 
