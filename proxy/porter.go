@@ -302,9 +302,9 @@ func (p *porter) listen(fd int, t *target) word {
 	case errors.Is(err, head.ErrIncomplete) && !sock.Ready(fd, unix.POLLRDHUP):
 		return word{meaning: part}
 	case err == nil && r.Polls && p.visits != nil:
-		return word{aPoll, r}
+		return word{aPoll, r.Bare()}
 	case err == nil && !r.Polls && (head.MatchPath(p.cfg.Probes, r.Path) || head.MatchAgent(p.cfg.IgnoreAgents, r.Agent)):
-		return word{aProbe, r}
+		return word{aProbe, r.Bare()}
 	case err == nil && r.Navigates && p.mayVisit(t):
 		return word{aVisit, r}
 	}

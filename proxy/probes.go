@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -54,26 +55,50 @@ func (p *porter) isLate() bool {
 // httpDate is the IMF-fixdate of RFC 9110, 5.6.7.
 const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
+// roomFor is how much of an answer the kernel has room for. It would take megabytes for
+// who does not read (tcp(7), tcp_wmem).
+const roomFor = 16 << 10
+
 // say takes the request, and sends an answer with a body. It reports whether another
-// request may follow.
-func (p *porter) say(c *connection, r head.Request, fields, body string) bool {
+// request may follow. It holds no more than a few kB of it: many may take their time.
+func (p *porter) say(c *connection, r head.Request, fields string, body ...string) bool {
 	if p.swallow(c.client, r.Length) != nil {
 		return false
 	}
 	if r.Last {
 		fields += "Connection: close\r\n"
 	}
-	text := fmt.Sprintf("%sContent-Length: %d\r\n\r\n", fields, len(body))
-	if r.Method != "HEAD" {
-		text += body
+	length := 0
+	for _, piece := range body {
+		length += len(piece)
 	}
-	file, _ := c.client.Poller()
-	err := c.writeSoon(file, []byte(text))
-	_ = file.SetWriteDeadline(time.Time{})
+	if r.Method == "HEAD" {
+		body = nil
+	}
+	if length > roomFor {
+		_ = sock.SetOption(c.client.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, roomFor) // it costs more without
+	}
+	err := p.write(c, append([]string{fmt.Sprintf("%sContent-Length: %d\r\n\r\n", fields, length)}, body...))
 	if err == nil && r.Last {
 		p.partWith(c)
 	}
 	return err == nil && !r.Last
+}
+
+// write sends all within answerPatience, or until the proxy ends.
+func (p *porter) write(c *connection, pieces []string) (err error) {
+	defer context.AfterFunc(c.hard, c.client.Wake)()
+	file, _ := c.client.Poller()
+	if err := c.soon(file); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(file, 2<<10)
+	for _, piece := range pieces {
+		_, _ = out.WriteString(piece) // Flush has the error
+	}
+	err = out.Flush()
+	_ = file.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // swallow takes what was read in the kernel's buffer out of it.
@@ -171,19 +196,19 @@ func (p *porter) pass(c *connection, backend *sock.Socket, n int) error {
 		return err
 	}
 	file, _ := backend.Poller()
-	err := c.writeSoon(file, b[:n])
+	err := c.soon(file)
+	if err == nil {
+		_, err = file.Write(b[:n])
+	}
 	p.activity.In.Add(int64(n))
 	return err
 }
 
-// writeSoon writes all within answerPatience, or until the proxy ends.
-func (c *connection) writeSoon(to *os.File, b []byte) error {
+// soon has no write take longer than answerPatience. At the end of the proxy it fails:
+// whoever was woken by that is so no more.
+func (c *connection) soon(to *os.File) error {
 	_ = to.SetWriteDeadline(time.Now().Add(answerPatience))
-	if c.hard.Err() != nil { // whoever was woken by it is so no more
-		return c.hard.Err()
-	}
-	_, err := to.Write(b)
-	return err
+	return c.hard.Err()
 }
 
 // finish ends a connection that was of no use. Half an answer must not look like a

@@ -119,20 +119,21 @@ func (p *porter) show(c *connection, r head.Request) {
 	c.target.shown.Store(time.Now().UnixNano())
 	wake := p.visits.wake(strings.TrimSuffix(p.cfg.Container, ".service"))
 	wake.Waits, wake.Target = p.waits(c.target), r.Target
+	r = r.Bare()
 	fields := "HTTP/1.1 503 Service Unavailable\r\nDate: " + time.Now().UTC().Format(httpDate) +
 		fmt.Sprintf("\r\nRetry-After: %d\r\nZerolet-State: %s\r\n", wake.RetryAfter(), wake.State()) +
 		"Cache-Control: no-store\r\nContent-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 	if p.visits.page.Own {
 		fields += "Content-Security-Policy: " + policy + "\r\n"
 	}
-	p.say(c, r, fields, p.visits.page.Text(wake))
+	p.say(c, r, fields, p.visits.page.Text(wake)...)
 }
 
 // tellAwake answers the page that the app is there. The browser asks for what it wants
 // itself, once: the address may be good for no more than that.
 func (p *porter) tellAwake(c *connection, r head.Request) {
 	r.Last = true
-	p.say(c, r, "HTTP/1.1 200 OK\r\nDate: "+time.Now().UTC().Format(httpDate)+"\r\nZerolet-State: awake\r\nCache-Control: no-store\r\n", "")
+	p.say(c, r, "HTTP/1.1 200 OK\r\nDate: "+time.Now().UTC().Format(httpDate)+"\r\nZerolet-State: awake\r\nCache-Control: no-store\r\n")
 }
 
 // policy allows the page what it needs, which is nothing from elsewhere.

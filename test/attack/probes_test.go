@@ -3,6 +3,8 @@ package attack
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/zerolet/zerolet/test/harness"
@@ -21,5 +23,39 @@ func TestUnreadProbes(t *testing.T) {
 		}
 		h.MustGet()
 		h.Asleep()
+	})
+}
+
+// A crowd is shown a page of 1 MB, and does not read it. Each has once had its own.
+func TestUnreadPages(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		const browsers, bound = 200, 60 << 20
+		page := "/srv/page-" + h.Name + ".html"
+		h.M.Root().Must(t, "sh", "-c", "yes '<p>{{name}} waits' | head -c 1000000 >"+page)
+		h.App("app", "-http :80 -delay 1h", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "WaitingPage=yes", "WaitingPageFile="+page)
+		first := h.Connect() // is held
+		h.WaitState("app-proxy.service", "active")
+		memory := func() int { // the kernel's for its sockets, too (MemoryCurrent=, systemd.resource-control(5))
+			n, err := strconv.Atoi(h.Property("app-proxy.service", "MemoryCurrent"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		before := memory()
+		for range browsers {
+			c := h.Connect()
+			_, _ = io.WriteString(c, "GET /"+strings.Repeat("a", 30<<10)+" HTTP/1.1\r\nHost: app\r\nAccept: text/html\r\n\r\n")
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := memory() - before
+		t.Logf("%d browsers cost the proxy %d bytes", browsers, n)
+		if n > bound {
+			t.Errorf("%d browsers that do not read cost the proxy %d bytes", browsers, n)
+		}
+		leave(first)
+		h.Control("stop", "app-proxy.service", "app.service")
 	})
 }

@@ -43,6 +43,12 @@ type Request struct {
 	Polls     bool   // it is the page that asks
 }
 
+// Bare is what it takes to answer the request: an answer may take its time, and the
+// head is long.
+func (r Request) Bare() Request {
+	return Request{Method: strings.Clone(r.Method), Length: r.Length, Last: r.Last, Polls: r.Polls}
+}
+
 // Read finds a request at the beginning of the bytes.
 func Read(b []byte) (Request, error) {
 	if !mayBegin(b) {

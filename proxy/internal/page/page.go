@@ -34,9 +34,11 @@ type Wake struct {
 
 // again is what a meta refresh says. It names where to go, or a browser that is at a
 // fragment (#) would stay there; an address with two slashes, of either kind, leads
-// to another host (URL Standard, 4.4).
+// to another host (URL Standard, 4.4). A long one would take as much of everybody who
+// is shown a page.
 func (w Wake) again() string {
-	if len(w.Target) > 1 && strings.ContainsRune(`/\`, rune(w.Target[1])) || !strings.HasPrefix(w.Target, "/") {
+	const long = 2 << 10
+	if len(w.Target) > long || len(w.Target) > 1 && strings.ContainsRune(`/\`, rune(w.Target[1])) || !strings.HasPrefix(w.Target, "/") {
 		return strconv.Itoa(again)
 	}
 	return fmt.Sprintf("%d; url=%s", again, w.Target)
@@ -103,11 +105,25 @@ func Read(path string) (*Page, error) {
 	return &Page{text: string(text)}, err
 }
 
-// Text is the page of a wake.
-func (p *Page) Text(w Wake) string {
-	var pairs []string
-	for name, value := range w.values() {
-		pairs = append(pairs, "{{"+name+"}}", html.EscapeString(value))
+// Text is the page of a wake, in pieces: what the file has is the same memory for all
+// who are shown it, however long they take.
+func (p *Page) Text(w Wake) (pieces []string) {
+	const longest = len("usually}}")
+	values, text, from := w.values(), p.text, 0
+	for {
+		at := strings.Index(text[from:], "{{")
+		if at < 0 {
+			return append(pieces, text)
+		}
+		at += from
+		from = at + len("{{")
+		name, _, whole := strings.Cut(text[from:min(from+longest, len(text))], "}}")
+		value, known := values[name]
+		if !whole || !known {
+			from = at + 1
+			continue
+		}
+		pieces = append(pieces, text[:at], html.EscapeString(value)) // which is not looked at again
+		text, from = text[from+len(name+"}}"):], 0
 	}
-	return strings.NewReplacer(pairs...).Replace(p.text) // in one pass: no value is looked at again
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func TestText(t *testing.T) {
 		{Name: "web", Waits: "its container to start", Elapsed: 1500 * time.Millisecond, Usual: 4200 * time.Millisecond},
 		{Name: "web", Waits: "its container to start", Reason: "web.service has failed: exit-code, status 125."},
 	} {
-		text := New().Text(w)
+		text := strings.Join(New().Text(w), "")
 		if strings.Count(text, "<script") != 1 || strings.Count(text, "{{") != 3*strings.Count(w.Name, "{{")+strings.Count(w.Waits+w.Reason, "{{") {
 			t.Errorf("%s", text)
 		}
@@ -29,6 +30,21 @@ func TestText(t *testing.T) {
 				t.Errorf("%s in\n%s", elsewhere, text)
 			}
 		}
+	}
+}
+
+// A long page costs each who is shown it no more than a short one.
+func TestTextIsShared(t *testing.T) {
+	p := &Page{text: strings.Repeat("a", 1<<20) + "{{name}}" + strings.Repeat("{{b", 1<<10)}
+	const times, each = 100, 16 << 10
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range times {
+		p.Text(Wake{Name: "web"})
+	}
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / times; n > each {
+		t.Errorf("%d bytes for each", n)
 	}
 }
 
@@ -73,7 +89,7 @@ func TestPast(t *testing.T) {
 
 // No address leads elsewhere.
 func TestAgain(t *testing.T) {
-	for target, want := range map[string]string{"/a?b='\"": "2; url=/a?b='\"", "/": "2; url=/", "//x": "2", `/\x`: "2", "": "2", "x:y": "2"} {
+	for target, want := range map[string]string{"/a?b='\"": "2; url=/a?b='\"", "/": "2; url=/", "//x": "2", `/\x`: "2", "": "2", "x:y": "2", "/" + strings.Repeat("a", 4<<10): "2"} {
 		if got := (Wake{Target: target}).again(); got != want {
 			t.Errorf("%s: %s, want %s", target, got, want)
 		}
@@ -86,7 +102,7 @@ func TestRead(t *testing.T) {
 	if _, err := Read(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	for text, good := range map[string]bool{"<p>{{name}} {{nobody}}": true, strings.Repeat("a", 2<<20): false} {
+	for text, good := range map[string]bool{"<p>{{name}} {{nobody}} {{{{{name}}}} {{name": true, strings.Repeat("a", 2<<20): false} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -94,8 +110,8 @@ func TestRead(t *testing.T) {
 		if (err == nil) != good {
 			t.Errorf("%.20q: %v", text, err)
 		}
-		if got := "<p>a&lt; {{nobody}}"; good && p.Text(Wake{Name: "a<"}) != got {
-			t.Errorf("%s, want %s", p.Text(Wake{Name: "a<"}), got)
+		if got, want := strings.Join(p.Text(Wake{Name: "a<"}), ""), "<p>a&lt; {{nobody}} {{{a&lt;}} {{name"; good && got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }
