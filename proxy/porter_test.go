@@ -346,6 +346,21 @@ func TestWaitingPage(t *testing.T) {
 	}
 }
 
+// A container that does not start, since what it needs has failed, tells nothing itself.
+func TestPageOfNoStart(t *testing.T) {
+	front := proxytest.ListenTCP(t, "127.0.0.1:0")
+	cfg := proxytest.Config(front, proxytest.FreeAddr(t))
+	cfg.Start, _ = newWaker(t)
+	cfg.WaitingPage, cfg.WakeTimes, cfg.WakeResult = true, filepath.Join(t.TempDir(), "times"), t.TempDir()
+	r := serve(t, cfg, front, func(s *server) { s.cgroup.Assume(filepath.Join(t.TempDir(), "none")) })
+	proxytest.Eventually(t, "the page has the reason", func() bool {
+		c := proxytest.Connect(t, r.addr)
+		defer c.Close()
+		by, page := ask(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n")
+		return by == "failing" && strings.Contains(page, "web.service does not start")
+	})
+}
+
 // What another unit keeps awake is awake for who asks first, and was not woken.
 func TestFoundAwake(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")

@@ -214,13 +214,23 @@ func (s *shared) remember(took time.Duration) {
 	}
 }
 
-// lookOn finds out whether the container fails, until ctx ends.
+// lookOn finds out whether the container fails, until ctx ends. Its unit never runs if
+// what it needs has failed, and tells nothing then: its start is over, and it is not
+// there, nor a moment later.
 func (p *porter) lookOn(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
-		if why := p.failure(); why != "" {
+	const moment = 3
+	for missed := 0; ; {
+		missed++
+		if _, err := p.cgroup.ID(); err == nil || !p.starter.isDone() {
+			missed = 0
+		}
+		switch why := p.failure(); {
+		case why != "":
 			p.visits.ended(why)
+		case missed >= moment:
+			p.visits.ended(p.cfg.Container + " does not start. What it needs may have failed.")
 		}
 		select {
 		case <-tick.C:

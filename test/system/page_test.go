@@ -81,6 +81,29 @@ func podPage(t *testing.T, h *harness.Host) {
 	podAsleep(h)
 }
 
+// neededPage has a browser be told that a container does not even start, since another
+// one that it needs fails.
+func neededPage(h *harness.Host) {
+	h.Helper()
+	image, err := h.AppImage(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	start, open, fail, _ := gate(h, "needed")
+	h.PutFile("needed.container", "[Container]\nImage="+image+"\nExec=-http :80\n[Service]\n"+start+"\n[ScaleToZero]\n")
+	h.App("app", "-http :80", h.Publish(), "[Unit]", "Requires=needed.service", "After=needed.service",
+		"[ScaleToZero]", "IdleTimeout=1s", "WaitingPage=yes")
+	fail()
+	h.Wait("the page has the reason", func() bool {
+		_, by, body := visit(h, h.Port)
+		return by == "failing" && strings.Contains(body, "app.service does not start")
+	})
+	open()
+	awaitApp(h, h.Port)
+	h.Asleep()
+	h.WaitState("needed.service", "inactive")
+}
+
 // namedPage has a browser on a network see the page of a stand-in.
 func namedPage(b harness.Bridge) {
 	b.Helper()

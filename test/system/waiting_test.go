@@ -47,6 +47,7 @@ func TestInFront(t *testing.T) {
 		watched(h)
 		visited(h, tab, plain.For(t), open, shut)
 		failing(h, tab, open, fail, shut)
+		neededPage(h)
 		ownPage(h, tab, open, shut)
 		leavesNoPage(h)
 		pictured(h, tab)
