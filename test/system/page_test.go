@@ -53,10 +53,10 @@ func exclusivePage(h *harness.Host) {
 	ask(h, first) // nobody is cut off
 	_ = first.Close()
 	awaitApp(h, h.Port+1000)
-	h.Expect("app.service", "inactive")
+	h.WaitState("app.service", "inactive")
 	expectPage(h, h.Port, "its turn") // and back: nobody is connected to the second
 	awaitApp(h, h.Port)
-	h.Expect("second.service", "inactive")
+	h.WaitState("second.service", "inactive")
 }
 
 // podPage has a browser wait for a pod, and be told which of its containers fails.
