@@ -94,8 +94,9 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 	defer func() { err = errors.Join(err, m.Close()) }()
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s; trixie; connect to first byte in ms: median (quartiles) of %d rounds in turns, of thaws of %d, and their 99 %%. "+
-		"Podman's: from the command to the first byte, without what any command takes.\n\n", machine(), rounds, rounds*thaws)
-	text.WriteString("| manager | app | awake | frozen | 99 % | from nothing | podman unpause | podman start | CPU in 10 s frozen, app / proxy | proxy, MiB |\n" +
+		"Podman's, median: from the command to the first byte, without what any command takes. CPU: in 10 s frozen, of the app "+
+		"and of the proxy.\n\n", machine(), rounds, rounds*thaws)
+	text.WriteString("| manager | app | awake | frozen | 99 % | from nothing | podman unpause | podman start | CPU, ms | proxy, MiB |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|\n")
 	for i, s := range m.Sessions() {
 		all, err := prepareFrozen(ctx, m, s, apps, 8100+10*i)
@@ -114,8 +115,8 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 			if err != nil {
 				return "", err
 			}
-			fmt.Fprintf(&text, "| %s | %s | %s | %s | %.1f | %s | %s | %s | %s | %.1f |\n", s.Name, f.name, f.awake, f.thaw,
-				float64(f.thaw.at(0.99))/float64(time.Millisecond), f.nothing, f.unpause, f.start, cpu, mib)
+			fmt.Fprintf(&text, "| %s | %s | %s | %s | %.1f | %s | %.0f | %.0f | %s | %.1f |\n", s.Name, f.name, f.awake, f.thaw,
+				ms(f.thaw.at(0.99)), f.nothing, ms(f.unpause.median()), ms(f.start.median()), cpu, mib)
 		}
 	}
 	return text.String(), nil
@@ -304,7 +305,7 @@ func (f *measured) rest(ctx context.Context) (cpu string, mib float64, err error
 		return "", 0, ctx.Err()
 	case <-time.After(10 * time.Second):
 	}
-	cpu = fmt.Sprintf("%s / %s", used(app)-before[0], used(proxy)-before[1])
+	cpu = fmt.Sprintf("%.1f / %.1f", ms(used(app)-before[0]), ms(used(proxy)-before[1]))
 	pid, err := f.session.Show(ctx, f.service+"-proxy.service", "MainPID")
 	if err != nil {
 		return "", 0, err

@@ -67,8 +67,11 @@ func (s sample) median() time.Duration { return s.at(0.5) }
 
 // String is the median and the quartiles in milliseconds.
 func (s sample) String() string {
-	ms := func(d time.Duration) string {
-		return fmt.Sprintf("%.*f", map[bool]int{true: 0, false: 1}[d >= 100*time.Millisecond], float64(d)/float64(time.Millisecond))
+	text := func(d time.Duration) string {
+		return fmt.Sprintf("%.*f", map[bool]int{true: 0, false: 1}[d >= 100*time.Millisecond], ms(d))
 	}
-	return fmt.Sprintf("%s (%s–%s)", ms(s.median()), ms(s.at(0.25)), ms(s.at(0.75)))
+	return fmt.Sprintf("%s (%s–%s)", text(s.median()), text(s.at(0.25)), text(s.at(0.75)))
 }
+
+// ms is a time in milliseconds.
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
