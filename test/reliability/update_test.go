@@ -167,8 +167,8 @@ func updateFrozen(h *harness.Host, name string) {
 		h.Errorf("the image %.12s serves, want %.12s\n%s", got, newer, h.LastJournal())
 	}
 	h.Frozen("app")
-	h.Must(h.T, "zerolet", "sleep", "app")
-	h.Asleep()
+	h.Must(h.T, "zerolet", "sleep", "app") // the registries remain
+	h.WaitState("app.service", "inactive")
 }
 
 // An image that is not here is pulled, so that the next wake need not, and kept. One
