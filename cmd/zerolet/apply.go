@@ -27,6 +27,7 @@ type change struct {
 	stock  stock            // is in the way of the socket
 	opens  [][]string       // systemctl's arguments
 	busy   *service.Service // keeps what it listens on
+	letsGo *service.Service // whose container stops when the files are read
 }
 
 // apply reloads the manager and brings what runs in line with the files.
@@ -288,7 +289,7 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 	case !s.Socket.Is("active"):
 		return change{mark: "+", name: s.Name, text: "listens on " + on, opens: start}, true
 	case !slices.Contains(changed, socket) && len(s.NotListening) == 0:
-		return c.laterChange(s, changed)
+		return c.laterChange(s, changed, units)
 	case s.Connections() > 0 && !c.now:
 		return change{mark: "=", name: s.Name, busy: s, text: fmt.Sprintf("%s open: listens on %s once it sleeps and you say zerolet apply again, or --now", plural(s.Connections(), "connection"), on)}, true
 	}
@@ -304,16 +305,29 @@ func (c *call) changeOf(e *generator.Endpoint, s *service.Service, units []gener
 
 // laterChange is about a change that needs no other socket: what sleeps has it
 // when it wakes.
-func (c *call) laterChange(s *service.Service, changed []string) (change, bool) {
+func (c *call) laterChange(s *service.Service, changed []string, units []generator.Unit) (change, bool) {
+	stops := change{mark: "~", name: s.Name, text: "has other settings: stops, and wakes with them", closes: []string{wire.Proxy.Of(s.Name)}}
 	switch {
 	case len(changed) == 0:
 		return change{}, false
 	case !s.Proxy.Is("active", "activating") && !s.Container.Is("active", "activating"):
 		return change{mark: "~", name: s.Name, text: "has other settings"}, true
 	case c.now:
-		return change{mark: "~", name: s.Name, text: "has other settings: stops, and wakes with them", closes: []string{wire.Proxy.Of(s.Name)}}, true
+		return stops, true
+	case letsGo(s, units):
+		stops.letsGo = s
+		return stops, true
 	}
 	return change{mark: "=", name: s.Name, text: fmt.Sprintf("is %s (%s open): has its other settings when it wakes next%s", s.State(), plural(s.Connections(), "connection"), c.atOnce(s.Name))}, true
+}
+
+// letsGo reports whether the manager stops the container as soon as it has read the
+// files: the proxy that runs keeps it up by its own unit, where another one does from
+// now on, which that proxy does not know of.
+func letsGo(s *service.Service, units []generator.Unit) bool {
+	target := wire.Wake.Of(s.Name)
+	return s.Proxy.Is("active", "activating") && !s.Target.Found() &&
+		slices.ContainsFunc(units, func(u generator.Unit) bool { return u.Name == target })
 }
 
 // atOnce is what to say instead of a wait. Once systemd has read the files,

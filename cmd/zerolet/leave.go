@@ -16,10 +16,17 @@ import (
 )
 
 // spareBusy keeps a service that is in use from losing what another one is to
-// listen on. Nothing is done then: to reload would close what that other one
-// listens on now, and it could not listen anywhere else.
+// listen on, or its container. Nothing is done then: to reload would close what that
+// other one listens on now, and it could not listen anywhere else; and it would stop
+// the container.
 func (c *call) spareBusy(plan *generator.Plan, changes []change) error {
 	for _, change := range changes {
+		if s := change.letsGo; s != nil && s.Connections() > 0 {
+			return failure{
+				exitError, fmt.Sprintf("%s has %s open, and its container stops when the files are read: nothing was done", s.Name, plural(s.Connections(), "connection")),
+				"zerolet apply --now cuts them off",
+			}
+		}
 		for _, e := range plan.Endpoints {
 			if change.busy == nil || e.Refused() || e.Spec.Unit == change.name {
 				continue

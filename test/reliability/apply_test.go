@@ -121,6 +121,50 @@ func TestSwapped(t *testing.T) {
 	})
 }
 
+// A key has somebody else keep the container up than the proxy that runs, so that a reload
+// stops it. While it is in use nothing is done, unless it is said. Who comes then is
+// served.
+func TestKeyThatLetsGo(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		declare := func(keys string) {
+			h.PutFile("app.container", fmt.Sprintf("[Container]\nImage=localhost/app\nExec=-greet :80\nPublishPort=%d:80\n[ScaleToZero]\nIdleTimeout=1h\n%s", h.Port, keys))
+		}
+		if _, err := h.AppImage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		declare("")
+		(<-apply(h)).must(h)
+		c := h.Connect()
+		id := greeting(h, c)
+		declare("Probe=/up\n")
+		if got := <-apply(h); got.err == nil || got.stdout != "" ||
+			!strings.Contains(got.stderr, "app has 1 connection open, and its container stops when the files are read: nothing was done\nhint: zerolet apply --now") {
+			t.Errorf("zerolet apply: %v\n%s%s", got.err, got.stdout, got.stderr)
+		}
+		if again := greeting(h, h.Connect()); again != id {
+			t.Errorf("%s answers in the place of %s", again, id)
+		}
+		if said := (<-apply(h, "--now")).must(h); !strings.Contains(said, "~ app: has other settings: stops, and wakes with them") {
+			t.Errorf("zerolet apply says\n%s", said)
+		}
+		if again := greeting(h, h.Connect()); again == id {
+			t.Error("app was not restarted")
+		}
+
+		declare("")
+		(<-apply(h, "--now")).must(h)
+		c = h.Connect()
+		id = greeting(h, c)
+		c.Close()
+		declare("Probe=/up\n")
+		h.Wait("nobody is connected", func() bool { return strings.Contains(h.Must(t, "zerolet", "status", "--json"), `"connections": 0`) })
+		(<-apply(h)).must(h)
+		if again := greeting(h, h.Connect()); again == id {
+			t.Error("app was not restarted")
+		}
+	})
+}
+
 // greeting is what the app says first: its start id.
 func greeting(h *harness.Host, c net.Conn) string {
 	h.Helper()
