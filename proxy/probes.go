@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,7 +44,7 @@ func (p *porter) answer(c *connection, r head.Request) bool {
 	body := fmt.Sprintf("%s is %s. zerolet has answered this probe, and did not wake it for that.\n", name, state)
 	fields := "HTTP/1.1 " + status + "\r\nDate: " + time.Now().UTC().Format(httpDate) +
 		"\r\nZerolet-State: " + state + "\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\n"
-	return p.say(c, r, fields, body)
+	return p.say(c, r, fields, slices.Values([]string{body}))
 }
 
 // isLate reports whether the wake that goes on takes longer than clients wait: a
@@ -61,7 +63,7 @@ const roomFor = 16 << 10
 
 // say takes the request, and sends an answer with a body. It reports whether another
 // request may follow. It holds no more than a few kB of it: many may take their time.
-func (p *porter) say(c *connection, r head.Request, fields string, body ...string) bool {
+func (p *porter) say(c *connection, r head.Request, fields string, body iter.Seq[string]) bool {
 	if p.swallow(c.client, r.Length) != nil {
 		return false
 	}
@@ -69,34 +71,42 @@ func (p *porter) say(c *connection, r head.Request, fields string, body ...strin
 		fields += "Connection: close\r\n"
 	}
 	length := 0
-	for _, piece := range body {
+	for piece := range body {
 		length += len(piece)
 	}
 	if r.Method == "HEAD" {
-		body = nil
+		body = noBody
 	}
 	if length > roomFor {
 		_ = sock.SetOption(c.client.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, roomFor) // it costs more without
 	}
-	err := p.write(c, append([]string{fmt.Sprintf("%sContent-Length: %d\r\n\r\n", fields, length)}, body...))
+	err := p.write(c, fmt.Sprintf("%sContent-Length: %d\r\n\r\n", fields, length), body)
 	if err == nil && r.Last {
 		p.partWith(c)
 	}
 	return err == nil && !r.Last
 }
 
+// noBody is the body of an answer without one.
+func noBody(func(string) bool) {}
+
 // write sends all within answerPatience, or until the proxy ends.
-func (p *porter) write(c *connection, pieces []string) (err error) {
+func (p *porter) write(c *connection, head string, body iter.Seq[string]) (err error) {
 	defer context.AfterFunc(c.hard, c.client.Wake)()
 	file, _ := c.client.Poller()
 	if err := c.soon(file); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(file, 2<<10)
-	for _, piece := range pieces {
-		_, _ = out.WriteString(piece) // Flush has the error
+	_, err = out.WriteString(head)
+	for piece := range body {
+		if err == nil {
+			_, err = out.WriteString(piece)
+		}
 	}
-	err = out.Flush()
+	if err == nil {
+		err = out.Flush()
+	}
 	_ = file.SetWriteDeadline(time.Time{})
 	return err
 }

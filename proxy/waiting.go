@@ -126,14 +126,14 @@ func (p *porter) show(c *connection, r head.Request) {
 	if p.visits.page.Own {
 		fields += "Content-Security-Policy: " + policy + "\r\n"
 	}
-	p.say(c, r, fields, p.visits.page.Text(wake)...)
+	p.say(c, r, fields, p.visits.page.Text(wake))
 }
 
 // tellAwake answers the page that the app is there. The browser asks for what it wants
 // itself, once: the address may be good for no more than that.
 func (p *porter) tellAwake(c *connection, r head.Request) {
 	r.Last = true
-	p.say(c, r, "HTTP/1.1 200 OK\r\nDate: "+time.Now().UTC().Format(httpDate)+"\r\nZerolet-State: awake\r\nCache-Control: no-store\r\n")
+	p.say(c, r, "HTTP/1.1 200 OK\r\nDate: "+time.Now().UTC().Format(httpDate)+"\r\nZerolet-State: awake\r\nCache-Control: no-store\r\n", noBody)
 }
 
 // policy allows the page what it needs, which is nothing from elsewhere.

@@ -3,7 +3,6 @@ package attack
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -35,14 +34,7 @@ func TestUnreadPages(t *testing.T) {
 		h.App("app", "-http :80 -delay 1h", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "WaitingPage=yes", "WaitingPageFile="+page)
 		first := h.Connect() // is held
 		h.WaitState("app-proxy.service", "active")
-		memory := func() int { // the kernel's for its sockets, too (MemoryCurrent=, systemd.resource-control(5))
-			n, err := strconv.Atoi(h.Property("app-proxy.service", "MemoryCurrent"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-		before := memory()
+		before := resident(h)
 		for range browsers {
 			c := h.Connect()
 			_, _ = io.WriteString(c, "GET /"+strings.Repeat("a", 30<<10)+" HTTP/1.1\r\nHost: app\r\nAccept: text/html\r\n\r\n")
@@ -50,7 +42,7 @@ func TestUnreadPages(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		n := memory() - before
+		n := resident(h) - before
 		t.Logf("%d browsers cost the proxy %d bytes", browsers, n)
 		if n > bound {
 			t.Errorf("%d browsers that do not read cost the proxy %d bytes", browsers, n)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"iter"
 	"math"
 	"os"
 	"strconv"
@@ -105,25 +106,31 @@ func Read(path string) (*Page, error) {
 	return &Page{text: string(text)}, err
 }
 
-// Text is the page of a wake, in pieces: what the file has is the same memory for all
-// who are shown it, however long they take.
-func (p *Page) Text(w Wake) (pieces []string) {
+// Text is the page of a wake, piece by piece: what the file has is the same memory for
+// all who are shown it, however long they take.
+func (p *Page) Text(w Wake) iter.Seq[string] {
 	const longest = len("usually}}")
-	values, text, from := w.values(), p.text, 0
-	for {
-		at := strings.Index(text[from:], "{{")
-		if at < 0 {
-			return append(pieces, text)
+	values := w.values()
+	return func(yield func(string) bool) {
+		text, from := p.text, 0
+		for {
+			at := strings.Index(text[from:], "{{")
+			if at < 0 {
+				yield(text)
+				return
+			}
+			at += from
+			from = at + len("{{")
+			name, _, whole := strings.Cut(text[from:min(from+longest, len(text))], "}}")
+			value, known := values[name]
+			if !whole || !known {
+				from = at + 1
+				continue
+			}
+			if !yield(text[:at]) || !yield(html.EscapeString(value)) { // which is not looked at again
+				return
+			}
+			text, from = text[from+len(name+"}}"):], 0
 		}
-		at += from
-		from = at + len("{{")
-		name, _, whole := strings.Cut(text[from:min(from+longest, len(text))], "}}")
-		value, known := values[name]
-		if !whole || !known {
-			from = at + 1
-			continue
-		}
-		pieces = append(pieces, text[:at], html.EscapeString(value)) // which is not looked at again
-		text, from = text[from+len(name+"}}"):], 0
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestText(t *testing.T) {
 		{Name: "web", Waits: "its container to start", Elapsed: 1500 * time.Millisecond, Usual: 4200 * time.Millisecond},
 		{Name: "web", Waits: "its container to start", Reason: "web.service has failed: exit-code, status 125."},
 	} {
-		text := strings.Join(New().Text(w), "")
+		text := textOf(New(), w)
 		if strings.Count(text, "<script") != 1 || strings.Count(text, "{{") != 3*strings.Count(w.Name, "{{")+strings.Count(w.Waits+w.Reason, "{{") {
 			t.Errorf("%s", text)
 		}
@@ -33,14 +34,18 @@ func TestText(t *testing.T) {
 	}
 }
 
+// textOf is a page as it is sent.
+func textOf(p *Page, w Wake) string { return strings.Join(slices.Collect(p.Text(w)), "") }
+
 // A long page costs each who is shown it no more than a short one.
 func TestTextIsShared(t *testing.T) {
-	p := &Page{text: strings.Repeat("a", 1<<20) + "{{name}}" + strings.Repeat("{{b", 1<<10)}
+	p := &Page{text: strings.Repeat("a", 1<<20) + strings.Repeat("{{name}}{{b", 1<<10)}
 	const times, each = 100, 16 << 10
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range times {
-		p.Text(Wake{Name: "web"})
+		for range p.Text(Wake{Name: "web"}) {
+		}
 	}
 	runtime.ReadMemStats(&after)
 	if n := (after.TotalAlloc - before.TotalAlloc) / times; n > each {
@@ -110,7 +115,7 @@ func TestRead(t *testing.T) {
 		if (err == nil) != good {
 			t.Errorf("%.20q: %v", text, err)
 		}
-		if got, want := strings.Join(p.Text(Wake{Name: "a<"}), ""), "<p>a&lt; {{nobody}} {{{a&lt;}} {{name"; good && got != want {
+		if got, want := textOf(p, Wake{Name: "a<"}), "<p>a&lt; {{nobody}} {{{a&lt;}} {{name"; good && got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
