@@ -100,8 +100,8 @@ func neededPage(h *harness.Host) {
 	})
 	open()
 	awaitApp(h, h.Port)
-	h.Asleep()
 	h.WaitState("needed.service", "inactive")
+	h.Asleep()
 }
 
 // namedPage has a browser on a network see the page of a stand-in.
