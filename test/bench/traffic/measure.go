@@ -56,9 +56,9 @@ const (
 // label is what is measured, and the unit.
 func (r row) label() (name, unit string) {
 	labels := [...][2]string{
-		rowRequests16:     {"small requests, 16 connections", "/s"},
-		rowRequestsGo:     {"to a Go server, 16 connections", "/s"},
-		rowRequests256:    {"small requests, 256 connections", "/s"},
+		rowRequests16:     {"requests, 16 clients", "/s"},
+		rowRequestsGo:     {"Go, 16 clients", "/s"},
+		rowRequests256:    {"requests, 256 clients", "/s"},
 		rowConnections:    {"new connections", "/s"},
 		rowDownload1:      {"1 download", "GB/s"},
 		rowDownload4:      {"4 downloads", "GB/s"},

@@ -41,7 +41,7 @@ const (
 	haproxy = "HAProxy"
 	stream  = "nginx stream"
 	zero    = "zerolet"
-	heard   = "zerolet with Probe="
+	heard   = "with Probe="
 	native  = "zerolet native"
 	limit   = "no way between"
 )
