@@ -103,6 +103,11 @@ func askLate(h *harness.Host, port int, silence time.Duration) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return startID(r)
+}
+
+// startID is what the app answers.
+func startID(r *http.Response) (string, error) {
 	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
 	if err == nil && r.StatusCode != http.StatusOK {
@@ -124,10 +129,5 @@ func askOnce(h *harness.Host, port int, patience time.Duration) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err == nil && r.StatusCode != http.StatusOK {
-		err = errors.New(r.Status)
-	}
-	return strings.TrimSpace(string(body)), err
+	return startID(r)
 }
