@@ -260,6 +260,6 @@ func (c *connection) explain(err error) {
 		c.record.TurnedAway(c.name(), fmt.Sprintf("%s did not accept on %s in time (%v)",
 			c.cfg.Container, c.target.addr, c.target.why()))
 	case errors.Is(err, context.Canceled):
-		c.record.TurnedAway(c.name(), fmt.Sprintf("stopped before %s was ready", c.cfg.Container))
+		c.record.Stopped(c.name())
 	}
 }

@@ -117,7 +117,7 @@ func (r *relay) close() {
 		if h := f.held; h.trial != nil {
 			h.trial.backend.Close()
 		} else if !h.queued {
-			r.record.TurnedAway(h.from.String(), fmt.Sprintf("stopped before %s was ready", r.record.Container))
+			r.record.Stopped(h.from.String())
 		}
 	}
 	for s := range maps.Values(r.sessions.all) {

@@ -16,9 +16,13 @@ const Calendar = "calendar"
 // Frozen is what a container has woken from that was not started.
 const Frozen = "frozen"
 
+// Stop is the event where a client got no answer because the proxy was stopped: that
+// was asked for, and nothing has failed.
+const Stop = "stop"
+
 // The fields of these records.
 const (
-	FieldEvent       = "ZEROLET_EVENT"         // wake, freeze, sleep or fail
+	FieldEvent       = "ZEROLET_EVENT"         // wake, freeze, sleep, fail, or Stop
 	FieldContainer   = "ZEROLET_CONTAINER"     // the container's service unit
 	FieldPeer        = "ZEROLET_PEER"          // who woke it, or got no answer
 	FieldReady       = "ZEROLET_READY_USEC"    // how long the client waited, as far as the proxy knows

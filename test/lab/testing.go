@@ -51,7 +51,7 @@ func (s *Session) Must(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := s.Run(t.Context(), args...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, out.Stdout)
 	}
 	return strings.TrimSuffix(out.Stdout, "\n")
 }

@@ -105,6 +105,7 @@ func takenBack(t *testing.T, h *harness.Host) {
 	h.Expect("app.service", "inactive")
 	h.Expect("app-proxy.service", "inactive")
 	h.WaitState("app-proxy.socket", "active")
+	h.Must(t, "zerolet", "status") // it sleeps as it was asked to
 }
 
 // ask is a request on a connection that stays open.

@@ -134,14 +134,21 @@ func (r *Recorder) SleepNative(why string) {
 }
 
 // TurnedAway says that a client got no answer.
-func (r *Recorder) TurnedAway(peer, why string) {
+func (r *Recorder) TurnedAway(peer, why string) { r.turnAway(peer, why, "fail") }
+
+// Stopped says that a client got none because the proxy was stopped.
+func (r *Recorder) Stopped(peer string) {
+	r.turnAway(peer, fmt.Sprintf("stopped before %s was ready", r.Container), wire.Stop)
+}
+
+func (r *Recorder) turnAway(peer, why, event string) {
 	message, ok := r.turned.pass(fmt.Sprintf("%s turned away: %s", peer, why))
 	if !ok {
 		return
 	}
 	r.send(journal.PriErr, message, map[string]string{
 		"MESSAGE_ID":    wire.FailMessage,
-		wire.FieldEvent: "fail",
+		wire.FieldEvent: event,
 		wire.FieldPeer:  peer,
 	})
 }

@@ -19,7 +19,8 @@ type Record struct {
 	Took time.Duration // how long the client waited, as far as the proxy knows
 	Text string
 
-	Frozen bool // it was not started for this wake
+	Frozen  bool // it was not started for this wake
+	Stopped bool // the proxy, before the client got an answer
 
 	proxy string // which run of it
 }
@@ -43,14 +44,15 @@ func (r Record) Client() string {
 func newRecord(e systemd.Entry) Record {
 	return Record{
 		Time: e.Time(), Peer: e.Text(wire.FieldPeer), Text: e.Text("MESSAGE"),
-		Took:   time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
-		Frozen: e.Text(wire.FieldFrom) == wire.Frozen,
-		proxy:  e.Text("_SYSTEMD_INVOCATION_ID"),
+		Took:    time.Duration(e.Number(wire.FieldReady)) * time.Microsecond,
+		Frozen:  e.Text(wire.FieldFrom) == wire.Frozen,
+		Stopped: e.Text(wire.FieldEvent) == wire.Stop,
+		proxy:   e.Text("_SYSTEMD_INVOCATION_ID"),
 	}
 }
 
 // ofRecords are the fields of records.
-var ofRecords = []string{"MESSAGE", wire.FieldPeer, wire.FieldReady, wire.FieldFrom, wire.FieldBefore, wire.FieldAfter, "_SYSTEMD_INVOCATION_ID"}
+var ofRecords = []string{"MESSAGE", wire.FieldEvent, wire.FieldPeer, wire.FieldReady, wire.FieldFrom, wire.FieldBefore, wire.FieldAfter, "_SYSTEMD_INVOCATION_ID"}
 
 const (
 	// few units are named to journalctl. With many, it takes longer to look for
@@ -83,7 +85,7 @@ func (h Host) remember(ctx context.Context, all []*Service) error {
 		read++
 		unit := h.about(e)
 		a, speaks := open[unit], h.FromManager(e)
-		if a == nil || !speaks && unit != wire.Proxy.Of(a.Name) { // a container may say what it likes
+		if a == nil || speaks != (unit == wire.Container.Of(a.Name)) { // a container may say what it likes
 			return true
 		}
 		if a.add(e, speaks) {

@@ -19,7 +19,10 @@ func remembered(t *testing.T, story string) *Service {
 	for i := len(words) - 1; i >= 0; i-- {
 		word, run, _ := strings.Cut(words[i], ":")
 		e := systemd.Entry{"__REALTIME_TIMESTAMP": strconv.Itoa(1_000_000 * (i + 1)), "_SYSTEMD_INVOCATION_ID": run}
-		id, proxy := map[string]string{"wake": wire.WakeMessage, "sleep": wire.SleepMessage, "fail": wire.FailMessage}[word]
+		id, proxy := map[string]string{
+			"wake": wire.WakeMessage, "sleep": wire.SleepMessage, "fail": wire.FailMessage, "stop": wire.FailMessage,
+		}[word]
+		e[wire.FieldEvent] = word
 		if !proxy {
 			id = map[string]string{
 				"starting": systemd.Starting, "started": systemd.Started, "stopping": systemd.Stopping,
@@ -60,6 +63,7 @@ func TestAccount(t *testing.T) {
 		"starting started wake:1 sleep:1 stopping starting started failed sleep:2":        {failed: true},
 		"starting started fail:1":                                                         {failed: true},
 		"starting started fail:1 sleep:1 stopping":                                        {failed: true, asked: true},
+		"starting started wake:1 sleep:1 stopping starting stop:2 stopping":               {asked: true},
 		"starting started fail:1 sleep:1 stopping starting started wake:2":                {},
 		"starting started failed starting started wake:1 sleep:1 stopping failed sleep:1": {asked: true},
 	} {

@@ -57,8 +57,10 @@ func (s *Service) State() State {
 	return Asleep
 }
 
-// failed reports whether the last attempt to wake it has.
-func (s *Service) failed() bool { return s.Failed.Time.After(s.Wake.Time) || s.broken() }
+// failed reports whether the last attempt to wake it has, other than by a stop.
+func (s *Service) failed() bool {
+	return s.Failed.Time.After(s.Wake.Time) && !s.Failed.Stopped || s.broken()
+}
 
 // broken reports whether the container has failed, and the app was not reached
 // since.
