@@ -62,7 +62,7 @@ func TestExclusive(t *testing.T) {
 		third := h.Connect() // comes later, and waits for the next turn
 		first.Close()
 		ask(h, second)
-		h.Expect("app.service", "activating")
+		h.WaitState("app.service", "activating")
 		second.Close()
 		ask(h, third)
 		third.Close()

@@ -114,11 +114,9 @@ func (r *Recorder) Freeze(why string, before, after int64) {
 
 // Sleep says why the proxy ends and what it did.
 func (r *Recorder) Sleep(why string, accepted, in, out int64) {
-	r.send(journal.PriInfo,
+	r.sleep(
 		fmt.Sprintf("%s, %s not needed any more; %s", why, r.Container, Totals(accepted, in, out)),
 		map[string]string{
-			"MESSAGE_ID":          wire.SleepMessage,
-			wire.FieldEvent:       "sleep",
 			wire.FieldConnections: strconv.FormatInt(accepted, 10),
 			wire.FieldBytesIn:     strconv.FormatInt(in, 10),
 			wire.FieldBytesOut:    strconv.FormatInt(out, 10),
@@ -127,10 +125,16 @@ func (r *Recorder) Sleep(why string, accepted, in, out int64) {
 
 // SleepNative is sleep where the app has accepted by itself.
 func (r *Recorder) SleepNative(why string) {
-	r.send(journal.PriInfo, fmt.Sprintf("%s, %s not needed any more", why, r.Container), map[string]string{
-		"MESSAGE_ID":    wire.SleepMessage,
-		wire.FieldEvent: "sleep",
-	})
+	r.sleep(fmt.Sprintf("%s, %s not needed any more", why, r.Container), make(map[string]string))
+}
+
+// sleep is the last record of a process.
+func (r *Recorder) sleep(message string, fields map[string]string) {
+	fields["MESSAGE_ID"], fields[wire.FieldEvent] = wire.SleepMessage, "sleep"
+	r.send(journal.PriInfo, message, fields)
+	if r.journal {
+		awaitReader(journalSocket, readBound)
+	}
 }
 
 // TurnedAway says that a client got no answer.
