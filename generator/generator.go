@@ -19,6 +19,8 @@ type Generator struct {
 	Dirs    []string // searched first, without their subdirectories
 	Quadlet string   // path of the machine's own Quadlet, or ""
 	TempDir string   // see [convert.Config]
+	// Processors are how many the machine has, 0 where that is not known.
+	Processors int
 	// Dropins are drop-ins that are not there, by the names of the files that are
 	// to be read as if they were.
 	Dropins map[string]*quadlet.File
@@ -61,6 +63,7 @@ func (g Generator) Read() *Plan {
 		}
 		e.Diagnostics = append(ds, e.Diagnostics...)
 	}
+	p.countPlaces(g.Search.Env, g.Processors)
 	p.checkHidden()
 	p.checkDropins(read)
 	if g.AdminUnit != nil {

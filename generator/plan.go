@@ -40,6 +40,7 @@ type Endpoint struct {
 	frozen   []*Endpoint // by its proxy, itself first; none: it is stopped
 	frozenBy *Endpoint   // whose proxy freezes it, though it has none
 	required []string    // services without which its own do not run
+	crowded  bool        // with the others it is one of more than start at a time
 }
 
 // Forward leads from a listening socket to the app.
@@ -62,6 +63,7 @@ type Plan struct {
 
 	adminUnit func(name string) (exists, masked bool)
 	nameTaken bool // a file has the name of the units of Removal
+	places    int  // how many containers start at a time
 }
 
 // NewPlan makes an endpoint of every scaled file and settles what
@@ -167,6 +169,7 @@ func (p *Plan) Convert(ctx context.Context, c convert.Config) {
 		take[i](r)
 	}
 	p.findParts()
+	p.findCrowd()
 }
 
 // take is given what became of one of the endpoint's files.

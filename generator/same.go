@@ -11,7 +11,8 @@ import (
 // Same reports whether a unit file says the same as the unit. Quadlet writes
 // some of podman's options in the order of a map of Go's, another at each run:
 // the arguments of that command alone are the same in any order. What they are
-// made of stands in the unit, too, in order: the file's own sections.
+// made of stands in the unit, too, in order: the file's own sections. Whether it waits
+// for a place is because of other files, and of the machine.
 func (u Unit) Same(text []byte) bool {
 	mine := u.Text()
 	if bytes.Equal(text, mine) {
@@ -22,8 +23,16 @@ func (u Unit) Same(text []byte) bool {
 		return false
 	}
 	unit, _ := quadlet.Parse(u.Name, mine)
-	return slices.EqualFunc(file.Entries, unit.Entries, func(a, b quadlet.Entry) bool {
+	return slices.EqualFunc(u.withoutPlace(file), u.withoutPlace(unit), func(a, b quadlet.Entry) bool {
 		return a.Section == b.Section && a.Key == b.Key && (a.Value == b.Value || sameCommand(a, b))
+	})
+}
+
+// withoutPlace are a file's entries but for the command with which the unit waits for a
+// place.
+func (u Unit) withoutPlace(f *quadlet.File) []quadlet.Entry {
+	return slices.DeleteFunc(f.Entries, func(e quadlet.Entry) bool {
+		return u.place != "" && e.Section == "Service" && e.Key == "ExecStartPre" && e.Value == u.place
 	})
 }
 

@@ -35,6 +35,8 @@ type Unit struct {
 	Link     string // target of a symlink; empty for a file
 	Source   string // path of the .container file; empty for what is about all of them
 	Sections []*unit.UnitSection
+
+	place string // the command with which it waits for a place, whether it does or not
 }
 
 // Text is the content of the unit file.

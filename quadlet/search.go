@@ -53,7 +53,7 @@ type Tree []string
 // are missing.
 func (s Search) Trees() ([]Tree, Diagnostics) {
 	w := walk{seen: make(map[string]bool)}
-	if env := s.getenv("QUADLET_UNIT_DIRS"); env != "" {
+	if env := s.Env("QUADLET_UNIT_DIRS"); env != "" {
 		w.environment(env)
 		return w.trees, w.ds
 	}
@@ -82,7 +82,8 @@ func (s Search) Trees() ([]Tree, Diagnostics) {
 	return w.trees, w.ds
 }
 
-func (s Search) getenv(name string) string {
+// Env is a variable of the manager's environment.
+func (s Search) Env(name string) string {
 	if s.Getenv == nil {
 		return os.Getenv(name)
 	}
@@ -92,11 +93,11 @@ func (s Search) getenv(name string) string {
 // home adds the directories of the user's own. Without a configuration
 // directory Quadlet looks no further (getRootlessDirs), and home is false.
 func (s Search) home(w *walk) bool {
-	if dir := s.getenv("XDG_RUNTIME_DIR"); dir != "" {
+	if dir := s.Env("XDG_RUNTIME_DIR"); dir != "" {
 		w.plant(filepath.Join(dir, "containers/systemd"))
 	}
-	config := s.getenv("XDG_CONFIG_HOME")
-	switch home := s.getenv("HOME"); { // as os.UserConfigDir, which Quadlet uses
+	config := s.Env("XDG_CONFIG_HOME")
+	switch home := s.Env("HOME"); { // as os.UserConfigDir, which Quadlet uses
 	case config != "" && !filepath.IsAbs(config):
 		w.ds.Warnf(Pos{File: "XDG_CONFIG_HOME"}, "", "not an absolute path: %q", config)
 		return false

@@ -35,9 +35,9 @@ func (s Search) directory(specifier byte) string {
 			'T': "/tmp", 'V': "/var/tmp", 'u': "root", 'g': "root", 'U': "0", 'G': "0", '%': "%",
 		}[specifier]
 	}
-	home := s.getenv("HOME")
+	home := s.Env("HOME")
 	below := func(variable, dir string) string {
-		if base := s.getenv(variable); base != "" || home == "" {
+		if base := s.Env(variable); base != "" || home == "" {
 			return base
 		}
 		return filepath.Join(home, dir)
@@ -46,7 +46,7 @@ func (s Search) directory(specifier byte) string {
 	case '%':
 		return "%"
 	case 't':
-		return s.getenv("XDG_RUNTIME_DIR")
+		return s.Env("XDG_RUNTIME_DIR")
 	case 'h':
 		return home
 	case 'S':
@@ -60,13 +60,13 @@ func (s Search) directory(specifier byte) string {
 	case 'E':
 		return below("XDG_CONFIG_HOME", ".config")
 	case 'T':
-		return cmp.Or(s.getenv("TMPDIR"), "/tmp")
+		return cmp.Or(s.Env("TMPDIR"), "/tmp")
 	case 'V':
-		return cmp.Or(s.getenv("TMPDIR"), "/var/tmp")
+		return cmp.Or(s.Env("TMPDIR"), "/var/tmp")
 	case 'U':
 		return fmt.Sprint(s.UID)
 	case 'u':
-		return s.getenv("USER")
+		return s.Env("USER")
 	}
 	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -47,8 +48,9 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		Quadlet: convert.FindQuadlet(),
 		// A generator of the system manager sees the file system read-only but
 		// for its output (and, since systemd 254, a private /tmp).
-		TempDir:   args[1],
-		AdminUnit: generator.AdminUnit(manager, getenv),
+		TempDir:    args[1],
+		Processors: runtime.NumCPU(),
+		AdminUnit:  generator.AdminUnit(manager, getenv),
 	}
 	plan := g.Plan(context.Background())
 	var err error

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -33,7 +34,8 @@ func main() {
 	// (pprof), which begins at 4 MiB.
 	debug.SetGCPercent(400)
 	m := machine{
-		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), legacyCgroups: scale.IsLegacy(), quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
+		getenv: os.Getenv, uid: os.Getuid(), unprivileged: scale.UnprivilegedPort(), legacyCgroups: scale.IsLegacy(), processors: runtime.NumCPU(),
+		quadlet: convert.FindQuadlet(), prefix: prefixDir(), clock: time.Now,
 		color: canMove(os.Stderr) && os.Getenv("NO_COLOR") == "",
 		live:  canMove(os.Stdout), progress: canMove(os.Stderr),
 	}
@@ -50,6 +52,7 @@ type machine struct {
 	uid           int
 	unprivileged  int // see [quadlet.Search]
 	legacyCgroups bool
+	processors    int    // 0 where that is not known
 	quadlet       string // path of its own Quadlet, or ""
 	prefix        string // PREFIX of the installation
 	clock         func() time.Time

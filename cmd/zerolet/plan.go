@@ -34,10 +34,11 @@ func (c *call) generator(names []string) (generator.Generator, []string, error) 
 		return generator.Generator{}, nil, failure{exitUsage, err.Error(), ""}
 	}
 	return generator.Generator{
-		Search:    quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid, UnprivilegedPort: c.unprivileged, LegacyCgroups: c.legacyCgroups},
-		Quadlet:   c.quadlet,
-		Dirs:      dirs,
-		AdminUnit: generator.AdminUnit(c.manager, c.getenv),
+		Search:     quadlet.Search{Manager: c.manager, Getenv: c.getenv, UID: c.uid, UnprivilegedPort: c.unprivileged, LegacyCgroups: c.legacyCgroups},
+		Quadlet:    c.quadlet,
+		Processors: c.processors,
+		Dirs:       dirs,
+		AdminUnit:  generator.AdminUnit(c.manager, c.getenv),
 	}, names, nil
 }
 

@@ -13,10 +13,10 @@ import (
 
 // While so many start as there are places, and the processors are busy, another one
 // waits. It starts when one has ended or is gone, or if the processors are idle: then
-// all that start wait for something else.
+// all that start wait for something else. Where there are no more services than places
+// none waits.
 func TestManyStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.Control("set-environment", "ZEROLET_STARTS=1")
 		h.PutFile(h.UnitDir+"/busy.service", "[Service]\nNice=19\nRuntimeMaxSec=2min\n"+
 			"ExecStart=sh -c 'for i in $(seq $(nproc)); do while :; do :; done & done; wait'\n")
 		first := newGate(h, "app0.service", "ExecStartPre")
@@ -30,6 +30,12 @@ func TestManyStart(t *testing.T) {
 					done <- answer{id, err}
 				}()
 				return done
+			}
+		}
+		bounded := func(want bool) {
+			t.Helper()
+			if pre := h.Property("app0.service", "ExecStartPre"); strings.Contains(pre, "zerolet place") != want {
+				t.Errorf("app0 takes a place is not %v: ExecStartPre=%s", want, pre)
 			}
 		}
 		starts := func(name string) {
@@ -56,6 +62,9 @@ func TestManyStart(t *testing.T) {
 			}
 		}
 
+		bounded(false)
+		unbound := boundStarts(h, 1)
+		bounded(true)
 		h.Control("start", "busy.service")
 		a := ask[0]()
 		starts("app0")
@@ -90,8 +99,25 @@ func TestManyStart(t *testing.T) {
 		first.open()
 		(<-a).must(h)
 		asleep()
-		h.Control("unset-environment", "ZEROLET_STARTS")
+		unbound()
+		bounded(false)
 	})
+}
+
+// boundStarts has so many containers of the manager start at a time, until the bound is
+// taken back.
+func boundStarts(h *harness.Host, n int) (unbound func()) {
+	h.Helper()
+	file, text := "/etc/systemd/system.conf.d/50-starts.conf", "[Manager]\nDefaultEnvironment=ZEROLET_STARTS=%d\n"
+	if h.UserManager {
+		file, text = h.Home+"/.config/environment.d/50-starts.conf", "ZEROLET_STARTS=%d\n"
+	}
+	h.PutFile(file, fmt.Sprintf(text, n))
+	h.Reload()
+	return func() {
+		h.Must(h.T, "rm", file)
+		h.Reload()
+	}
 }
 
 // As many services as a large home server has, asked within a second: all are served,
