@@ -32,13 +32,14 @@ func TestMemoryIsShort(t *testing.T) {
 		names := []string{"old0", "old1", "middle0", "middle1", "young0", "young1", "used", "asked0", "asked1"}
 		conns := make(map[string]net.Conn)
 		ports := make(map[string]int)
+		echo := echoPort(h) - h.Port // from a service's port to that of its echo
 		for i, name := range names {
 			ports[name] = port(h, i)
-			h.App(name, "-http :80 -echo :81", fmt.Sprintf("PublishPort=%d:80", ports[name]), fmt.Sprintf("PublishPort=%d:81", ports[name]+1),
+			h.App(name, "-http :80 -echo :81", fmt.Sprintf("PublishPort=%d:80", ports[name]), fmt.Sprintf("PublishPort=%d:81", ports[name]+echo),
 				"[ScaleToZero]", "IdleTimeout=1h")
 		}
 		for name, at := range ports {
-			conns[name] = h.ConnectTo(at + 1)
+			conns[name] = h.ConnectTo(at + echo)
 			exchange(h, conns[name], "before")
 		}
 		end := func(age string) time.Time {
