@@ -62,7 +62,10 @@ func TestManyStart(t *testing.T) {
 			}
 		}
 
-		bounded(false)
+		h.Control("set-environment", "ZEROLET_STARTS=1")
+		h.Reload()
+		bounded(false) // no generator knows of that
+		h.Control("unset-environment", "ZEROLET_STARTS")
 		unbound := boundStarts(h, 1)
 		bounded(true)
 		if text := h.Must(t, "zerolet", "apply", "--dry-run"); !strings.Contains(text, "nothing to do") { // it does not know of the bound
