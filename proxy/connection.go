@@ -23,8 +23,8 @@ type shared struct {
 	porter   *porter // nil if nobody looks at what clients say
 	visits   *visits // nil if no page is shown
 	slots    slots   // for all that are open
-	// resetGrace is defaultResetGrace, but for tests on a busy machine.
-	resetGrace time.Duration
+	// They are defaultResetGrace and defaultAnswerPatience, but for tests.
+	resetGrace, answerPatience time.Duration
 
 	hard        context.Context // ends what goes on at once
 	connections sync.WaitGroup

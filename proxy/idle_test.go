@@ -173,8 +173,8 @@ func TestLetGo(t *testing.T) {
 	r := prepareServer(t, cfg, append(proxytest.FilesOf(t, front), proxytest.Must(datagrams.File())(t)))
 	front.Close()
 	datagrams.Close()
-	var late *net.TCPConn
-	r.afterPause = func() { late = proxytest.Connect(t, r.addr) }
+	late := make(chan *net.TCPConn, 1)
+	r.afterPause = func() { late <- proxytest.Connect(t, r.addr) }
 	r.run(t)
 	c := proxytest.Connect(t, r.addr)
 	proxytest.Ask(t, c, "before")
@@ -192,7 +192,7 @@ func TestLetGo(t *testing.T) {
 		return err == nil
 	})
 	r.stop <- syscall.SIGTERM
-	for _, c := range []*net.TCPConn{c, late} {
+	for _, c := range []*net.TCPConn{c, <-late} {
 		proxytest.Ask(t, c, "after")
 		c.Close()
 	}

@@ -25,10 +25,10 @@ import (
 // request and forward the next. The other way round it does not: once bytes are
 // forwarded that were not read as a probe, the connection is the app's.
 
-// answerPatience is how long a client may take to take an answer of the proxy's own,
+// defaultAnswerPatience is how long a client may take to take an answer of the proxy's own,
 // or a piece of one of the app's to a probe, and the app to take the probe. Who is no
 // use does not keep the proxy from ending.
-const answerPatience = 10 * time.Second
+const defaultAnswerPatience = 10 * time.Second
 
 // answer answers a probe in the app's place, and reports whether another request may
 // follow.
@@ -217,7 +217,7 @@ func (p *porter) pass(c *connection, backend *sock.Socket, n int) error {
 // soon has no write take longer than answerPatience. At the end of the proxy it fails:
 // whoever was woken by that is so no more.
 func (c *connection) soon(to *os.File) error {
-	_ = to.SetWriteDeadline(time.Now().Add(answerPatience))
+	_ = to.SetWriteDeadline(time.Now().Add(c.answerPatience))
 	return c.hard.Err()
 }
 
@@ -283,7 +283,7 @@ func (a *answers) some() error {
 	file, to := a.client.Poller()
 	for {
 		before, _ := a.client.Unsent()
-		_ = file.SetWriteDeadline(time.Now().Add(answerPatience))
+		_ = file.SetWriteDeadline(time.Now().Add(a.answerPatience))
 		if a.isOver() {
 			return os.ErrDeadlineExceeded
 		}

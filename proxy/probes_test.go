@@ -135,10 +135,11 @@ func (r *running) serveOne(t *testing.T) {
 // Probes whose answers nobody reads are given up in time, also when so many follow
 // that the app takes no more; and when the idle time is over.
 func TestUnreadProbe(t *testing.T) {
+	impatient := func(s *server) { s.answerPatience = time.Second }
 	for name, pipelined := range map[string]bool{"one": false, "many": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := chatty(t, func(*wire.Config) {}, func(*server) {})
+			r := chatty(t, func(*wire.Config) {}, impatient)
 			c := proxytest.ConnectSmall(t, r.addr)
 			isGone := func() bool { return r.activity.open.Load() == 0 }
 			long := strings.Repeat(strings.Replace(up, "Host", "X: "+strings.Repeat("x", 3<<10)+"\r\nHost", 1), 8)
@@ -155,7 +156,7 @@ func TestUnreadProbe(t *testing.T) {
 	}
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
-		r := chatty(t, func(c *wire.Config) { c.IdleTimeout, c.DrainTimeout = time.Second, wire.Infinity }, func(*server) {})
+		r := chatty(t, func(c *wire.Config) { c.IdleTimeout, c.DrainTimeout = time.Second, wire.Infinity }, impatient)
 		for _, probes := range []string{up, up + up} {
 			proxytest.Must(io.WriteString(proxytest.ConnectSmall(t, r.addr), probes))(t)
 		}

@@ -134,7 +134,8 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 		calendar: calendar{path: cfg.Calendar},
 		way:      newWay(), pressureFile: pressureFile,
 	}
-	s.cfg, s.loops, s.resetGrace = cfg, loops, defaultResetGrace
+	s.cfg, s.loops = cfg, loops
+	s.resetGrace, s.answerPatience = defaultResetGrace, defaultAnswerPatience
 	s.activity, s.record = newActivity(), report.New(cfg.Container, stderr)
 	if cfg.ReadyCheck == wire.NoCheck {
 		s.resetGrace = 0
