@@ -46,13 +46,42 @@ func oracles() []oracle {
 
 func (o oracle) build(t *testing.T) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "quadlet")
-	cmd := exec.Command("go", "build", "-o", bin, o.command)
-	cmd.Dir = "podman-" + o.version
+	return build(t, "quadlet-"+o.version, "podman-"+o.version, o.command)
+}
+
+// programs is where what was built lies, on disk. It is set by TestMain.
+var programs string
+
+// build is a program of a module in a directory, built by the first who asks.
+func build(t *testing.T, name, dir, command string) string {
+	t.Helper()
+	bin := filepath.Join(programs, name)
+	if _, err := os.Stat(bin); err == nil {
+		return bin
+	}
+	cmd := exec.Command("go", "build", "-o", bin, command)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+programs)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return bin
+}
+
+// TestMain has the links that the generator makes for Quadlet lie in memory, as on a machine that boots: each is a new
+// file, for which ext4 looks at all that were deleted in the last minutes (recently_deleted() in fs/ext4/ialloc.c).
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "zerolet-oracle-")
+	if err != nil {
+		panic(err)
+	}
+	programs = dir
+	const memory = "/dev/shm"
+	if _, err := os.Stat(memory); err == nil {
+		os.Setenv("TMPDIR", memory)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
 }
 
 // stock runs a stock Quadlet over the directory: its units by source file.
@@ -109,40 +138,38 @@ func dryRun(ctx context.Context, bin, dir string, m quadlet.Manager, limit time.
 // canonical text of the file instead.
 func stockEach(t *testing.T, bin, dir string, names []string, m quadlet.Manager) map[string]*quadlet.File {
 	t.Helper()
-	beside := t.TempDir()
+	beside, aside := t.TempDir(), t.TempDir()
 	if err := os.CopyFS(beside, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
+	}
+	move := func(from, to string, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	alone := names
 	if slices.ContainsFunc(names, isPod) { // a container may make it crash, too
 		alone = fileNames(t, beside, ".container", ".pod")
 	}
-	for _, name := range alone {
-		if err := os.Remove(filepath.Join(beside, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	move(beside, aside, alone...)
 	units := make(map[string]*quadlet.File)
 	for _, name := range names {
-		member := ""
+		these := []string{name}
 		if isPod(name) {
-			member = corpus.Member(name)
-			text, err := os.ReadFile(filepath.Join(dir, member))
-			if err = errors.Join(err, os.WriteFile(filepath.Join(beside, member), text, 0o644)); err != nil {
-				t.Fatal(err)
-			}
+			these = append(these, corpus.Member(name))
 		}
-		path := filepath.Join(beside, name)
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		move(aside, beside, these...)
 		out, _, err := dryRun(t.Context(), bin, beside, m, 2*time.Second)
 		if err != nil {
 			t.Logf("%s: stock Quadlet hangs on it", name)
+			path := filepath.Join(beside, name)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
 			f, _ := quadlet.Parse(path, data)
 			if err := os.WriteFile(path, f.Text(), 0o644); err != nil {
 				t.Fatal(err)
@@ -152,15 +179,10 @@ func stockEach(t *testing.T, bin, dir string, names []string, m quadlet.Manager)
 			}
 		}
 		made := split(bytes.ReplaceAll(out, []byte(beside), []byte(dir)))
-		units[name] = made[name]
-		err = os.Remove(path)
-		if member != "" {
-			units[member] = made[member]
-			err = errors.Join(err, os.Remove(filepath.Join(beside, member)))
+		for _, name := range these {
+			units[name] = made[name]
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		move(beside, aside, these...)
 	}
 	return units
 }

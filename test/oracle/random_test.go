@@ -171,12 +171,7 @@ func TestRandom(t *testing.T) {
 	if first == 0 {
 		first = rand.Uint64()
 	}
-	command := filepath.Join(t.TempDir(), "zerolet")
-	build := exec.Command("go", "build", "-o", command, "./cmd/zerolet")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	command := build(t, "zerolet", "../..", "./cmd/zerolet")
 	for _, o := range oracles() {
 		bin, known := o.build(t), o.keys(t)
 		for _, m := range []quadlet.Manager{quadlet.System, quadlet.User} {
