@@ -277,6 +277,23 @@ func (h *Host) Wait(what string, condition func() bool, units ...string) {
 	h.WaitFor(h.T, Patience, what, func() (bool, error) { return condition(), nil }, units...)
 }
 
+// Output is what a command prints, also where it fails: in a condition it is asked again.
+func (h *Host) Output(args ...string) string {
+	out, _ := h.Session.Run(h.Context(), args...)
+	return out.Stdout
+}
+
+// WaitJournal waits until the journal has a text about a unit so many times, and fails the test if it has it more often.
+// What was written a moment ago may not be there yet.
+func (h *Host) WaitJournal(unit, text string, times int) {
+	h.Helper()
+	count := func() int { journal, _ := h.Journal(h.Context(), unit); return strings.Count(journal, text) }
+	h.Wait(fmt.Sprintf("the journal says %q %d times", text, times), func() bool { return count() >= times }, unit)
+	if n := count(); n != times {
+		h.Errorf("the journal says %q %d times, want %d\n%s", text, n, times, h.LastJournal())
+	}
+}
+
 // WaitState waits until the unit is in the state.
 func (h *Host) WaitState(unit, state string) {
 	h.Helper()

@@ -157,7 +157,7 @@ func TestKeyThatLetsGo(t *testing.T) {
 		id = greeting(h, c)
 		c.Close()
 		declare("Probe=/up\n")
-		h.Wait("nobody is connected", func() bool { return strings.Contains(h.Must(t, "zerolet", "status", "--json"), `"connections": 0`) })
+		h.Wait("nobody is connected", func() bool { return strings.Contains(h.Output("zerolet", "status", "--json"), `"connections": 0`) })
 		(<-apply(h)).must(h)
 		if again := greeting(h, h.Connect()); again == id {
 			t.Error("app was not restarted")

@@ -109,10 +109,7 @@ func TestUpdate(t *testing.T) {
 		update("updated")
 		h.Must(t, "podman", "image", "prune", "--all", "--force")
 		wake(second)
-		out, err := h.Journal(t.Context(), "app.service")
-		if err != nil || !strings.Contains(out, "the newer image of "+name+" has failed at its first start: back to the one before") {
-			t.Errorf("the journal does not tell: %v\n%s", err, out)
-		}
+		h.WaitJournal("app.service", "the newer image of "+name+" has failed at its first start: back to the one before", 1)
 		if status := h.Must(t, "zerolet", "status"); !strings.Contains(status, "app: the newer image of "+name+" has failed") {
 			t.Errorf("status does not tell:\n%s", status)
 		}

@@ -29,9 +29,11 @@ func TestWantedByApp(t *testing.T) {
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
 		h.App("db", "-http :80", fmt.Sprintf("PublishPort=%d:80", h.Port+10), "[Install]", "WantedBy=app.service", "[ScaleToZero]", "IdleTimeout=1s")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		c := h.Connect()
 		h.MustGet()
 		h.WaitState("db.service", "active")
 		h.Expect("db-proxy.service", "inactive")
+		c.Close()
 		h.WaitState("db.service", "inactive")
 		h.Asleep()
 	})

@@ -54,15 +54,6 @@ func forget(h *harness.Host, files ...string) {
 	h.Must(h.T, "zerolet", "apply")
 }
 
-func says(h *harness.Host, unit, text string) int {
-	h.Helper()
-	journal, err := h.Journal(h.Context(), unit)
-	if err != nil {
-		h.Fatal(err)
-	}
-	return strings.Count(journal, text)
-}
-
 func thaws(t *testing.T, h *harness.Host) {
 	declare := func(lines ...string) {
 		declareApp(h, "-http :80 -farewell", append([]string{h.Publish()}, freezes(lines...)...)...)
@@ -75,19 +66,17 @@ func thaws(t *testing.T, h *harness.Host) {
 			t.Fatalf("another container: it was stopped\n%s", h.LastJournal())
 		}
 	}
-	if n := says(h, "app-proxy.service", "app.service thawed for 127.0.0.1:"); n != 3 {
-		t.Errorf("thawed %d times, want 3\n%s", n, h.LastJournal())
-	}
+	h.WaitJournal("app-proxy.service", "app.service thawed for 127.0.0.1:", 3)
 	h.Frozen("app")
 	h.Control("stop", "app-proxy.service")
 	h.Asleep()
-	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "farewell") == 1 })
+	h.WaitJournal("app.service", "farewell", 1)
 
 	declare("StopAfter=3s")
 	h.MustGet()
 	h.Frozen("app")
 	h.Asleep()
-	h.Wait("the app has heard of its end", func() bool { return says(h, "app.service", "farewell") == 2 })
+	h.WaitJournal("app.service", "farewell", 2)
 }
 
 // What the verbs say of a frozen service, and do with it.
@@ -205,7 +194,7 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 	h.Must(t, "zerolet", "sleep", "app")
 	h.WaitState("db.service", "inactive")
 	h.Asleep()
-	h.Wait("the database has heard of its end", func() bool { return says(h, "db.service", "farewell") == 1 })
+	h.WaitJournal("db.service", "farewell", 1)
 	forget(h, "db.container")
 }
 
@@ -215,7 +204,7 @@ func frozenCalendar(t *testing.T, h *harness.Host) {
 	h.MustGet()
 	h.Frozen("app")
 	h.Control("start", "app-calendar.service")
-	h.Wait("the calendar has thawed it", func() bool { return says(h, "app-proxy.service", "app.service thawed for calendar") == 1 }, "app-proxy.service")
+	h.WaitJournal("app-proxy.service", "app.service thawed for calendar", 1)
 	h.Frozen("app")
 	h.Must(t, "zerolet", "sleep", "app")
 	h.Asleep()

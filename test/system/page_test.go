@@ -47,7 +47,7 @@ func exclusivePage(h *harness.Host) {
 	ask(h, first)
 	expectPage(h, h.Port+1000, "its turn, and its container to start")
 	h.Wait("it waits for its turn", func() bool {
-		return strings.Contains(h.Must(h.T, "zerolet", "status"), "second: waits for its turn (gpu): app is awake")
+		return strings.Contains(h.Output("zerolet", "status"), "second: waits for its turn (gpu): app is awake")
 	}, "second.service")
 	expectPage(h, h.Port+1000, "its turn, and its container to start")
 	ask(h, first) // nobody is cut off
