@@ -35,6 +35,13 @@ func (s *Session) Import(ctx context.Context, name string, archive io.Reader, ch
 	return nil
 }
 
+// hasImage reports whether an image has been made. A machine begins without any, and to make one costs as much as ten
+// questions.
+func (s *Session) hasImage(ctx context.Context, name string) bool {
+	_, err := s.Run(ctx, "podman", "image", "exists", name)
+	return err == nil
+}
+
 // AppImage makes the image localhost/app of test/app, the tests' own server. It returns the image's name.
 func (s *Session) AppImage(ctx context.Context) (string, error) { return s.ProgramImage(ctx, "app") }
 
@@ -43,6 +50,9 @@ func (s *Session) AppImage(ctx context.Context) (string, error) { return s.Progr
 func (s *Session) ProgramImage(ctx context.Context, dir string) (string, error) {
 	base := path.Base(dir)
 	name := "localhost/" + base
+	if s.hasImage(ctx, name) {
+		return name, nil
+	}
 	program, err := program(dir)
 	if err != nil {
 		return "", fmt.Errorf("lab: image %s: %w", name, err)
@@ -93,6 +103,9 @@ func (s *Session) NginxImage(ctx context.Context) (string, error) {
 // DebianImage makes an image of Debian packages of the machine's suite: their files, the libraries of their
 // programs, and /etc/passwd; no shell unless a package brings one. The archive is cached beside the tree.
 func (s *Session) DebianImage(ctx context.Context, name string, packages []string, changes ...string) error {
+	if s.hasImage(ctx, name) {
+		return nil
+	}
 	archive, err := s.machine.tree.packageArchive(ctx, packages)
 	if err != nil {
 		return fmt.Errorf("lab: image %s: %w", name, err)
