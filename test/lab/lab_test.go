@@ -50,11 +50,28 @@ func TestContainers(t *testing.T) {
 			if journal := must(s.Journal(t.Context(), "web.service"))(t); !strings.Contains(journal, "listening "+second) {
 				t.Errorf("the journal of web.service lacks the app's first line:\n%s", journal)
 			}
+			showsTheSame(t, s, "web.service", "init.scope", "none.socket")
 			must(s.Systemctl(t.Context(), "stop", "web.service"))(t)
 		})
 	}
 	if failed := must(m.Failed(t.Context()))(t); len(failed) > 0 {
 		t.Errorf("failed units: %q", failed)
+	}
+}
+
+// showsTheSame compares what Show says with what systemctl does.
+func showsTheSame(t *testing.T, s *lab.Session, units ...string) {
+	t.Helper()
+	for _, unit := range units {
+		for _, property := range []string{
+			"ActiveState", "SubState", "LoadState", "FragmentPath", "InvocationID", "StatusText", "Result", "MainPID", "ExecStart",
+			"Listen", "ActiveEnterTimestampMonotonic", "Nothing",
+		} {
+			out := must(s.Systemctl(t.Context(), "show", "--property", property, "--value", unit))(t)
+			if got := must(s.Show(t.Context(), unit, property))(t); got != strings.TrimSuffix(out.Stdout, "\n") {
+				t.Errorf("%s of %s is %q, systemctl says %q", property, unit, got, out.Stdout)
+			}
+		}
 	}
 }
 
@@ -89,6 +106,7 @@ func TestSuites(t *testing.T) {
 				}
 			}
 			for _, s := range m.Sessions() {
+				showsTheSame(t, s, "init.scope")
 				image := must(s.AppImage(t.Context()))(t)
 				s.Must(t, "podman", "run", "--detach", "--rm", "--name=hand", "--publish=127.0.0.1:8080:80", image, "-http", ":80")
 				eventually(t, s, m, "http://127.0.0.1:8080/")

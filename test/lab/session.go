@@ -134,6 +134,9 @@ func (s *Session) scope() string {
 
 // Show returns one property of a unit as systemctl prints it.
 func (s *Session) Show(ctx context.Context, unit, property string) (string, error) {
+	if value, known := s.ask(ctx, unit, property); known {
+		return value, nil
+	}
 	out, err := s.Systemctl(ctx, "show", "--property", property, "--value", unit)
 	return strings.TrimSuffix(out.Stdout, "\n"), err
 }
