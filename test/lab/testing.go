@@ -62,10 +62,13 @@ func (s *Session) WaitFor(t testing.TB, limit time.Duration, what string, condit
 	t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	// To ask costs the machine more than to answer: who has waited long is asked for less often.
+	// To ask costs the machine more than to answer: who has waited long is asked for less often, and what is slow to ask for,
+	// which it is on a busy machine, too.
 	const least, most = 10 * time.Millisecond, 100 * time.Millisecond
 	for pause := least; ; pause = min(pause+pause/4, most) {
+		asked := time.Now()
 		ok, err := condition()
+		took := time.Since(asked)
 		if ok && err == nil {
 			return
 		}
@@ -75,7 +78,7 @@ func (s *Session) WaitFor(t testing.TB, limit time.Duration, what string, condit
 		select {
 		case <-deadline.C:
 			t.Fatalf("%s: after %s it is still not so that %s\n%s", s.Name, limit, what, s.journals(t, units))
-		case <-time.After(pause):
+		case <-time.After(max(pause, min(2*took, time.Second))):
 		}
 	}
 }
