@@ -156,7 +156,7 @@ func (p *publishParser) parse() *quadlet.ValueError {
 		return err
 	}
 	for _, side := range []part{host, container} {
-		if err := side.abstract(); err != nil {
+		if err := side.abstract(); p.unix && err != nil {
 			return err
 		}
 	}

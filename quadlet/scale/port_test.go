@@ -50,6 +50,10 @@ func publishTests() []struct{ text, publish, listen string } {
 		{"8080:99999999999999999999", `5: container port 99999999999999999999 is out of range | ports are from 1 to 65535`, ""},
 		{"8080:x", `5: container port "x" is not a number`, ""},
 		{"127.0.0.1:80", `0: host port "127.0.0.1" is not a number`, ""},
+		{
+			"@ADDRESS@:80:80", `0: "@ADDRESS@" is not an IP address | write an IP address: names are not accepted`,
+			`0: an abstract socket has no permissions: everybody on the machine could connect, or take its place | name a path, such as %t/web.sock`,
+		},
 		{"80-81:80", `0: 2 host ports for 1 container port | both ranges must have the same length`, ""},
 		{"80:80-82", `0: 1 host port for 3 container ports | both ranges must have the same length`, ""},
 		{"80-81:80-82", `0: 2 host ports for 3 container ports | both ranges must have the same length`, ""},
