@@ -127,8 +127,15 @@ func (e *Endpoint) tellForgotten(ordered []Need) {
 			"%s is never started: %s comes after it, but does not need it", name, ordered[0].Unit)
 		return
 	}
+	var needed []string // which is what makes it no companion of that
+	for _, key := range pulling() {
+		needed = append(needed, e.names(key)...)
+	}
 	for _, entry := range e.Spec.File.All("Unit", "After") {
 		for _, word := range entry.Words() {
+			if slices.Contains(needed, word) {
+				continue
+			}
 			if filepath.Ext(word) == ".service" || filepath.Ext(word) == ".container" {
 				e.stayAwake(entry.Pos, "if it is to run while "+word+" does, write PartOf="+word+" beside it",
 					"%s is never started: it comes after %s, which does not need it", name, word)
