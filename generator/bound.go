@@ -13,7 +13,9 @@ import (
 // A container without a port may be bound to an app the wrong way round: its file
 // says BindsTo=app.service, as a worker's does that is to run beside the app, and
 // each would keep the other up. What is meant is that it comes and goes with the
-// app. So it does: the app brings it up, and it is part of the app.
+// app. So it does: the app brings it up, and it is part of the app. So does one that
+// says Network=app.container, of which Quadlet makes Requires=app.service: the ports
+// of both are the app's.
 
 // binding are the settings that bind a container to another one.
 func binding() []string { return append(pulling(), "PartOf") }
@@ -34,8 +36,12 @@ func (p *Plan) findBound(endpoints map[string]*Endpoint, services map[string]str
 			continue
 		}
 		to := e.boundTo(endpoints, services)
-		isBound := func(n Need) bool {
-			return slices.ContainsFunc(to, func(b bound) bool { return b.app == endpoints[n.Unit] })
+		isBound := func(n Need) bool { // by the app itself, or by another one that goes with it
+			other := endpoints[n.Unit]
+			return slices.ContainsFunc(to, func(b bound) bool { return b.app == other }) || other != nil && other.Spec.Dependency() &&
+				slices.ContainsFunc(other.boundTo(endpoints, services), func(o bound) bool {
+					return slices.ContainsFunc(to, func(b bound) bool { return b.app == o.app })
+				})
 		}
 		if len(to) == 0 || slices.ContainsFunc(e.Needs, func(n Need) bool { return n.pulls && !isBound(n) }) {
 			continue
@@ -51,17 +57,23 @@ func (p *Plan) findBound(endpoints map[string]*Endpoint, services map[string]str
 // boundTo are the services of containers with ports to which one is bound, and the
 // first lines that say so.
 func (e *Endpoint) boundTo(endpoints map[string]*Endpoint, services map[string]string) (to []bound) {
+	add := func(name string, pos quadlet.Pos) {
+		app, service := endpoints[name], services[name]
+		known := slices.ContainsFunc(to, func(b bound) bool { return b.service == service })
+		if app != nil && !app.Spec.Dependency() && !app.Refused() && !known {
+			to = append(to, bound{app, service, pos})
+		}
+	}
 	for _, entry := range e.Spec.File.Entries {
 		if entry.Section != "Unit" || !slices.Contains(binding(), entry.Key) {
 			continue
 		}
 		for _, word := range entry.Words() {
-			app, service := endpoints[word], services[word]
-			known := slices.ContainsFunc(to, func(b bound) bool { return b.service == service })
-			if app != nil && !app.Spec.Dependency() && !app.Refused() && !known {
-				to = append(to, bound{app, service, entry.Pos})
-			}
+			add(word, entry.Pos)
 		}
+	}
+	if e.owner != nil {
+		add(e.owner.Name(), e.owner.joined.Pos)
 	}
 	return to
 }
