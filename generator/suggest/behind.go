@@ -64,12 +64,7 @@ func published(f *quadlet.File) (ports []int) {
 // as often the app itself: then it has no port of the host's.
 func isFront(f *quadlet.File, ports bool) bool {
 	entry, _ := f.Last("Container", "Image")
-	image, _, _ := strings.Cut(entry.Value, "@")
-	image = image[strings.LastIndexByte(image, '/')+1:]
-	image, _, _ = strings.Cut(image, ":")
-	for _, suffix := range []string{".image", ".build"} {
-		image = strings.TrimSuffix(image, suffix)
-	}
+	image := imageName(entry.Value)
 	switch image {
 	case "nginx", "nginx-unprivileged", "openresty", "angie", "httpd":
 		return ports
@@ -81,12 +76,23 @@ func isFront(f *quadlet.File, ports bool) bool {
 	})
 }
 
+// imageName is the name of an image, or of the file that gets it.
+func imageName(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	image = image[strings.LastIndexByte(image, '/')+1:]
+	image, _, _ = strings.Cut(image, ":")
+	for _, suffix := range []string{".image", ".build"} {
+		image = strings.TrimSuffix(image, suffix)
+	}
+	return image
+}
+
 // addNames has containers that are behind a reverse proxy listen where that looks for
 // them.
 func (s *search) addNames(plan *generator.Plan) (changed bool) {
 	for _, e := range plan.Endpoints {
 		m := s.missing[e.Spec.File.Name()]
-		if m == nil || !m.section || e.Refused() || !e.Spec.Dependency() || e.Spec.File.Kind() != "Container" {
+		if m == nil || !m.section || e.Refused() || !e.Spec.Dependency() || e.Spec.File.Kind() == "Kube" {
 			continue
 		}
 		listen, sure := s.behind(e, plan)
@@ -107,25 +113,33 @@ func (s *search) addNames(plan *generator.Plan) (changed bool) {
 // all of these, and run all the time.
 func (s *search) spareFronts(plan *generator.Plan) (changed bool) {
 	for _, e := range plan.Endpoints {
-		i := slices.IndexFunc(plan.Endpoints, func(other *generator.Endpoint) bool { return s.isBefore(e, other) })
-		if i < 0 || !s.leave(e) {
-			continue
-		}
-		changed = true
-		s.refused[e.Spec.File.Name()] = quadlet.Diagnostic{
-			Pos:     s.original(e.Spec.File).UnitPos(),
-			Message: "it is a reverse proxy, and " + service(plan.Endpoints[i].Spec.File) + " sleeps behind it",
+		if before := s.sleeperBehind(e.Files(), plan); before != nil && s.leave(e) {
+			changed = true
+			s.refused[e.Spec.File.Name()] = s.isFrontOf(s.original(e.Spec.File), before)
 		}
 	}
 	return changed
 }
 
-// isBefore reports whether an endpoint is a reverse proxy on a network where another one
-// listens.
-func (s *search) isBefore(e, other *generator.Endpoint) bool {
-	return e != other && slices.ContainsFunc(e.Files(), s.isFront) && slices.ContainsFunc(other.Spec.OnNetworks(), func(l scale.Listener) bool {
-		return slices.Contains(networks(e.Spec.File), l.HostNetwork)
+func (s *search) isFrontOf(f *quadlet.File, e *generator.Endpoint) quadlet.Diagnostic {
+	return quadlet.Diagnostic{Pos: f.UnitPos(), Message: "it is a reverse proxy, and " + service(e.Spec.File) + " sleeps behind it"}
+}
+
+// sleeperBehind is one that listens on a network where some files' reverse proxy is, nil
+// if there is none.
+func (s *search) sleeperBehind(files []*quadlet.File, plan *generator.Plan) *generator.Endpoint {
+	if !slices.ContainsFunc(files, s.isFront) {
+		return nil
+	}
+	i := slices.IndexFunc(plan.Endpoints, func(e *generator.Endpoint) bool {
+		return !e.Refused() && e.Spec.File.Path != files[0].Path && slices.ContainsFunc(e.Spec.OnNetworks(), func(l scale.Listener) bool {
+			return slices.Contains(networks(files[0]), l.HostNetwork)
+		})
 	})
+	if i < 0 {
+		return nil
+	}
+	return plan.Endpoints[i]
 }
 
 // behind are the lines of a container that is reached by way of a reverse proxy, none
@@ -135,7 +149,7 @@ func (s *search) behind(e *generator.Endpoint, plan *generator.Plan) (lines []st
 	f := e.Spec.File
 	ports, sure := labelled(f)
 	for _, c := range s.fronts {
-		for _, port := range calledAt(c.file, e) {
+		for _, port := range s.calledAt(c.file, e) {
 			sure = true
 			ports = append(ports, port)
 		}
@@ -178,11 +192,24 @@ func (s *search) frontedNetworks(f *quadlet.File, sure bool) (shared []string) {
 	return shared
 }
 
+// mayBeBehind reports whether a reverse proxy may know a container in a way that its
+// own file and what is mounted from the machine do not tell. Traefik goes by labels.
+func (s *search) mayBeBehind(f *quadlet.File) bool {
+	if _, is := labelled(f); is {
+		return true
+	}
+	return slices.ContainsFunc(s.fronts, func(c front) bool {
+		entry, _ := c.file.Last("Container", "Image")
+		shares := slices.ContainsFunc(networks(f), func(name string) bool { return slices.Contains(c.networks, name) })
+		return c.known && c.file.Path != f.Path && shares && imageName(entry.Value) != "traefik" && len(s.configured(c.file)) == 0
+	})
+}
+
 // askPort tells what to write for a container that does not sleep, if it is behind a
 // reverse proxy and its port is not known.
 func (s *search) askPort(f *quadlet.File, d quadlet.Diagnostic) quadlet.Diagnostic {
 	_, sure := labelled(f)
-	if shared := s.frontedNetworks(f, sure); len(shared) > 0 && f.Kind() == "Container" && !s.isFront(f) {
+	if shared := s.frontedNetworks(f, sure); len(shared) > 0 && f.Kind() != "Kube" && !s.isFront(f) {
 		d.Hint = fmt.Sprintf("behind the reverse proxy on %s: add Listen=%[1]s:PORT to a [ScaleToZero] section, and say which port the container listens on; "+
 			"else %s", shared[0], d.Hint)
 	}
@@ -245,18 +272,17 @@ func frontLabels() []frontLabel {
 	}
 }
 
-// calledAt are the ports behind a name of a container in what another one is told.
-func calledAt(f *quadlet.File, e *generator.Endpoint) (ports []int) {
-	for _, name := range namesOf(e) {
+// calledAt are the ports behind a name of a container in what a reverse proxy is told.
+func (s *search) calledAt(f *quadlet.File, e *generator.Endpoint) (ports []int) {
+	texts := append(s.told(f), s.configured(f)...)
+	for _, name := range namesOf(e.Files()) {
 		if name == "" {
 			continue
 		}
 		at := regexp.MustCompile(`(?:^|[^a-zA-Z0-9_.-])` + regexp.QuoteMeta(name) + `:(\d+)\b`)
-		for _, key := range []string{"Environment", "Exec", "Entrypoint", "PodmanArgs"} {
-			for _, entry := range f.All("Container", key) {
-				for _, match := range at.FindAllStringSubmatch(entry.Value, -1) {
-					ports = appendPort(ports, match[1])
-				}
+		for _, text := range texts {
+			for _, match := range at.FindAllStringSubmatch(text, -1) {
+				ports = appendPort(ports, match[1])
 			}
 		}
 	}

@@ -53,6 +53,9 @@ func (s *search) why(f *quadlet.File, plan *generator.Plan) quadlet.Diagnostic {
 	if i := slices.IndexFunc(plan.Endpoints, func(e *generator.Endpoint) bool { return e.Spec.File.Path == f.Path }); !known && i >= 0 {
 		d, known = s.reason(plan.Endpoints[i]), true
 	}
+	if e := s.sleeperBehind([]*quadlet.File{f}, plan); e != nil && !s.given[f.Name()] {
+		d, known = s.isFrontOf(f, e), true
+	}
 	if pod := s.podOf(f); !known && pod != nil {
 		e, _ := scale.PodOf(f)
 		d, known = quadlet.Diagnostic{Pos: e.Pos, Message: "its pod does not"}, true

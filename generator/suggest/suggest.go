@@ -32,12 +32,16 @@ type search struct {
 	missing map[string]*missing
 	given   map[string]bool               // files that had the section
 	refused map[string]quadlet.Diagnostic // why a file is left without it, by its name
+	read    map[string][]string           // lines of files, by their paths
 }
 
 // Stacks are those of all files that the generator reads.
 func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagnostics) {
 	before := g.Plan(ctx)
-	s := &search{Generator: g, missing: make(map[string]*missing), given: make(map[string]bool), refused: make(map[string]quadlet.Diagnostic)}
+	s := &search{
+		Generator: g, missing: make(map[string]*missing), given: make(map[string]bool), refused: make(map[string]quadlet.Diagnostic),
+		read: make(map[string][]string),
+	}
 	for _, path := range before.Sources.Units(".container", ".pod", ".kube") {
 		f, _ := before.Sources.Load(path)
 		s.files = append(s.files, f)
@@ -47,9 +51,10 @@ func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagno
 	s.files = slices.DeleteFunc(s.files, func(f *quadlet.File) bool { return generator.LeftToInstances(f, all) })
 	s.fronts = fronts(s.files)
 	for _, f := range s.files {
-		if scale.Scales(f) && !scale.HasSection(f) && !generator.Ends(f) && s.podOf(f) == nil {
-			s.of(f).section = true
+		if !scale.Scales(f) || scale.HasSection(f) || generator.Ends(f) || s.podOf(f) != nil {
+			continue
 		}
+		s.of(f).section = true
 	}
 	after := s.settle(ctx)
 	return s.stacks(before, after), before.Search
@@ -86,7 +91,7 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.notePorts(plan) && !s.addNames(plan) && !s.spareFronts(plan) && !s.takeBack(plan) && !s.spareServers(plan) &&
+		if !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareFronts(plan) && !s.spareServers(plan) &&
 			!s.addNeeds(plan) && !s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
 			return plan
 		}

@@ -10,7 +10,8 @@ import (
 )
 
 // users are the containers that use one, whether or not their files say that they need
-// it: they are in one of its networks, and call it by its name in what they are told.
+// it: they are in one of its networks, and call it by its name in what they are told, or
+// come after it, which has no port.
 // If it has no port, and nobody is known who needs it, that is the only other one there
 // which has; a reverse proxy, only if there is none.
 func (s *search) users(used *generator.Endpoint, plan *generator.Plan) []*generator.Endpoint {
@@ -19,7 +20,7 @@ func (s *search) users(used *generator.Endpoint, plan *generator.Plan) []*genera
 		if e == used || e.Refused() || !shareNetwork(e.Spec.File, used.Spec.File) || findsStandIn(e.Spec.File, used) {
 			continue
 		}
-		if calls(e.Files(), used) {
+		if s.calls(e.Files(), used) || s.follows(e, used) {
 			callers = append(callers, e)
 		}
 		switch {
@@ -48,7 +49,7 @@ func (s *search) outsiders(used *generator.Endpoint, plan *generator.Plan) []*qu
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(s.files), func(f *quadlet.File) bool {
-		return scaled[f.Path] || !shareNetwork(f, used.Spec.File) || findsStandIn(f, used) || !calls([]*quadlet.File{f}, used)
+		return scaled[f.Path] || !shareNetwork(f, used.Spec.File) || findsStandIn(f, used) || !s.calls([]*quadlet.File{f}, used)
 	})
 }
 
@@ -81,31 +82,34 @@ func shareNetwork(a, b *quadlet.File) bool {
 	return slices.ContainsFunc(networks(a), func(name string) bool { return slices.Contains(of, name) })
 }
 
-// calls reports whether a name of an endpoint stands in what the containers of files
-// are told.
-func calls(files []*quadlet.File, used *generator.Endpoint) bool {
-	names := namesOf(used)
-	for _, f := range files {
-		for _, key := range []string{"Environment", "Exec", "Entrypoint", "PodmanArgs"} {
-			for _, entry := range f.All("Container", key) {
-				for _, argument := range entry.Arguments() {
-					value := argument
-					if key == "Environment" {
-						_, value, _ = strings.Cut(argument, "=")
-					}
-					if slices.ContainsFunc(names, func(name string) bool { return hasWord(value, name) }) {
-						return true
-					}
-				}
-			}
-		}
+// follows reports whether a container starts after another one, which has no port and
+// no other clients as far as is known, and is none that passes clients on to it.
+func (s *search) follows(e, used *generator.Endpoint) bool {
+	if !used.Spec.Dependency() || s.mayBeBehind(used.Spec.File) || slices.ContainsFunc(e.Files(), s.isFront) {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool {
+		return slices.ContainsFunc(used.Files(), func(other *quadlet.File) bool { return mentions(f, "After", other) })
+	})
 }
 
-// namesOf are those by which its containers are found in a network.
-func namesOf(e *generator.Endpoint) (names []string) {
-	for _, f := range e.Files() {
+// calls reports whether a name of an endpoint stands in what the containers of files
+// are told.
+func (s *search) calls(files []*quadlet.File, used *generator.Endpoint) bool {
+	return slices.ContainsFunc(files, func(f *quadlet.File) bool { return s.names(f, used.Files()) })
+}
+
+// names reports whether a file's container is told a name of those of other files.
+func (s *search) names(f *quadlet.File, others []*quadlet.File) bool {
+	names := namesOf(others)
+	return slices.ContainsFunc(s.told(f), func(text string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return hasWord(text, name) })
+	})
+}
+
+// namesOf are those by which the containers of files are found in a network.
+func namesOf(files []*quadlet.File) (names []string) {
+	for _, f := range files {
 		if name, known := f.ContainerName(); known {
 			names = append(names, name)
 		}
