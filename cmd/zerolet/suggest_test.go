@@ -22,7 +22,7 @@ func suggested(t *testing.T, dir string, args ...string) (status int, stdout, st
 
 // What is suggested for some stacks, and, once it is written, nothing more.
 func TestSuggest(t *testing.T) {
-	for _, stacks := range []string{"suggest", "suggest-behind", "suggest-called", "suggest-recipe", "suggest-told"} {
+	for _, stacks := range []string{"suggest", "suggest-behind", "suggest-called", "suggest-recipe", "suggest-apart", "suggest-told"} {
 		t.Run(stacks, func(t *testing.T) { testSuggest(t, stacks) })
 	}
 }

@@ -54,6 +54,10 @@ func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagno
 		if !scale.Scales(f) || scale.HasSection(f) || generator.Ends(f) || s.podOf(f) != nil {
 			continue
 		}
+		if d, works := s.ownWork(f); works {
+			s.refused[f.Name()] = d
+			continue
+		}
 		s.of(f).section = true
 	}
 	after := s.settle(ctx)

@@ -34,11 +34,11 @@ func stacksOfPeople() []stack {
 			"papers-web": "-http :8000", "papers-broker": "-http :6379", "papers-worker": "-http :5555",
 		}, asks: map[int][]string{8000: {"systemd-papers-broker:6379", "systemd-papers-worker:5555"}}},
 		{name: "vpn", ports: []int{8112, 9117}, exec: map[string]string{
-			"tunnel": "-http :8000", "torrents": "-http :8112", "search": "-http :9117",
+			"tunnel": "-http :8000", "browser": "-http :8112", "search": "-http :9117",
 		}, asks: map[int][]string{8112: {"127.0.0.1:8000", "127.0.0.1:9117"}}},
-		{name: "metrics", ports: []int{8428, 3001}, exec: map[string]string{
-			"victoria": "-http :8428", "scraper": "-http :8429", "dashboards": "-http :3000",
-		}, asks: map[int][]string{3001: {"victoria:8428"}, 8428: {"scraper:8429"}}},
+		{name: "catalog", ports: []int{8428, 3001}, exec: map[string]string{
+			"index": "-http :8428", "crawler": "-http :8429", "shelves": "-http :3000", "cache": "-http :6379",
+		}, asks: map[int][]string{3001: {"index:8428", "cache:6379"}, 8428: {"crawler:8429"}}},
 	}
 }
 
