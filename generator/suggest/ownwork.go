@@ -3,6 +3,7 @@ package suggest
 import (
 	"slices"
 
+	"github.com/zerolet/zerolet/generator"
 	"github.com/zerolet/zerolet/quadlet"
 	"github.com/zerolet/zerolet/quadlet/scale"
 )
@@ -57,34 +58,61 @@ func brokers() []string {
 	return []string{"eclipse-mosquitto", "emqx", "hivemq-ce", "hivemq4", "mosquitto", "nanomq", "vernemq"}
 }
 
-// ownWork is what a container of a file, or of one of its pod, does by itself, if
-// anything.
-func (s *search) ownWork(f *quadlet.File) (d quadlet.Diagnostic, works bool) {
-	for _, other := range s.files {
-		if pod, in := scale.PodOf(other); other == f || in && pod.Value == f.Name() {
-			if d, works = s.deedOf(other); works {
-				d.Hint = "if it may stop with the last connection, write the section [ScaleToZero] into " + f.Name() + " or a drop-in"
-				return d, true
+// spareWorkers leaves out what works by itself.
+func (s *search) spareWorkers(plan *generator.Plan) (changed bool) {
+	for _, e := range plan.Endpoints {
+		if d, works := s.ownWork(e); works && s.leave(e) {
+			changed = true
+			d.Hint = "if it may stop with the last connection, write the section [ScaleToZero] into " + e.Spec.File.Name() + " or a drop-in"
+			s.refused[e.Spec.File.Name()] = d
+		}
+	}
+	return changed
+}
+
+// ownWork is what one of the containers of an endpoint does by itself, if anything, or
+// that it listens to a broker of messages.
+func (s *search) ownWork(e *generator.Endpoint) (d quadlet.Diagnostic, works bool) {
+	for _, f := range s.containersOf(e) {
+		image, _ := f.Last("Container", "Image")
+		if says, does := deedOf(image.Value); does {
+			return quadlet.Diagnostic{Pos: image.Pos, Message: says}, true
+		}
+		for _, other := range s.files {
+			if isBroker(other) && (mentionsAny(f, other) || mentions(f, "After", other) || s.names(f, namesOf([]*quadlet.File{other}))) {
+				return quadlet.Diagnostic{Pos: f.UnitPos(), Message: "it would not hear what comes by way of " + other.Name()}, true
 			}
+		}
+	}
+	for _, p := range e.Spec.Played {
+		if says, does := deedOf(p.Image); does {
+			return quadlet.Diagnostic{Pos: s.original(e.Spec.File).UnitPos(), Message: says}, true
 		}
 	}
 	return d, false
 }
 
-// deedOf is what one container does by itself, or is told by a broker of messages.
-func (s *search) deedOf(f *quadlet.File) (d quadlet.Diagnostic, works bool) {
-	entry, _ := f.Last("Container", "Image")
+// containersOf are the files of an endpoint's containers as they are, also of those in
+// a pod that is refused.
+func (s *search) containersOf(e *generator.Endpoint) (files []*quadlet.File) {
+	for _, f := range s.files {
+		if pod, in := scale.PodOf(f); f.Path == e.Spec.File.Path || in && pod.Value == e.Spec.File.Name() {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+func deedOf(image string) (says string, does bool) {
 	for _, d := range deeds() {
-		if slices.Contains(d.images, imageName(entry.Value)) {
-			return quadlet.Diagnostic{Pos: entry.Pos, Message: d.says}, true
+		if slices.Contains(d.images, imageName(image)) {
+			return d.says, true
 		}
 	}
-	for _, other := range s.files {
-		image, _ := other.Last("Container", "Image")
-		if slices.Contains(brokers(), imageName(image.Value)) &&
-			(mentionsAny(f, other) || mentions(f, "After", other) || s.names(f, []*quadlet.File{other})) {
-			return quadlet.Diagnostic{Pos: f.UnitPos(), Message: "it would not hear what comes by way of " + other.Name()}, true
-		}
-	}
-	return d, false
+	return "", false
+}
+
+func isBroker(f *quadlet.File) bool {
+	image, _ := f.Last("Container", "Image")
+	return slices.Contains(brokers(), imageName(image.Value))
 }

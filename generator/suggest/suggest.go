@@ -51,14 +51,9 @@ func Stacks(ctx context.Context, g generator.Generator) ([]Stack, quadlet.Diagno
 	s.files = slices.DeleteFunc(s.files, func(f *quadlet.File) bool { return generator.LeftToInstances(f, all) })
 	s.fronts = fronts(s.files)
 	for _, f := range s.files {
-		if !scale.Scales(f) || scale.HasSection(f) || generator.Ends(f) || s.podOf(f) != nil {
-			continue
+		if scale.Scales(f) && !scale.HasSection(f) && !generator.Ends(f) && s.podOf(f) == nil {
+			s.of(f).section = true
 		}
-		if d, works := s.ownWork(f); works {
-			s.refused[f.Name()] = d
-			continue
-		}
-		s.of(f).section = true
 	}
 	after := s.settle(ctx)
 	return s.stacks(before, after), before.Search
@@ -95,7 +90,7 @@ func (s *search) settle(ctx context.Context) *generator.Plan {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareFronts(plan) && !s.spareServers(plan) &&
+		if !s.spareWorkers(plan) && !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareFronts(plan) && !s.spareServers(plan) &&
 			!s.addNeeds(plan) && !s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
 			return plan
 		}

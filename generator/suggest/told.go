@@ -28,6 +28,17 @@ func (s *search) told(f *quadlet.File) (texts []string) {
 			texts = append(texts, value)
 		}
 	}
+	for _, entry := range f.All("Kube", "Yaml") {
+		for _, line := range s.lines(f, entry.Value) {
+			key, value, isMap := strings.Cut(strings.TrimPrefix(line, "- "), ": ")
+			switch { // the rest are names of its own
+			case !isMap && line[0] == '-':
+				texts = append(texts, line) // an argument
+			case key == "value":
+				texts = append(texts, value)
+			}
+		}
+	}
 	return texts
 }
 

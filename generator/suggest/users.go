@@ -96,12 +96,12 @@ func (s *search) follows(e, used *generator.Endpoint) bool {
 // calls reports whether a name of an endpoint stands in what the containers of files
 // are told.
 func (s *search) calls(files []*quadlet.File, used *generator.Endpoint) bool {
-	return slices.ContainsFunc(files, func(f *quadlet.File) bool { return s.names(f, used.Files()) })
+	names := append(namesOf(used.Files()), used.Spec.Pods...)
+	return slices.ContainsFunc(files, func(f *quadlet.File) bool { return s.names(f, names) })
 }
 
-// names reports whether a file's container is told a name of those of other files.
-func (s *search) names(f *quadlet.File, others []*quadlet.File) bool {
-	names := namesOf(others)
+// names reports whether a file's container is told one of some names.
+func (s *search) names(f *quadlet.File, names []string) bool {
 	return slices.ContainsFunc(s.told(f), func(text string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return hasWord(text, name) })
 	})
@@ -113,7 +113,10 @@ func namesOf(files []*quadlet.File) (names []string) {
 		if name, known := f.ContainerName(); known {
 			names = append(names, name)
 		}
-		for _, key := range []string{"NetworkAlias", "HostName", "PodName"} {
+		if name, known := f.PodName(); known {
+			names = append(names, name)
+		}
+		for _, key := range []string{"NetworkAlias", "HostName"} {
 			for _, entry := range f.All(f.Kind(), key) {
 				names = append(names, entry.Value)
 			}

@@ -33,6 +33,7 @@ func (s *Spec) readKube(ds *quadlet.Diagnostics) {
 			ds.Errorf(p.pos, "write a .kube file for each pod", "of several pods nobody knows which has the port: the first is at %s", pods[0].pos)
 		}
 		s.checkKubePod(p, ds)
+		s.Pods = append(s.Pods, p.name)
 		s.noteUse(p.spec)
 	}
 }
@@ -69,6 +70,7 @@ func (s *Spec) checkKubePorts(ds *quadlet.Diagnostics) {
 type kubePod struct {
 	pos  quadlet.Pos
 	kind string
+	name string
 	spec kubeSpec
 	file string
 }
@@ -116,8 +118,9 @@ func readPods(e quadlet.Entry, path string, ds *quadlet.Diagnostics) []kubePod {
 			return pods
 		}
 		var object struct {
-			Kind string
-			Spec struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Spec     struct {
 				kubeSpec `yaml:",inline"`
 				Template struct{ Spec kubeSpec }
 			}
@@ -129,9 +132,9 @@ func readPods(e quadlet.Entry, path string, ds *quadlet.Diagnostics) []kubePod {
 		pod := kubePod{pos: quadlet.Pos{File: path, Line: firstLine(&document), Col: 1}, kind: object.Kind, file: path}
 		switch object.Kind {
 		case "Pod":
-			pod.spec = object.Spec.kubeSpec
-		case "Deployment", "DaemonSet", "Job":
-			pod.spec = object.Spec.Template.Spec
+			pod.name, pod.spec = object.Metadata.Name, object.Spec.kubeSpec
+		case "Deployment", "DaemonSet", "Job": // of which podman makes a pod (podman-kube-play(1))
+			pod.name, pod.spec = object.Metadata.Name+"-pod", object.Spec.Template.Spec
 		default: // a volume, a secret and the like
 			continue
 		}

@@ -31,8 +31,9 @@ type Spec struct {
 	Published    []Published
 	Network      Network
 	Socket       Socket
-	Played       []Played // what a .kube file has of containers
-	Claims       []string // and the names of their volumes
+	Pods         []string // the names of the pods of a .kube file
+	Played       []Played // and of their containers
+	Claims       []string // and of their volumes
 
 	StandInPos            quadlet.Pos // where StandIn= is set, if it is
 	StandIn               string      // "auto", "leave" or "rename"

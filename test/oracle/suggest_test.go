@@ -112,15 +112,30 @@ func TestSuggestPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"shop.pod":            "[Pod]\nPublishPort=8080:80\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
-		"shop-web.container":  "[Container]\nImage=localhost/web\nPod=shop.pod\nEnvironment=QUEUE=redis://queue\n[Install]\nWantedBy=default.target\n",
-		"shop-db.container":   "[Container]\nImage=localhost/db\nPod=shop.pod\n",
-		"queue.container":     "[Container]\nImage=localhost/queue\nContainerName=queue\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
-		"own.network":         "[Network]\n",
-		"play.kube":           "[Kube]\nYaml=play.yaml\nPublishPort=8081:80\n",
-		"play.yaml":           "apiVersion: v1\nkind: Pod\nmetadata:\n  name: play\nspec:\n  containers:\n  - name: web\n    image: localhost/web\n",
-		"no-port.pod":         "[Pod]\n",
-		"no-port-1.container": "[Container]\nImage=localhost/x\nPod=no-port.pod\n",
+		"shop.pod":             "[Pod]\nPublishPort=8080:80\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
+		"shop-web.container":   "[Container]\nImage=localhost/web\nPod=shop.pod\nEnvironment=QUEUE=redis://queue\n[Install]\nWantedBy=default.target\n",
+		"shop-db.container":    "[Container]\nImage=localhost/db\nPod=shop.pod\n",
+		"queue.container":      "[Container]\nImage=localhost/queue\nContainerName=queue\nNetwork=own.network\n[Install]\nWantedBy=default.target\n",
+		"own.network":          "[Network]\n",
+		"play.kube":            "[Kube]\nYaml=play.yaml\nPublishPort=8081:80\n",
+		"play.yaml":            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: play\nspec:\n  containers:\n  - name: web\n    image: localhost/web\n",
+		"lib.kube":             "[Kube]\nYaml=lib.yaml\nNetwork=kube.network\nPublishPort=8082:80\n",
+		"lib.yaml":             "kind: Pod\nmetadata:\n  name: lib\nspec:\n  containers:\n  - name: web\n    image: localhost/lib\n    env:\n    - name: DB\n      value: mysql://lib-db:3306\n",
+		"lib-db.kube":          "[Kube]\nYaml=lib-db.yaml\nNetwork=kube.network\n[Install]\nWantedBy=default.target\n",
+		"lib-db.yaml":          "kind: Pod\nmetadata:\n  name: lib-db\nspec:\n  containers:\n  - name: db\n    image: localhost/db\n",
+		"lib-other.container":  "[Container]\nImage=localhost/other\nNetwork=kube.network\nPublishPort=8083:80\n",
+		"kube.network":         "[Network]\n",
+		"caddy.container":      "[Container]\nImage=localhost/caddy\nNetwork=web.network\nPublishPort=443:443\nVolume=./Caddyfile:/etc/caddy/Caddyfile\n",
+		"Caddyfile":            "photos.example.org {\n\treverse_proxy systemd-photos:2283\n}\n",
+		"web.network":          "[Network]\n",
+		"photos.pod":           "[Pod]\nNetwork=web.network\n",
+		"photos-1.container":   "[Container]\nImage=localhost/photos\nPod=photos.pod\n",
+		"torrents.pod":         "[Pod]\nPublishPort=9000:9000\n",
+		"torrents-1.container": "[Container]\nImage=docker.io/qbittorrentofficial/qbittorrent-nox:5\nPod=torrents.pod\n",
+		"devices.kube":         "[Kube]\nYaml=devices.yaml\nPublishPort=8084:80\n",
+		"devices.yaml":         "kind: Pod\nmetadata:\n  name: devices\nspec:\n  containers:\n  - name: bridge\n    image: docker.io/koenkk/zigbee2mqtt:2\n",
+		"no-port.pod":          "[Pod]\n",
+		"no-port-1.container":  "[Container]\nImage=localhost/x\nPod=no-port.pod\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -129,10 +144,15 @@ func TestSuggestPod(t *testing.T) {
 	o := oracles()[2]
 	bin := o.build(t)
 	want := map[string]string{
-		"shop.pod":        "[Unit]\nRequires=queue.service\nAfter=queue.service\n\n[ScaleToZero]\n",
-		"queue.container": "[Install]\nWantedBy=\n\n[ScaleToZero]\n",
-		"play.kube":       "[ScaleToZero]\n",
+		"shop.pod":            "[Unit]\nRequires=queue.service\nAfter=queue.service\n\n[ScaleToZero]\n",
+		"queue.container":     "[Install]\nWantedBy=\n\n[ScaleToZero]\n",
+		"play.kube":           "[ScaleToZero]\n",
+		"lib.kube":            "[Unit]\nRequires=lib-db.service\nAfter=lib-db.service\n\n[ScaleToZero]\n",
+		"lib-db.kube":         "[Install]\nWantedBy=\n\n[ScaleToZero]\n",
+		"lib-other.container": "[ScaleToZero]\n",
+		"photos.pod":          "[ScaleToZero]\nListen=web.network:2283\nStandIn=rename\n",
 	}
+	awake := []string{"no-port-1.container", "no-port.pod", "caddy.container", "torrents-1.container", "torrents.pod", "devices.kube"}
 	stacks := stacksOf(t, bin, dir)
 	for _, s := range stacks {
 		for _, d := range s.Dropins {
@@ -141,7 +161,7 @@ func TestSuggestPod(t *testing.T) {
 			}
 			delete(want, d.File.Name())
 		}
-		if asleep := s.Files[0].Name() != "no-port-1.container" && s.Files[0].Name() != "no-port.pod"; s.Sleeps() != asleep {
+		if s.Sleeps() == slices.Contains(awake, s.Files[0].Name()) {
 			t.Errorf("%s sleeps: %t, %v", s.Files[0].Name(), s.Sleeps(), s.Awake)
 		}
 	}
