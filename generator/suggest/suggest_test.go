@@ -29,6 +29,8 @@ func lines(r *rand.Rand) []string {
 		"Container\nImage=localhost/caddy", "Container\nImage=localhost/caddy\n[Container]\nNetwork=own.network", "Container\nExposeHostPort=90",
 		"Container\nLabel=traefik.enable=true", "Container\nLabel=caddy.reverse_proxy=\"{{upstreams 80}}\"", "Container\nHostName=" + name(),
 		"Container\nEnvironment=PORT=80", "Container\nEnvironment=TO=" + name() + ":80", "Container\nPublishPort=443:443",
+		"Container\nImage=localhost/prometheus", "Container\nImage=localhost/mosquitto", "Container\nEnvironmentFile=env",
+		"Container\nVolume=./env:/etc/Caddyfile", "Container\nImage=localhost/traefik", "Container\nNetwork=container:systemd-" + name(),
 		"Service\nType=oneshot", "Service\nRemainAfterExit=yes", "ScaleToZero\nIdleTimeout=1min",
 	}
 }
@@ -66,6 +68,7 @@ func machine(t *testing.T, r *rand.Rand) (generator.Generator, string) {
 			write(filepath.Join(path+".d", "zz-more.conf"), more.String())
 		}
 	}
+	write(filepath.Join(dir, "env"), "DB_HOST=systemd-b\nWIKI=systemd-c:80\n")
 	write(filepath.Join(dir, "own.network"), "[Network]\n")
 	write(filepath.Join(dir, "other.network"), "[Network]\n")
 	return generator.Generator{Search: quadlet.Search{Manager: quadlet.Manager(r.IntN(2)), UID: 1000, Getenv: func(name string) string {
@@ -77,7 +80,7 @@ func machine(t *testing.T, r *rand.Rand) (generator.Generator, string) {
 // is, nothing that slept is awake, and there is nothing left to suggest.
 func TestRandomMachines(t *testing.T) {
 	suggested, slept := 0, 0
-	for seed := range uint64(120) {
+	for seed := range uint64(180) {
 		g, dir := machine(t, rand.New(rand.NewPCG(20261126, seed)))
 		before := g.Plan(t.Context())
 		stacks, _ := Stacks(t.Context(), g)
