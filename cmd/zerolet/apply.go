@@ -336,7 +336,7 @@ func (c *call) atOnce(names ...string) string {
 	if c.dryRun || len(names) == 0 {
 		return ", or with --now at once"
 	}
-	return fmt.Sprintf(" (zerolet sleep --%s --force %s: at once)", c.manager, strings.TrimSuffix(names[0], ".service"))
+	return fmt.Sprintf(" (%s: at once)", c.typed(strings.TrimSuffix(names[0], ".service"), "sleep", "--force"))
 }
 
 // announce prints what is going to be done.

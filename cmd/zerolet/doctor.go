@@ -262,11 +262,7 @@ func (c *call) mendUnit(verb, unit string) []string {
 	if c.manager == quadlet.User {
 		line = append(line, "--user")
 	}
-	line = append(line, verb)
-	if strings.HasPrefix(unit, "-") {
-		line = append(line, "--")
-	}
-	return append(line, unit)
+	return typed(unit, append(line, verb)...)
 }
 
 // doctorImage: Podman prunes the image of a container that sleeps. Of each image

@@ -61,7 +61,7 @@ func (c *call) explainFile(b *bytes.Buffer, e *generator.Endpoint, units []gener
 	for _, path := range files(e) {
 		fmt.Fprintf(b, "  %s\n", path)
 	}
-	fmt.Fprintf(b, "\nunits (zerolet render --%s %s prints them):\n", c.manager, e.Spec.Unit)
+	fmt.Fprintf(b, "\nunits (%s prints them):\n", c.typed(e.Spec.Unit, "render"))
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, u := range units {
 		if slices.ContainsFunc(e.Files(), func(f *quadlet.File) bool { return u.Source == f.Path }) {

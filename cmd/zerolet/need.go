@@ -49,7 +49,7 @@ func (c *call) insteadOf(ctx context.Context, unit, verb, job string) (string, e
 		return "", err
 	}
 	if s := all.Named(name); s != nil && service.Generated(s.Socket) {
-		return fmt.Sprintf("zerolet %s --%s %s", verb, c.manager, name), nil
+		return c.typed(name, verb), nil
 	}
-	return fmt.Sprintf("systemctl --%s %s %s", c.manager, job, unit), nil
+	return c.systemctl(unit, job), nil
 }

@@ -37,7 +37,7 @@ func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 	}
 	stop := wire.Proxy.Of(s.Name)
 	if s.Proxy.Found() && !s.Owns(s.Proxy) {
-		return failure{exitError, stop + " is not zerolet's: it is left alone", fmt.Sprintf("systemctl --%s stop %s", c.manager, stop)}
+		return failure{exitError, stop + " is not zerolet's: it is left alone", c.systemctl(stop, "stop")}
 	}
 	if s.Dependency() {
 		if err := c.unneeded(ctx, s); err != nil {
@@ -64,7 +64,7 @@ func (c *call) sleepWaking(ctx context.Context, s *service.Service) error {
 		}
 		return inUse{failure{
 			exitError, s.Name + " " + what,
-			fmt.Sprintf("zerolet sleep --%s --force %s cuts them off", c.manager, s.Name),
+			c.typed(s.Name, "sleep", "--force") + " cuts them off",
 		}}
 	}
 	c.progressLine("%s: stopping", s.Name)
@@ -86,7 +86,7 @@ func (c *call) awaitSleep(ctx context.Context, s *service.Service) error {
 	const began = "InactiveExitTimestamp"
 	err := c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
 		if by := now.HeldBy; len(by) > 0 {
-			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.Name, strings.Join(by, ", ")), fmt.Sprintf("zerolet explain --%s %s", c.manager, s.Name)}
+			return false, failure{exitError, fmt.Sprintf("%s stays up: %s needs it", s.Name, strings.Join(by, ", ")), c.typed(s.Name, "explain")}
 		}
 		if now.Shut() {
 			return false, c.cannot(ctx, now, "be woken any more")
@@ -111,7 +111,7 @@ func (c *call) unused(ctx context.Context, s *service.Service) error {
 		if n > 0 && c.clock().After(deadline) {
 			return false, inUse{failure{
 				exitError, fmt.Sprintf("%s is in use: %s open", s.Name, plural(n, "connection")),
-				fmt.Sprintf("zerolet sleep --%s --force %s lets them end for 10s, then cuts them off", c.manager, s.Name),
+				c.typed(s.Name, "sleep", "--force") + " lets them end for 10s, then cuts them off",
 			}}
 		}
 		return n == 0, nil

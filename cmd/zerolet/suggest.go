@@ -103,7 +103,10 @@ func (c *call) suggestText(stacks []suggest.Stack, paths map[string]string) erro
 	case c.write:
 		return c.printf("# %s written: zerolet apply --%s\n", plural(n, "drop-in"), c.manager)
 	}
-	again := append([]string{"zerolet suggest --" + c.manager.String() + " --write"}, c.names...)
+	again := []string{"zerolet", "suggest", "--" + c.manager.String(), "--write"}
+	for _, dir := range c.names { // one at most
+		again = typed(dir, again...)
+	}
 	return c.printf("# %s, nothing is written: %s\n", plural(n, "drop-in"), quadlet.Printable(strings.Join(again, " ")))
 }
 

@@ -58,7 +58,7 @@ func (c *call) wakeOne(ctx context.Context, s *service.Service) error {
 		if len(s.Listens()) == 0 && len(s.Networks()) > 0 {
 			why = "it listens on no address of this machine, only on a network of containers"
 		}
-		d.Message = fmt.Sprintf("its container is up after %.2fs; its app could not be asked: %s (zerolet explain --%s %s)", took, why, c.manager, s.Name)
+		d.Message = fmt.Sprintf("its container is up after %.2fs; its app could not be asked: %s (%s)", took, why, c.typed(s.Name, "explain"))
 	}
 	return c.tell(d)
 }
