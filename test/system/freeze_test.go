@@ -211,9 +211,10 @@ func frozenCalendar(t *testing.T, h *harness.Host) {
 	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes()...)...)
 }
 
-// Of a pod each container is frozen.
+// Of a pod each container is frozen that has not ended for good, be it the first one.
 func frozenPod(t *testing.T, h *harness.Host) {
 	forget(h, "app.container")
+	putMember(h, "shop", "a", "Exec=-h", "[Service]", "SuccessExitStatus=0 1 2")
 	pod(h, append([]string{h.Publish()}, freezes()...)...)
 	ask := func() string {
 		t.Helper()
@@ -223,21 +224,27 @@ func frozenPod(t *testing.T, h *harness.Host) {
 		}
 		return id
 	}
+	isFrozen := func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }
 	id := ask()
+	h.Wait("one has ended", func() bool { return h.Property("shop-a.service", "SubState") == "exited" }, "shop-a.service")
+	ended := h.Property("shop-a.service", "InvocationID")
 	for range 2 {
-		h.Wait("the pod is frozen", func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }, "shop-pod-proxy.service")
+		h.Wait("the pod is frozen", isFrozen, "shop-pod-proxy.service")
 		if now := ask(); now != id {
 			t.Error("another container has answered")
 		}
 	}
-	h.Wait("the pod is frozen", func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }, "shop-pod-proxy.service")
+	h.Wait("the pod is frozen", isFrozen, "shop-pod-proxy.service")
+	if again := h.Property("shop-a.service", "InvocationID"); again != ended {
+		t.Error("the one that had ended was started anew")
+	}
 	h.Must(t, "zerolet", "sleep", "shop-pod")
 	podAsleep(h)
 }
 
 // Who asks for the app by its name on a network thaws it.
 func frozenNames(t *testing.T, h *harness.Host) {
-	forget(h, "shop.pod", "shop-web.container", "db/shop-db.container")
+	forget(h, "shop.pod", "shop-a.container", "shop-web.container", "db/shop-db.container")
 	b := harness.NewBridge(h)
 	b.Name(append([]string{"ContainerName=web", "Network=proxy.network"}, freezes("Listen=proxy.network:8096:80")...)...)
 	h.Wait("the name is known", func() bool { _, err := b.Ask("web:8096"); return err == nil }, "app-standin.service")

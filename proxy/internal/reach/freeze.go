@@ -43,6 +43,7 @@ type Payload struct {
 // Freezer finds the payloads of units.
 type Freezer struct {
 	units  []string
+	own    []string // those in which the app is
 	open   func(i int) (*Payload, error)
 	rest   func(rests bool) // has the entry rest, if there is one
 	cgroup *Cgroup
@@ -56,7 +57,10 @@ func NewFreezer(cfg wire.Config, source Source) *Freezer {
 	if len(cfg.Freeze) == 0 {
 		return nil
 	}
-	f := &Freezer{units: cfg.Freeze, cgroup: NewCgroup(cfg.Freeze...), rest: func(bool) {}}
+	f := &Freezer{
+		units: cfg.Freeze, own: append([]string{cfg.Container}, cfg.Members...),
+		cgroup: NewCgroup(cfg.Freeze...), rest: func(bool) {},
+	}
 	inside, ok := source.(containerNamespace)
 	switch {
 	case cfg.Entry != "" && ok:
@@ -98,19 +102,26 @@ func (f *Freezer) Close() {
 	}
 }
 
-// Open opens the payloads of all units that have one, in their order. The first
-// must.
+// Open opens the payloads of all units that have one, in their order. The app's must:
+// of a pod's containers some may have ended for good, and not all.
 func (f *Freezer) Open() (all Payloads, err error) {
+	runs, why := false, error(ErrNoContainer)
 	for i, unit := range f.units {
+		isOwn := slices.Contains(f.own, unit)
 		p, err := f.open(i)
-		if err == nil {
-			all = append(all, p)
-			continue
-		}
-		if i == 0 || !isAbsent(err) {
+		switch {
+		case err == nil:
+			all, runs = append(all, p), runs || isOwn
+		case !isAbsent(err):
 			all.Close()
 			return nil, fmt.Errorf("%s: %w", unit, err)
+		case isOwn:
+			why = fmt.Errorf("%s: %w", unit, err)
 		}
+	}
+	if !runs {
+		all.Close()
+		return nil, why
 	}
 	return all, nil
 }
