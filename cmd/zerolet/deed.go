@@ -14,8 +14,7 @@ type deedsReport struct {
 	Services []deed `json:"services"`
 }
 
-// deed is what was done to one service. Nothing is done to those after one that
-// has failed.
+// deed is what was done to one service. Nothing is begun after one has failed.
 type deed struct {
 	Name    string  `json:"name"`
 	Result  string  `json:"result"`

@@ -17,14 +17,63 @@ func (c *call) sleep(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailure, err
 	}
-	return c.each(services, func(s *service.Service) error { return c.sleepOne(ctx, s) })
+	begun := c.stopTogether(ctx, services)
+	return c.each(services, func(s *service.Service) error {
+		if begun[s] {
+			return c.awaitSleep(ctx, s)
+		}
+		return c.sleepOne(ctx, s)
+	})
+}
+
+// stopTogether has those stop side by side that nothing keeps from it, up to the first
+// of which that cannot be said: what comes after that one may have to stay as it is. If
+// systemd does not do so, it is asked about one after the other, and says which it is.
+func (c *call) stopTogether(ctx context.Context, services []*service.Service) map[*service.Service]bool {
+	begun := make(map[*service.Service]bool)
+	stop := []string{"stop", "--"}
+	for _, s := range services {
+		if !c.stopsAtOnce(s) {
+			break
+		}
+		if isUp(s) {
+			begun[s] = true
+			stop = append(stop, wire.Proxy.Of(s.Name))
+		}
+	}
+	if len(begun) < 2 {
+		return nil
+	}
+	c.progressLine("%s: stopping", plural(len(begun), "service"))
+	if _, err := c.systemd().Control(ctx, stop...); err != nil {
+		return nil
+	}
+	return begun
+}
+
+// stopsAtOnce reports whether a stop of its proxy is all that there is to do.
+func (c *call) stopsAtOnce(s *service.Service) bool {
+	return !s.Orphan() && !s.Dependency() && !isWaking(s) && len(s.HeldBy) == 0 &&
+		(c.force || s.Connections() == 0) && (!s.Proxy.Found() || s.Owns(s.Proxy))
+}
+
+// isWaking reports whether somebody waits in the backlog for a container that starts, or
+// has to wait for its turn.
+func isWaking(s *service.Service) bool {
+	return s.Proxy.Waits() && s.Proxy.Is("inactive", "failed") && s.Owns(s.Proxy) && s.Owns(s.Socket)
+}
+
+// isUp reports whether there is anything to stop.
+func isUp(s *service.Service) bool {
+	const up, starts, stops = "active", "activating", "deactivating"
+	return s.Proxy.Is(up, starts, stops) || s.Container.Is(up, starts, stops)
 }
 
 func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 	if s.Orphan() {
 		return c.cannot(ctx, s, "be put to sleep")
 	}
-	if s.Proxy.Waits() && s.Proxy.Is("inactive", "failed") && s.Owns(s.Proxy) && s.Owns(s.Socket) {
+	if isWaking(s) {
 		return c.sleepWaking(ctx, s)
 	}
 	if s.Connections() > 0 && !c.force {
@@ -32,7 +81,7 @@ func (c *call) sleepOne(ctx context.Context, s *service.Service) error {
 			return err
 		}
 	}
-	if !s.Proxy.Is("active", "activating", "deactivating") && !s.Container.Is("active", "activating", "deactivating") {
+	if !isUp(s) {
 		return c.tell(deed{Name: s.Name, Result: asBefore, Message: "asleep already"})
 	}
 	stop := wire.Proxy.Of(s.Name)
