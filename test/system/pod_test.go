@@ -69,6 +69,9 @@ func wakesPod(t *testing.T, h *harness.Host) {
 		for _, unit := range all {
 			h.Expect(unit, "active")
 		}
+		if policy := h.Must(t, "podman", "pod", "inspect", "--format", "{{.ExitPolicy}}", "systemd-shop"); policy != "continue" {
+			t.Errorf("exit policy %s", policy)
+		}
 		if id, err := h.GetPath("/of?url=http://127.0.0.1:5432"); err != nil || id == "" || starts[id] {
 			t.Errorf("web asks db: %q, %v", id, err)
 		}
@@ -237,8 +240,8 @@ func TestPodCases(t *testing.T) {
 }
 
 // The recipe of docs/recipes.md, as it stands there but for the images, which the
-// lab cannot pull, and the port. On its machine are then stacks that zerolet has suggested
-// to have sleep.
+// lab cannot pull, and the port. On its machine are then the recipe for a stack on a
+// network, and stacks that zerolet has suggested to have sleep.
 func TestPodRecipe(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
@@ -273,6 +276,7 @@ func TestPodRecipe(t *testing.T) {
 		}
 		h.AsleepPod("shop-pod", "shop-web", "shop-db", "shop-cache")
 		h.Must(t, "sh", "-c", `rm -r "$0"/shop*`, h.QuadletDir)
+		recipeOfFour(h)
 		suggestedStacks(h)
 	})
 }

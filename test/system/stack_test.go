@@ -102,9 +102,7 @@ func suggestedStacks(h *harness.Host) {
 		c.Close()
 	}
 	for _, s := range stacks {
-		for _, unit := range s.services() {
-			h.WaitState(unit, "inactive")
-		}
+		s.sleeps(h)
 	}
 	nothingLeft(h)
 	if left := harness.Pods(h.T, h.Session); left != "" {
@@ -114,6 +112,35 @@ func suggestedStacks(h *harness.Host) {
 		h.Must(h.T, "rm", "-r", h.QuadletDir+"/"+s.name)
 	}
 	h.Must(h.T, "zerolet", "apply")
+}
+
+// recipeOfFour is the recipe of docs/recipes.md for a stack on a network, with the app in
+// each image.
+func recipeOfFour(h *harness.Host) {
+	h.Helper()
+	s := stacksOfPeople()[0]
+	for name, text := range recipe(h.T, h, "Photos: an app with a database, a cache and a helper") {
+		if exec := s.exec[strings.TrimSuffix(name, ".container")]; exec != "" {
+			text = strings.Replace(text, "[Container]\n", "[Container]\nExec="+exec+"\n", 1)
+		}
+		h.PutFile(s.name+"/"+name, text)
+	}
+	h.PutFile(s.name+"/photos-server.container.d/idle.conf", "[ScaleToZero]\nIdleTimeout=1s\n")
+	h.Must(h.T, "zerolet", "apply")
+	c := h.ConnectTo(s.ports[0])
+	s.wakes(h)
+	c.Close()
+	s.sleeps(h)
+	h.Must(h.T, "rm", "-r", h.QuadletDir+"/"+s.name)
+	h.Must(h.T, "zerolet", "apply")
+}
+
+// sleeps waits until all of a stack is down.
+func (s stack) sleeps(h *harness.Host) {
+	h.Helper()
+	for _, unit := range s.services() {
+		h.WaitState(unit, "inactive")
+	}
 }
 
 // wakes sees that all of a stack is up while it has clients, and answers.
