@@ -40,14 +40,19 @@ func putMember(h *harness.Host, pod, member string, lines ...string) {
 	h.PutFile(pod+"-"+member+".container", "[Container]\nImage="+image+"\nPod="+pod+".pod\n"+strings.Join(lines, "\n")+"\n")
 }
 
-// hasNames has the pod and its container be called as they say.
+// hasNames has the pod, its containers and their services be called as they say.
 func hasNames(h *harness.Host, name string, port int) {
+	base := name + "-called"
+	putMember(h, name, "db", "Exec=-http :5432", "ServiceName="+base)
+	h.Must(h.T, "zerolet", "apply")
 	c := h.ConnectTo(port)
 	answers(h, name, port)
 	if pod := h.Must(h.T, "podman", "inspect", "--format", "{{.Pod}}", "my-web"); pod != h.Must(h.T, "podman", "pod", "inspect", "--format", "{{.ID}}", "my-pod") {
 		h.Errorf("my-web is in pod %s", pod)
 	}
+	h.Expect(base+".service", "active")
 	c.Close()
+	h.WaitState(base+".service", "inactive")
 }
 
 // answersBySocket has a client come to a unix socket.
@@ -143,27 +148,37 @@ func neededOutside(h *harness.Host, name string, port int) {
 	}
 }
 
-// takesWorkerAlong has a container outside that is bound to one of the pod come and go
+// takesWorkerAlong has containers outside that are bound to one of the pod come and go
 // with that, also when it is started anew.
 func takesWorkerAlong(h *harness.Host, name string, port int) {
 	image, err := h.AppImage(h.Context())
 	if err != nil {
 		h.Fatal(err)
 	}
-	web, worker := name+"-web.service", name+"-worker.service"
-	h.PutFile(name+"-worker.container", "[Unit]\nBindsTo="+web+"\nAfter="+web+"\n[Container]\nImage="+image+"\nExec=-http :80\n[ScaleToZero]\n")
+	web := name + "-web.service"
+	var workers []string
+	for _, key := range []string{"BindsTo", "PartOf"} {
+		worker := name + "-" + strings.ToLower(key)
+		h.PutFile(worker+".container", "[Unit]\n"+key+"="+web+"\nAfter="+web+"\n[Container]\nImage="+image+"\nExec=-http :80\n[ScaleToZero]\n")
+		workers = append(workers, worker+".service")
+	}
 	h.Must(h.T, "zerolet", "apply")
 	c := h.ConnectTo(port)
 	answers(h, name, port)
-	h.WaitState(worker, "active")
-	first := h.Property(worker, "InvocationID")
+	first := make(map[string]string)
+	for _, worker := range workers {
+		h.WaitState(worker, "active")
+		first[worker] = h.Property(worker, "InvocationID")
+	}
 	h.Control("restart", web)
-	h.WaitState(worker, "active")
-	if again := h.Property(worker, "InvocationID"); again == first {
-		h.Errorf("worker has outlived what it is bound to")
+	for _, worker := range workers {
+		h.WaitState(worker, "active")
+		if again := h.Property(worker, "InvocationID"); again == first[worker] {
+			h.Errorf("%s has outlived what it is bound to", worker)
+		}
 	}
 	c.Close()
-	for _, gone := range []string{worker, web, name + "-pod.service"} {
+	for _, gone := range append(workers, web, name+"-pod.service") {
 		h.WaitState(gone, "inactive")
 	}
 }
