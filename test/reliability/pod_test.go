@@ -217,11 +217,22 @@ func podStopped(h *harness.Host) {
 	h.Reload()
 }
 
-// daemon-reload touches nothing that runs.
+// daemon-reload touches nothing that runs, and what it leaves without need systemd has
+// begun to stop before it answers the next question.
 func podReloaded(h *harness.Host) {
 	c := underWay(h)
 	first := h.MustGet()
+	run := func() (runs []string) {
+		for _, unit := range []string{"app-proxy.service", "app-web.service", "app-db.service", "app.service"} {
+			runs = append(runs, unit+" "+h.State(unit)+" "+h.Property(unit, "InvocationID"))
+		}
+		return runs
+	}
+	before := run()
 	h.Reload()
+	if after := run(); !slices.Equal(after, before) {
+		h.Errorf("%q, and then %q", before, after)
+	}
 	exchange(h, c, "after")
 	if again := h.MustGet(); again != first {
 		h.Errorf("another container answered: %s, then %s", first, again)
@@ -229,15 +240,22 @@ func podReloaded(h *harness.Host) {
 	c.Close()
 }
 
-// A client comes while a container, or the pod, stops: it waits for the next.
+// A client comes while a container, or the pod, stops: it waits for the next, also if
+// the one that is to stop still answers.
 func podWhileStopping(h *harness.Host) {
-	for _, unit := range []string{"app-web.service", "app.service"} {
-		g := newGate(h, unit, "ExecStopPost")
+	for _, stops := range []struct {
+		unit, stage string
+		gate        func() gate
+	}{
+		{"app-web.service", "stop", func() gate { return newStopGate(h, "app-web.service") }},
+		{"app.service", "stop-post", func() gate { return newGate(h, "app.service", "ExecStopPost") }},
+	} {
+		unit, g := stops.unit, stops.gate()
 		h.Reload()
 		first := h.MustGet()
-		waitStage(h, unit, "stop-post")
+		waitStage(h, unit, stops.stage)
 		a := background(h)
-		h.Wait("the client is in the backlog", func() bool { return backlog(h) > 0 })
+		h.Wait("the client is in the backlog, or answered", func() bool { return backlog(h) > 0 || len(a) > 0 })
 		g.open()
 		if id := (<-a).must(h); id == first {
 			h.Error("a container that was being stopped answered")
@@ -247,15 +265,24 @@ func podWhileStopping(h *harness.Host) {
 	}
 }
 
-// The next client is served by the containers that are there.
+// The next client is served by the containers that are there: the proxy comes back by
+// itself, and until then nothing stops.
 func podProxyKilled(h *harness.Host) {
-	busy := h.Connect() // else it might be idle
+	h.PutFile("app.pod.d/idle.conf", "[ScaleToZero]\nIdleTimeout=1h\n")
+	h.Reload()
 	first := h.MustGet()
+	killed := h.Property("app-proxy.service", "InvocationID")
 	h.Control("kill", "--signal=KILL", "app-proxy.service")
-	busy.Close()
+	h.Wait("the killed one has ended, and is no more what runs", func() bool {
+		return h.Property("app-proxy.service", "InvocationID") != killed || h.State("app-proxy.service") != "active"
+	}, "app-proxy.service")
+	h.WaitState("app-proxy.service", "active")
 	if again := h.MustGet(); again != first {
 		h.Errorf("another container answered: %s, then %s", first, again)
 	}
+	h.Must(h.T, "rm", "-r", h.QuadletDir+"/app.pod.d")
+	h.Reload()
+	h.Must(h.T, "zerolet", "sleep", "app")
 }
 
 // What is not declared any more stops, all of it: without their files nothing binds
