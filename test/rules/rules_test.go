@@ -95,8 +95,9 @@ func rules() map[string]rule {
 			[]string{wire, sys},
 		},
 		"proxy/internal/report": {
+			// It looks whether its last record has been read, and at nothing else.
 			"tells systemd and the journal what it is given, and looks at nothing",
-			[]string{wire, systemd + "daemon", systemd + "journal"},
+			[]string{wire, systemd + "daemon", systemd + "journal", sys},
 		},
 		"proxy/internal/head": {
 			"reads bytes, and has none of its own",
