@@ -84,14 +84,16 @@ func (s *search) of(f *quadlet.File) *missing {
 // what the others need, until that is nothing more. Each round takes one back or
 // adds a need, of which there are as many as files and pairs of them.
 func (s *search) settle(ctx context.Context) *generator.Plan {
+	steps := []func(*generator.Plan) (changed bool){
+		s.spareWorkers, s.notePorts, s.addNames, s.takeBack, s.spareFronts, s.spareServers, s.addNeeds, s.giveUp, s.spareCalled, s.addOrder,
+	}
 	for {
 		s.Dropins = make(map[string]*quadlet.File)
 		for name, m := range s.missing {
 			s.Dropins[name] = m.parsed()
 		}
 		plan := s.Plan(ctx)
-		if !s.spareWorkers(plan) && !s.notePorts(plan) && !s.addNames(plan) && !s.takeBack(plan) && !s.spareFronts(plan) && !s.spareServers(plan) &&
-			!s.addNeeds(plan) && !s.giveUp(plan) && !s.spareCalled(plan) && !s.addOrder(plan) {
+		if !slices.ContainsFunc(steps, func(step func(*generator.Plan) bool) bool { return step(plan) }) {
 			return plan
 		}
 	}
