@@ -173,6 +173,7 @@ func TestResetUnheardIsTriedAgain(t *testing.T) {
 // So does a client that has spoken first, as with HTTP: an app that has not
 // answered yet gets a moment to reset before it is sent anything.
 func TestResetAtAcceptKeepsRequest(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 5 * time.Second })
 	var resets atomic.Int32

@@ -391,6 +391,7 @@ func TestSessionsExpire(t *testing.T) {
 // The container's idle time runs from the last datagram, of either direction,
 // whatever sessions there are.
 func TestDatagramIdleClock(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	front, app := listenUDP(t, "udp", "127.0.0.1:0"), listenUDP(t, "udp", "127.0.0.1:0")
 	cfg := udpConfig(front, udpAddr(app))
 	cfg.IdleTimeout = 2 * time.Second

@@ -86,6 +86,7 @@ func TestPressure(t *testing.T) {
 // Who is idle sleeps when memory is short; who is connected, or is never to
 // sleep, does not.
 func TestShortOfMemory(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, l, proxytest.Echo)
 	cfg := proxytest.Config(front, proxytest.AddrOf(l))
