@@ -35,7 +35,7 @@ func udpAddr(c *net.UDPConn) wire.Address {
 // freeUDPAddr is an address where nobody listens yet.
 func freeUDPAddr(t testing.TB) wire.Address {
 	t.Helper()
-	c := listenUDP(t, "udp", "127.0.0.1:0")
+	c := listenUDP(t, "udp", "127.0.0.2:0") // no other socket has a port there for a moment
 	defer c.Close()
 	return udpAddr(c)
 }

@@ -105,7 +105,8 @@ func (f *Freezer) Close() {
 // Open opens the payloads of all units that have one, in their order. The app's must:
 // of a pod's containers some may have ended for good, and not all.
 func (f *Freezer) Open() (all Payloads, err error) {
-	runs, why := false, error(ErrNoContainer)
+	var runs bool
+	why := ErrNoContainer
 	for i, unit := range f.units {
 		isOwn := slices.Contains(f.own, unit)
 		p, err := f.open(i)
