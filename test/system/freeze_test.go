@@ -2,11 +2,16 @@ package system
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
@@ -23,6 +28,7 @@ func TestFreeze(t *testing.T) {
 			{"thaw", thaws},
 			{"verbs", frozenVerbs},
 			{"kinds", frozenKinds},
+			{"work", frozenWork},
 			{"dependency", frozenDependency},
 			{"calendar", frozenCalendar},
 			{"pod", frozenPod},
@@ -49,7 +55,7 @@ func declareApp(h *harness.Host, exec string, lines ...string) {
 func forget(h *harness.Host, files ...string) {
 	h.Helper()
 	for _, file := range files {
-		h.Must(h.T, "rm", filepath.Join(h.QuadletDir, file))
+		h.Must(h.T, "rm", "--force", filepath.Join(h.QuadletDir, file))
 	}
 	h.Must(h.T, "zerolet", "apply")
 }
@@ -139,8 +145,9 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 	silent := h.Connect()
 	id := strings.TrimSpace(h.MustGet())
 	h.Frozen("app")
-	if n, err := silent.Read(make([]byte, 1)); err == nil {
-		t.Errorf("the silent client has got %d bytes", n)
+	_ = silent.SetReadDeadline(time.Now().Add(harness.Patience))
+	if n, err := silent.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the silent client is not hung up on: %d bytes, %v", n, err)
 	}
 	c := h.DialUDP("127.0.0.1", h.Port)
 	for _, client := range []struct {
@@ -163,7 +170,31 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 	h.Asleep()
 }
 
-// A dependency is frozen with the one that needs it.
+// Who works without a client is not frozen.
+func frozenWork(t *testing.T, h *harness.Host) {
+	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes("StopAfter=infinity", "BusyCPU=1%")...)...)
+	c := h.Connect()
+	id := h.MustGet()
+	h.Must(t, "podman", "exec", "--detach", "systemd-app", "/app", "-work")
+	c.Close()
+	ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
+	h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
+	first := ends()
+	h.Wait("it was over twice", func() bool { return h.IsFrozen("app.service") || ends().After(first.Add(2*time.Second)) }, "app-proxy.service")
+	if h.IsFrozen("app.service") {
+		t.Errorf("it is frozen while it works\n%s", h.LastJournal())
+	}
+	h.Must(t, "sh", "-c", "kill $(pgrep -fx '/app -work')")
+	h.Frozen("app")
+	if now := h.MustGet(); now != id {
+		t.Error("another container has answered")
+	}
+	h.Frozen("app")
+	h.Must(t, "zerolet", "sleep", "app")
+	h.Asleep()
+}
+
+// A dependency is frozen with the one that needs it, after it, and thawed before.
 func frozenDependency(t *testing.T, h *harness.Host) {
 	image, err := h.AppImage(t.Context())
 	if err != nil {
@@ -180,7 +211,20 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 		}
 		return id
 	}
+	c := h.Connect()
 	id := ask()
+	writes := h.WatchFreezer("app.service", "db.service")
+	c.Close()
+	h.Frozen("app")
+	if got := writes(); !slices.Equal(got, []string{"app.service", "db.service"}) {
+		t.Errorf("frozen in this order: %q", got)
+	}
+	if now := ask(); now != id {
+		t.Error("another database has answered")
+	}
+	if got := writes(); len(got) < 2 || got[0] != "db.service" || got[1] != "app.service" { // it may be frozen again
+		t.Errorf("thawed in this order: %q", got)
+	}
 	for range 2 {
 		h.Frozen("app")
 		if !h.IsFrozen("db.service") {
