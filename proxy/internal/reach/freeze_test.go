@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -68,5 +69,31 @@ func TestReclaimEnds(t *testing.T) {
 	}
 	if n := (Payloads{p, p}).Memory(); n != 5*reclaimAtOnce {
 		t.Errorf("%d bytes of memory", n)
+	}
+}
+
+// Of a pod those are frozen that run; what it needs is not frozen without it.
+func TestFreezerOpens(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		runs []bool
+		want int
+	}{
+		{"all", []bool{true, true, true}, 3},
+		{"the first has ended", []bool{false, true, true}, 2},
+		{"nothing but what it needs", []bool{false, false, true}, 0},
+		{"not what it needs", []bool{true, true, false}, 2},
+	} {
+		f := &Freezer{units: []string{"shop-init.service", "shop-web.service", "db.service"}, own: []string{"shop-init.service", "shop-web.service"}}
+		f.open = func(i int) (*Payload, error) {
+			if !test.runs[i] {
+				return nil, ErrNoContainer
+			}
+			return fakePayload(t, "populated 1\nfrozen 0\n", "0\n"), nil
+		}
+		all, err := f.Open()
+		if len(all) != test.want || (err == nil) != (test.want > 0) || (err != nil && !errors.Is(err, ErrNoContainer)) {
+			t.Errorf("%s: %d opened, want %d: %v", test.name, len(all), test.want, err)
+		}
 	}
 }
