@@ -93,11 +93,12 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s; trixie; connect to first byte in ms: median (quartiles) of %d rounds in turns, of thaws of %d, and their 99 %%. "+
-		"Podman's, median: from the command to the first byte, without what any command takes. CPU: in 10 s frozen, of the app "+
-		"and of the proxy.\n\n", machine(), rounds, rounds*thaws)
-	text.WriteString("| manager | app | awake | frozen | 99 % | from nothing | podman unpause | podman start | CPU, ms | proxy, MiB |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&text, "%s; trixie; connect to first byte in ms: median (quartiles) of %d rounds in turns; frozen, and awake just after each "+
+		"thaw, of %d; 99 %%: of the frozen ones. Freezing costs: the difference of these two medians. Podman's, median: from the "+
+		"command to the first byte, without what any command takes.\n\n", machine(), rounds, rounds*thaws)
+	text.WriteString("| manager | app | awake | frozen | 99 % | freezing costs | from nothing | podman unpause | podman start |\n" +
+		"|---|---|---|---|---|---|---|---|---|\n")
+	var rests []string
 	for i, s := range m.Sessions() {
 		all, err := prepareFrozen(ctx, m, s, apps, 8100+10*i)
 		if err != nil {
@@ -111,14 +112,16 @@ func freezing(ctx context.Context, args ...string) (_ string, err error) {
 			}
 		}
 		for _, f := range all {
-			cpu, mib, err := f.rest(ctx)
+			fmt.Fprintf(&text, "| %s | %s | %s | %s | %.1f | %.1f | %s | %.0f | %.0f |\n", s.Name, f.name, f.awake, f.thaw, ms(f.thaw.at(0.99)),
+				ms(f.thaw.median()-f.awake.median()), f.nothing, ms(f.unpause.median()), ms(f.start.median()))
+			r, err := f.rest(ctx)
 			if err != nil {
-				return "", err
+				return "", fmt.Errorf("%s, %s: %w", s.Name, f.name, err)
 			}
-			fmt.Fprintf(&text, "| %s | %s | %s | %s | %.1f | %s | %.0f | %.0f | %s | %.1f |\n", s.Name, f.name, f.awake, f.thaw,
-				ms(f.thaw.at(0.99)), f.nothing, ms(f.unpause.median()), ms(f.start.median()), cpu, mib)
+			rests = append(rests, fmt.Sprintf("| %s | %s | %s |\n", s.Name, f.name, r))
 		}
 	}
+	text.WriteString("\n" + restHead + strings.Join(rests, ""))
 	return text.String(), nil
 }
 
@@ -128,7 +131,8 @@ type measured struct {
 	machine *lab.Machine
 	session *lab.Session
 	service string
-	port    int // the service's; the next one is Podman's own
+	port    int      // the service's; the next one is Podman's own
+	file    []string // its lines
 
 	awake, thaw, nothing, unpause, start sample
 }
@@ -150,9 +154,9 @@ func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, apps []f
 		if err != nil {
 			return nil, err
 		}
-		lines := append([]string{"[Container]", "Image=" + image, fmt.Sprintf("PublishPort=%d:%d", f.port, app.port), "Volume=" + srv + ":/srv:ro"}, app.lines...)
-		lines = append(lines, "[ScaleToZero]", "IdleTimeout=100ms", "Sleep=freeze", "StopAfter=infinity", "ReclaimMemory=no", "")
-		if err := s.Put(ctx, f.service+".container", strings.Join(lines, "\n")); err != nil {
+		lines := []string{"[Container]", "Image=" + image, fmt.Sprintf("PublishPort=%d:%d", f.port, app.port), "Volume=" + srv + ":/srv:ro"}
+		f.file = append(append(lines, app.lines...), "[ScaleToZero]", "Sleep=freeze", "StopAfter=infinity")
+		if err := f.put(ctx, "IdleTimeout=100ms", "ReclaimMemory=no"); err != nil {
 			return nil, err
 		}
 		run := []string{"podman", "run", "--detach", "--name", f.service, fmt.Sprintf("--publish=%d:%d", f.port+1, app.port), "--volume=" + srv + ":/srv:ro"}
@@ -168,6 +172,11 @@ func prepareFrozen(ctx context.Context, m *lab.Machine, s *lab.Session, apps []f
 	return all, err
 }
 
+// put declares the service with these lines, too.
+func (f *measured) put(ctx context.Context, lines ...string) error {
+	return f.session.Put(ctx, f.service+".container", strings.Join(append(f.file[:len(f.file):len(f.file)], append(lines, "")...), "\n"))
+}
+
 // round is one of each.
 func (f *measured) round(ctx context.Context) error {
 	if _, err := f.session.Run(ctx, "zerolet", "sleep", "--force", f.service); err != nil {
@@ -176,15 +185,14 @@ func (f *measured) round(ctx context.Context) error {
 	if err := f.ask(ctx, f.port, &f.nothing); err != nil {
 		return err
 	}
-	if err := f.ask(ctx, f.port, &f.awake); err != nil { // within the idle time
-		return err
-	}
 	for range thaws {
 		if err := f.awaitFrozen(ctx); err != nil {
 			return err
 		}
-		if err := f.ask(ctx, f.port, &f.thaw); err != nil {
-			return err
+		for _, sample := range []*sample{&f.thaw, &f.awake} { // the second comes within the idle time
+			if err := f.ask(ctx, f.port, sample); err != nil {
+				return err
+			}
 		}
 	}
 	if err := f.awaitFrozen(ctx); err != nil { // it takes nothing of what follows
@@ -284,48 +292,4 @@ func (f *measured) awaitFrozen(ctx context.Context) error {
 			return fmt.Errorf("%s is not frozen: %w", f.service, err)
 		}
 	}
-}
-
-// rest is what a frozen app and its proxy use of processors in 10 s, and the proxy's own memory.
-func (f *measured) rest(ctx context.Context) (cpu string, mib float64, err error) {
-	if err := f.awaitFrozen(ctx); err != nil {
-		return "", 0, err
-	}
-	app, err := f.group(ctx, f.service+".service")
-	if err != nil {
-		return "", 0, err
-	}
-	proxy, err := f.group(ctx, f.service+"-proxy.service")
-	if err != nil {
-		return "", 0, err
-	}
-	before := []time.Duration{used(app), used(proxy)}
-	select {
-	case <-ctx.Done():
-		return "", 0, ctx.Err()
-	case <-time.After(10 * time.Second):
-	}
-	cpu = fmt.Sprintf("%.1f / %.1f", ms(used(app)-before[0]), ms(used(proxy)-before[1]))
-	pid, err := f.session.Show(ctx, f.service+"-proxy.service", "MainPID")
-	if err != nil {
-		return "", 0, err
-	}
-	out, err := f.machine.Root().Run(ctx, "sed", "-n", "s/^Private_Dirty: *//p", "/proc/"+pid+"/smaps_rollup")
-	if err != nil {
-		return "", 0, err
-	}
-	kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(out.Stdout), " kB"), 64)
-	return cpu, kib / 1024, err
-}
-
-// used is the processor time of a cgroup so far.
-func used(group string) time.Duration {
-	text, _ := os.ReadFile(filepath.Join(group, "cpu.stat")) // of none it is nothing
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "usage_usec "); ok {
-			us, _ := strconv.ParseInt(value, 10, 64)
-			return time.Duration(us) * time.Microsecond
-		}
-	}
-	return 0
 }
