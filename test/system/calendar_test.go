@@ -65,11 +65,11 @@ func TestCalendarAndStayAwake(t *testing.T) {
 			},
 		} {
 			wake()
-			woken := time.Now()
 			h.WaitState("app.service", "active")
 			h.Asleep()
-			// What was told before it slept is rounded to the second.
-			if took := time.Since(woken); took < least-time.Second {
+			// The clock of the test begins late on a busy machine. The proxy's runs from a moment before it tells that it is ready.
+			took := time.Duration(moment(h, "app-proxy.service", "ActiveExit")-moment(h, "app-proxy.service", "ActiveEnter")) * time.Microsecond
+			if took < least-time.Second {
 				t.Errorf("asleep %s after the wake", took)
 			}
 		}

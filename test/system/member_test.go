@@ -78,7 +78,7 @@ func waitsForHealth(h *harness.Host, name string, port int) {
 	h.Expect(proxy, "inactive")
 	h.Must(h.T, "touch", dir+"/yes")
 	answers(h, name, port)
-	healthy, began := since(h, db), since(h, proxy)
+	healthy, began := moment(h, db, "ActiveEnter"), moment(h, proxy, "ActiveEnter")
 	if healthy == 0 || began < healthy {
 		h.Errorf("the proxy ran at %d, db was healthy at %d", began, healthy)
 	}
@@ -86,9 +86,10 @@ func waitsForHealth(h *harness.Host, name string, port int) {
 	h.WaitState(db, "inactive")
 }
 
-// since is when a unit became active, on systemd's clock.
-func since(h *harness.Host, unit string) int64 {
-	at, err := strconv.ParseInt(h.Property(unit, "ActiveEnterTimestampMonotonic"), 10, 64)
+// moment is when something has last happened to a unit, in microseconds of systemd's clock.
+func moment(h *harness.Host, unit, event string) int64 {
+	h.Helper()
+	at, err := strconv.ParseInt(h.Property(unit, event+"TimestampMonotonic"), 10, 64)
 	if err != nil {
 		h.Fatal(err)
 	}
