@@ -32,7 +32,7 @@ func (s *Session) ask(ctx context.Context, unit, property string) (value string,
 		_ = socket.Close()
 		return "", false
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing was written that could be lost
 	if conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(s.uid))}) != nil || conn.Hello() != nil {
 		return "", false
 	}
