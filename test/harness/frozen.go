@@ -46,7 +46,7 @@ func (h *Host) WatchFreezer(units ...string) (writes func() []string) {
 		if err != nil {
 			h.Fatal(err)
 		}
-		unitOf[int32(watch)] = unit //nolint:gosec // a small number
+		unitOf[int32(watch)] = unit
 	}
 	return func() (all []string) {
 		h.Helper()
@@ -56,7 +56,7 @@ func (h *Host) WatchFreezer(units ...string) (writes func() []string) {
 			h.Fatal(err)
 		}
 		for ; n >= unix.SizeofInotifyEvent; n -= unix.SizeofInotifyEvent { // a file's own have no name behind them
-			all = append(all, unitOf[int32(binary.NativeEndian.Uint32(events))]) //nolint:gosec // the kernel's own number
+			all = append(all, unitOf[int32(binary.NativeEndian.Uint32(events))])
 			events = events[unix.SizeofInotifyEvent:]
 		}
 		return all
