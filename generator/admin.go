@@ -83,13 +83,10 @@ func (p *Plan) checkAdmin(unit func(name string) (exists, masked bool)) {
 				e.unfreeze(m.service())
 			}
 		}
-		if e.Spec.Dependency() {
-			continue
-		}
-		for _, u := range e.reserved() {
-			if exists, mask := unit(e.name(u)); exists && !mask {
+		for _, name := range e.reserved() {
+			if exists, mask := unit(name); exists && !mask {
 				warn("rename one of the two; a drop-in changes the generated one",
-					"%s is the administrator's own: it takes the place of the generated one", e.name(u))
+					"%s is the administrator's own: it takes the place of the generated one", name)
 			}
 		}
 	}

@@ -54,14 +54,18 @@ func (p *Plan) checkNames(files []*quadlet.File) {
 		}
 	}
 	for _, e := range p.Endpoints {
-		if e.Spec.Dependency() || e.Spec.Unit == "" {
+		if e.Spec.Unit == "" {
 			continue
 		}
-		for _, u := range e.reserved() {
-			if owner, taken := owners[e.name(u)]; taken {
+		for _, name := range e.reserved() {
+			if owner, taken := owners[name]; taken {
+				of := "the proxy"
+				if _, healthy := wire.Healthy.Name(name); healthy {
+					of = "the health check"
+				}
 				e.clash(e.Spec.File.UnitPos(), owner.UnitPos(), hint,
-					e.name(u)+", the name of the proxy, is a unit of",
-					e.name(u)+" is the name of the proxy of")
+					name+", the name of "+of+", is a unit of",
+					name+" is the name of "+of+" of")
 			}
 		}
 	}

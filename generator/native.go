@@ -15,7 +15,23 @@ import (
 // service opens them when the container is gone.
 
 // reserved are the names of the units that come with the container's.
-func (e *Endpoint) reserved() []wire.Unit {
+func (e *Endpoint) reserved() (names []string) {
+	for _, f := range e.Files() {
+		if asksHealth(f) {
+			names = append(names, wire.Healthy.Of(f.Unit()))
+		}
+	}
+	for _, u := range e.beside() {
+		names = append(names, e.name(u))
+	}
+	return names
+}
+
+// beside are the units of one that clients wake.
+func (e *Endpoint) beside() []wire.Unit {
+	if e.Spec.Dependency() {
+		return nil
+	}
 	units := []wire.Unit{wire.Proxy, wire.Socket}
 	if e.Spec.Native {
 		units = append(units, wire.Open)

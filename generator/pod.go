@@ -224,6 +224,7 @@ func (m *Member) unit(e *Endpoint, l Layout) Unit {
 	e.sleeps(&u, m.Service)
 	staysEnded(&u, m.Service)
 	e.thawsFirst(l, &u)
+	wantsHealth(&u, m.File, m.Service)
 	set(&u, "Unit", "Documentation", wire.Member)
 	for _, d := range m.needs {
 		set(&u, "Unit", d.key, d.unit)

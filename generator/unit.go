@@ -6,6 +6,7 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 
 	"github.com/zerolet/zerolet/proxy/wire"
+	"github.com/zerolet/zerolet/quadlet"
 )
 
 // Priority says which of a generator's directories a unit goes to. What is in
@@ -60,10 +61,14 @@ func section(name string, pairs ...string) *unit.UnitSection {
 
 // about is the section Unit of a unit that belongs to the container's.
 func (e *Endpoint) about(what string, pairs ...string) *unit.UnitSection {
+	return about(what, e.Spec.File, pairs...)
+}
+
+func about(what string, f *quadlet.File, pairs ...string) *unit.UnitSection {
 	return section("Unit", append([]string{
-		"Description", literal(what + e.Spec.File.Name()),
+		"Description", literal(what + f.Name()),
 		"Documentation", wire.Documentation,
-		"SourcePath", literal(e.Spec.File.Path),
+		"SourcePath", literal(f.Path),
 	}, pairs...)...)
 }
 

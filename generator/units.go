@@ -44,10 +44,12 @@ func (e *Endpoint) units(l Layout) []Unit {
 		return append(units, e.refusal(l))
 	default:
 		units = append(units, e.keeping(e.service(l), l))
+		units = append(units, healthUnits(e.Spec.File, e.Service, e.manager, l)...)
 	}
 	for _, m := range e.Members {
 		if !e.Refused() && m.admin == none {
 			units = append(units, e.keeping(m.unit(e, l), l))
+			units = append(units, healthUnits(m.File, m.Service, e.manager, l)...)
 		}
 	}
 	if e.Refused() {
@@ -383,6 +385,7 @@ func (e *Endpoint) service(l Layout) Unit {
 	e.takePlace(l, &u)
 	e.thawsFirst(l, &u)
 	e.turnRound(&u)
+	wantsHealth(&u, e.Spec.File, e.Service)
 	e.followOwner(&u)
 	if e.joined {
 		leavesNothing(&u, e.Spec.File)

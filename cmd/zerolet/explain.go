@@ -162,6 +162,7 @@ func files(e *generator.Endpoint) []string {
 }
 
 func role(e *generator.Endpoint, u generator.Unit) string {
+	_, healthy := wire.Healthy.Name(u.Name)
 	switch name := e.Spec.Unit; {
 	case u.Link == "/dev/null":
 		return "keeps [Install] from starting the container"
@@ -193,6 +194,8 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 		return "has it started then"
 	case u.Name == wire.Open.Of(name):
 		return "lets clients in again once the container has stopped"
+	case healthy && u.Priority == generator.Normal:
+		return "asks whether it is healthy while it starts"
 	case slices.Contains(e.MemberServices(), u.Name):
 		return "a container of the pod, up while the pod is"
 	case strings.HasSuffix(filepath.Dir(u.Name), ".service.d") && filepath.Base(u.Name) == "50-zerolet-"+name+".conf":

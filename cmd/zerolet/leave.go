@@ -131,6 +131,7 @@ func (l *leave) add(s *service.Service) {
 		case wire.Proxy.Of(s.Name):
 			l.proxies = append(l.proxies, name)
 		case wire.Socket.Of(s.Name), wire.Timer.Of(s.Name): // stopped already
+		case wire.Healthy.Of(s.Name): // ends with the container's start
 		default:
 			l.rest = append(l.rest, name)
 		}

@@ -97,6 +97,7 @@ func verbs() []verb {
 			f.StringVar(&o.group, "group", "", "what only one of them has")
 		}},
 		{name: "place", unit: true, names: someName, run: (*call).place},
+		{name: "health", unit: true, names: someName, run: (*call).health},
 		{name: "keep", unit: true, names: someName, run: (*call).keep, flags: func(f *flag.FlagSet, o *options) {
 			f.BoolVar(&o.rootfs, "rootfs", false, "the image is a directory")
 		}},

@@ -26,8 +26,9 @@ const (
 	EntrySocket Unit = "-entry.socket"
 	StandIn     Unit = "-standin.service" // has the container's names on a network while it sleeps
 	WakerSocket Unit = "-waker.socket"
-	Waker       Unit = "-waker.service" // has the system's manager start the container for the proxy
-	Entry       Unit = "-entry.service" // makes sockets inside a rootful container for its proxy
+	Waker       Unit = "-waker.service"   // has the system's manager start the container for the proxy
+	Entry       Unit = "-entry.service"   // makes sockets inside a rootful container for its proxy
+	Healthy     Unit = "-healthy.service" // asks whether the container is healthy while it starts
 )
 
 // What zerolet knows beyond a boot is in these directories, the user's below the
@@ -61,7 +62,7 @@ const KeepersLabel = "io.zerolet.keepers"
 
 // Units are all of them. A container has those that its file asks for.
 func Units() []Unit {
-	return []Unit{Socket, Proxy, Container, Wake, Needing, Open, Timer, Caller, EntrySocket, Entry, StandIn, WakerSocket, Waker}
+	return []Unit{Socket, Proxy, Container, Wake, Needing, Open, Timer, Caller, EntrySocket, Entry, StandIn, WakerSocket, Waker, Healthy}
 }
 
 // Of is the name of the unit for the container of this name. For an instance it is

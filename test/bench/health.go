@@ -26,10 +26,10 @@ type healthCheck struct {
 
 func healthChecks() []healthCheck {
 	return []healthCheck{
-		{name: "as it is: every 30 s, at the start once a second", spread: 12 * time.Second},
-		{name: "`HealthInterval=1s` in the file", lines: []string{"HealthInterval=1s"}, spread: 12 * time.Second},
-		// An option of Podman's about health keeps zerolet from adding a check.
-		{name: "every 30 s, at the start, too", lines: []string{"PodmanArgs=--health-interval=30s"}, spread: 32 * time.Second, rounds: 5},
+		{name: "every 30 s, and at the start by zerolet", spread: 12 * time.Second},
+		// An option of Podman's about health keeps zerolet from asking.
+		{name: "every second, by Podman alone", lines: []string{"PodmanArgs=--health-interval=1s"}, spread: 12 * time.Second},
+		{name: "every 30 s, by Podman alone", lines: []string{"PodmanArgs=--health-interval=30s"}, spread: 32 * time.Second, rounds: 5},
 	}
 }
 

@@ -404,6 +404,9 @@ func setting(of *generator.Endpoint, e quadlet.Entry) (text string, shared bool)
 	if e.Key == "ExecStopPost" && (strings.HasPrefix(strings.Replace(e.Value, `"`, "", 1), "-rm -f %t/") || strings.Contains(e.Value, " keep --")) { // what Podman is to keep
 		return "", false
 	}
+	if e.Key == "Wants" && strings.HasSuffix(e.Value, "-healthy.service") { // who asks for its health
+		return "", false
+	}
 	if e.Key == "ExecStartPre" && strings.Contains(e.Value, " place --") { // when it may start
 		return "", false
 	}

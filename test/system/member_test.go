@@ -69,7 +69,7 @@ func waitsForHealth(h *harness.Host, name string, port int) {
 	h.M.Root().Must(h.T, "mkdir", "-p", dir)
 	h.M.Root().Must(h.T, "chmod", "777", dir)
 	putMember(h, name, "db", "Exec=-http :5432", "Volume="+dir+":/health", "Notify=healthy",
-		`HealthCmd=["/app","-exists","/health/yes"]`, "HealthInterval=1s", "HealthStartPeriod=10m", "HealthRetries=1000")
+		`HealthCmd=["/app","-exists","/health/yes"]`, "HealthInterval=1h", "HealthRetries=1", "HealthOnFailure=kill")
 	h.Must(h.T, "zerolet", "apply")
 	c := h.ConnectTo(port)
 	db, proxy := name+"-db.service", name+"-pod-proxy.service"

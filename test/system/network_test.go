@@ -2,7 +2,6 @@ package system
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -30,61 +29,6 @@ func TestNetworks(t *testing.T) {
 				h.MustGet()
 				h.Asleep()
 			})
-		}
-	})
-}
-
-// With Notify=healthy the container's start lasts until its health check
-// passes. No client reaches the app before, although it listens, and none has to
-// wait for the regular check to come again. An app that is healthy no more is
-// killed as the file says, one that starts is not.
-func TestHealthy(t *testing.T) {
-	t.Parallel()
-	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		dir := h.Home + "/health"
-		h.Must(t, "mkdir", "-p", dir)
-		declare := func(lines ...string) {
-			all := []string{
-				h.Publish(), "Volume=" + dir + ":/health", "Notify=healthy", `HealthCmd=["/app","-exists","/health/ok"]`,
-			}
-			h.App("app", "-http :80", slices.Concat(all, lines, []string{"[ScaleToZero]", "IdleTimeout=1s"})...)
-		}
-		declare("HealthInterval=1h")
-		answer := make(chan error, 1)
-		go func() {
-			_, err := h.Get()
-			answer <- err
-		}()
-		checks := func() int {
-			out, err := h.Session.Run(t.Context(), "podman", "inspect", "--format", "{{.State.Health.Status}} {{len .State.Health.Log}}", "systemd-app")
-			var n int
-			if _, scan := fmt.Sscanf(out.Stdout, "starting %d", &n); err != nil || scan != nil {
-				return 0
-			}
-			return n
-		}
-		h.Wait("the app listens and is not healthy", func() bool { return checks() > 1 }, "app.service")
-		h.Expect("app.service", "activating")
-		h.Expect("app-proxy.service", "inactive")
-		select {
-		case err := <-answer:
-			t.Fatalf("the client was let through: %v", err)
-		default:
-		}
-		h.Must(t, "touch", dir+"/ok")
-		if err := <-answer; err != nil {
-			t.Errorf("the client was not answered: %v", err)
-		}
-		h.Asleep()
-
-		declare("HealthInterval=3s", "HealthRetries=1", "HealthOnFailure=kill")
-		h.Connect()
-		first := h.MustGet()
-		h.Must(t, "rm", dir+"/ok")
-		h.Wait("the app starts anew and is not healthy", func() bool { return checks() > 1 }, "app.service")
-		h.Must(t, "touch", dir+"/ok")
-		if again := h.MustGet(); again == first {
-			t.Error("the app was not killed")
 		}
 	})
 }

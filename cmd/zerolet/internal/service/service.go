@@ -31,6 +31,7 @@ type Service struct {
 	StandIn            systemd.Unit // has the container's names on a network
 	// the way to have the system's manager start the target
 	WakerSocket, Waker systemd.Unit
+	Healthy            systemd.Unit // asks whether the container is healthy while it starts
 
 	Members []*Service // the containers of a pod, each with its unit alone
 
@@ -56,7 +57,7 @@ type Service struct {
 
 // parts are the units in the order of [wire.Units].
 func (s *Service) parts() []*systemd.Unit {
-	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Needing, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn, &s.WakerSocket, &s.Waker}
+	return []*systemd.Unit{&s.Socket, &s.Proxy, &s.Container, &s.Target, &s.Needing, &s.Opener, &s.Timer, &s.Caller, &s.EntrySocket, &s.Entry, &s.StandIn, &s.WakerSocket, &s.Waker, &s.Healthy}
 }
 
 // Units are the names of the service's units, in an order in which they can
