@@ -60,8 +60,10 @@ func TestHealthCommand(t *testing.T) {
 	for _, c := range []struct{ name, service, want string }{
 		{"/web.container", "ExecStart=/usr/bin/podman run --name systemd-%N --sdnotify=healthy -d web", "/usr/bin/podman healthcheck run systemd-web"},
 		{"/web@1.container", "ExecStart=podman run --name=systemd-%p_%i --sdnotify=healthy -d web --name=other", "podman healthcheck run systemd-web_1"},
-		{"/web.container", `ExecStart=podman "--module=/a b/%n/%h" --log-level $LEVEL run --name 100%%N --sdnotify=healthy web`,
-			`podman "--module=/a b/web.service/%h" --log-level $LEVEL healthcheck run 100%%N`},
+		{
+			"/web.container", `ExecStart=podman "--module=/a b/%n/%h" --log-level $LEVEL run --name 100%%N --sdnotify=healthy web`,
+			`podman "--module=/a b/web.service/%h" --log-level $LEVEL healthcheck run 100%%N`,
+		},
 		{"/web.container", "ExecStart=podman run --name systemd-%N --sdnotify=conmon -d web", ""},
 		{"/web.container", "ExecStart=podman start web", ""},
 		{"/web.container", "", ""},
