@@ -95,6 +95,8 @@ func untyped() map[string]string {
 		"podman volume rm":                    "as the one before",
 		"zerolet place":                       "is for units, and names one: TestManyStart has systemd type it",
 		"podman run":                          "names what was measured, and is no whole command",
+		"podman healthcheck run":              "is no whole command: TestHealthy has systemd type it",
+		"systemctl set-environment":           "is no whole command: TestManyStart types it",
 		"podman exec":                         "names what is counted, and is no whole command",
 		"sudo go -C test test -count=1 ./system -run 'TestDocs$'": "boots a lab: this is that test",
 		"systemd-analyze security":                                "heads a table: TestExposure types it for each unit",

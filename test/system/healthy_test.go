@@ -132,5 +132,7 @@ func (c checked) letsIn(name, container string) {
 		c.Errorf("the client was not answered: %v", err)
 	}
 	c.WaitState(name+"-healthy.service", "inactive")
+	c.WaitState("app.service", "inactive")
+	c.WaitState(name+".service", "inactive")
 	c.Asleep()
 }
