@@ -11,10 +11,9 @@ import (
 )
 
 // Before its start a container waits while many others start (zerolet place). That is
-// one process more before Podman, of 16 ms rootless and 21 ms rootful
-// (docs/internals/cold-start.md). Where there are no more containers than places nobody
-// would ever wait, and there is none. Processors that come or go are counted at the next
-// daemon-reload.
+// one process more before Podman, of some 15 ms (docs/internals/cold-start.md). Where
+// there are no more containers than places nobody would ever wait, and there is none.
+// Processors that come or go are counted at the next daemon-reload.
 
 // StartsVariable is how an administrator says how many start at a time. A generator
 // has the manager's own environment: what DefaultEnvironment= (systemd-system.conf(5))
