@@ -587,7 +587,7 @@ func (e *Endpoint) podman() string {
 // listens on.
 func (e *Endpoint) standInCommand(l Layout) []string {
 	command := []string{
-		e.podman(), "run", "--name=" + e.standInName(), "--replace", "--rm", "--cgroups=split", "--sdnotify=conmon", "--detach",
+		e.podman(), "run", "--name=" + e.standInName(), "--replace", "--rm", "--cgroups=split", "--sdnotify=container", "--detach",
 		"--log-driver=passthrough", "--cap-drop=all", "--security-opt=no-new-privileges", "--security-opt=label=disable",
 		"--read-only", "--read-only-tmpfs=false", "--no-hosts",
 		word("--mount=type=bind,source=" + filepath.Dir(e.standInSocket()) + ",destination=" + filepath.Dir(wire.StandInProxy) + ",ro"),

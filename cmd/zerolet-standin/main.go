@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,6 +60,10 @@ func serve(path string, addresses []string) error {
 	s := &standIn{path: path, addresses: addresses, links: links}
 	if err := s.listen(); err != nil {
 		return err
+	}
+	// Podman itself would say so before this program runs (podman-run(1), --sdnotify=conmon).
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	for {
 		knocks, err := await(slices.Concat(s.listening, []int{s.links})...)
