@@ -95,7 +95,20 @@ func (n network) again(m quadlet.Manager) []*unit.UnitSection {
 	case n.saysItself():
 		return nil
 	case n.hasToStop():
-		return []*unit.UnitSection{section("Unit", "StopWhenUnneeded", "yes")}
+		return []*unit.UnitSection{section("Unit", append(n.noLimit(), "StopWhenUnneeded", "yes")...)}
 	}
-	return []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(networksDir(m)+name+".json"))}
+	again := []*unit.UnitSection{section("Service", "RemainAfterExit", "no", "ExecCondition", ":test ! -e "+word(networksDir(m)+name+".json"))}
+	if limit := n.noLimit(); limit != nil {
+		again = append(again, section("Unit", limit...))
+	}
+	return again
+}
+
+// noLimit lets the unit start with every wake of every container in the network: the
+// sixth in 10 s would fail, by systemd's limit.
+func (n network) noLimit() []string {
+	if declared(n.File, "Unit", "StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst") {
+		return nil
+	}
+	return []string{"StartLimitIntervalSec", "0"}
 }

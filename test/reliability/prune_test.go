@@ -40,6 +40,9 @@ func TestPruned(t *testing.T) {
 				}
 				h.Asleep()
 			}
+			for range 8 { // as many containers of the network wake at the same time
+				h.Control("start", name+"-network.service")
+			}
 		}
 	})
 }
