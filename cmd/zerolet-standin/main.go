@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,8 +60,7 @@ func serve(path string, addresses []string) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
-	// Podman itself would say so before this program runs (podman-run(1), --sdnotify=conmon).
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if err := ready(os.Getenv("NOTIFY_SOCKET")); err != nil {
 		return fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	for {
@@ -99,6 +97,20 @@ func (s *standIn) listen() error {
 		s.listening = append(s.listening, fd)
 	}
 	return nil
+}
+
+// ready says that clients are queued from now on (sd_notify(3)). Podman would say so
+// before this program runs (podman-run(1), --sdnotify=conmon).
+func ready(socket string) error {
+	if socket == "" {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	return os.NewSyscallError("sendto", unix.Sendto(fd, []byte("READY=1"), unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: socket}))
 }
 
 // follow makes the sockets anew where the interfaces are: podman network reload(1)
