@@ -5,6 +5,7 @@ package browser
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -198,23 +199,40 @@ func (tab *Tab) Text(expression string) string {
 	return text
 }
 
+// Reach goes to an address of a server that may be about to hang up.
+func (tab *Tab) Reach(url string) {
+	tab.Helper()
+	tab.until(url+" is shown", func(ctx context.Context) error { return chromedp.Run(ctx, chromedp.Navigate(url)) })
+}
+
 // Wait waits until a JavaScript expression is true. While it cannot be evaluated,
 // as of a page that is not there yet, it is not.
 func (tab *Tab) Wait(expression string) {
+	tab.Helper()
+	tab.until(expression, func(ctx context.Context) error {
+		var is bool
+		err := chromedp.Run(ctx, chromedp.Evaluate("Boolean("+expression+")", &is))
+		if err == nil && !is {
+			err = errors.New("it is false")
+		}
+		return err
+	})
+}
+
+func (tab *Tab) until(what string, try func(context.Context) error) {
 	tab.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
 	for {
-		var is bool
-		err := chromedp.Run(ctx, chromedp.Evaluate("Boolean("+expression+")", &is))
-		if err == nil && is {
+		err := try(ctx)
+		if err == nil {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			tab.Fatalf("after %s it is still not so that %s: %v\n%s\n%s", patience, expression, err, tab.shown(), strings.Join(tab.Complaints(), "\n"))
+			tab.Fatalf("after %s it is still not so that %s: %v\n%s\n%s", patience, what, err, tab.shown(), strings.Join(tab.Complaints(), "\n"))
 		case <-again.C:
 		}
 	}

@@ -51,7 +51,7 @@ type cockpit struct {
 // login comes to Cockpit, with administrative access or without.
 func login(t *testing.T, tab *browser.Tab, admin bool) *cockpit {
 	t.Helper()
-	tab.Go("http://127.0.0.1:9090/")
+	tab.Reach("http://127.0.0.1:9090/") // which cuts off its answers while it ends a session
 	tab.Wait(`document.getElementById("login-user-input")?.offsetParent`)
 	access := map[bool]string{true: "any", false: "none"}[admin]
 	tab.Do(fmt.Sprintf(`
