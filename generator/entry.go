@@ -15,16 +15,14 @@ import (
 // container's network. A second service, the entry, does that for it: it starts
 // beside the container, enters, drops what it needed for that, and makes the
 // proxy's sockets inside (proxy/internal/reach/entry.go). Nothing is published.
+// And it looks at what the proxy is not shown: who is in the container by
+// podman-exec(1).
 
-// entered reports whether the proxy needs an entry.
+// entered reports whether the proxy's sockets are made by the entry.
 func (e *Endpoint) entered() bool { return e.manager == quadlet.System && e.Inside() }
 
-// hasEntry reports whether there is one: root's proxy cannot freeze the container
-// either. It asks for no more than the file wants, so that the name is taken before it
-// is settled what is frozen.
-func (e *Endpoint) hasEntry() bool {
-	return e.entered() || e.manager == quadlet.System && e.Spec.Freezes
-}
+// hasEntry reports whether there is one.
+func (e *Endpoint) hasEntry() bool { return e.manager == quadlet.System && !e.Spec.Native }
 
 // entryDir is root's alone. The proxy is shown its own socket in it.
 const entryDir = "%t/zerolet-entry"
@@ -70,12 +68,9 @@ func (e *Endpoint) rootSocket(about string, socket, service wire.Unit, path stri
 
 // entry serves one proxy and one container, and starts anew for the next.
 func (e *Endpoint) entry(l Layout) Unit {
-	c := wire.Config{Enter: true, Container: e.name(wire.Container), Client: e.name(wire.Proxy)}
+	c := wire.Config{Enter: true, Container: e.name(wire.Container), Members: e.MemberServices(), Client: e.name(wire.Proxy), Freeze: e.Frozen()}
 	if e.entered() {
 		c = e.found(c)
-	}
-	if e.freezes() {
-		c.Freeze = e.Frozen()
 	}
 	service := section("Service",
 		"ExecStart", l.command(c),

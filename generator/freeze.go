@@ -124,17 +124,6 @@ func (e *Endpoint) Frozen() (units []string) {
 	return units
 }
 
-// tellFrozen has the proxy freeze.
-func (e *Endpoint) tellFrozen(c *wire.Config) {
-	if !e.freezes() {
-		return
-	}
-	c.Freeze = e.Frozen()
-	if e.hasEntry() && !e.entered() {
-		c.Freezer = e.entryPath()
-	}
-}
-
 // thaws is a command line that thaws the containers of units.
 func (l Layout) thaws(units ...string) string {
 	return l.command(wire.Config{Thaw: true, Freeze: units})

@@ -315,10 +315,12 @@ func (e *Endpoint) config() wire.Config {
 	switch {
 	case e.entered():
 		c.Entry = e.entryPath()
+	case e.hasEntry():
+		c.EntryOutside = e.entryPath()
 	case e.Inside():
 		c = e.found(c)
 	}
-	e.tellFrozen(&c)
+	c.Freeze = e.Frozen()
 	if e.hasStandIn() {
 		c.StandIn = e.standInSocket()
 	}

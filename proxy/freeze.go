@@ -64,8 +64,8 @@ type frozen struct {
 	reclaimed sync.WaitGroup
 }
 
-func newFreezing(cfg wire.Config, source reach.Source) (*freezing, error) {
-	f := &freezing{Freezer: reach.NewFreezer(cfg, source), news: -1}
+func newFreezing(cfg wire.Config, entry *reach.Entry) (*freezing, error) {
+	f := &freezing{Freezer: reach.NewFreezer(cfg, entry), news: -1}
 	if f.Freezer == nil {
 		return f, nil
 	}
@@ -85,7 +85,6 @@ func (f *freezing) poke() {
 
 func (f *freezing) close() {
 	if f != nil && f.Freezer != nil {
-		f.Close()
 		unix.Close(f.news)
 	}
 }

@@ -52,8 +52,8 @@ func (w *way) isAsked() bool { return time.Since(time.Unix(0, w.asked.Load())) <
 
 // giveWay reports whether the container is gone. Then accepting is settled, as when
 // idle; else others do not wait any more, or whoever is there is not one that can
-// be waited for: a session of UDP ends by silence alone, a time to stay awake or a
-// stop by itself.
+// be waited for: a session of UDP ends by silence alone, one of podman-exec(1), a
+// time to stay awake or a stop by itself.
 func (s *server) giveWay() bool {
 	begun := s.activity.accepted.Load() > 0 || time.Since(s.activity.start) > firstServed
 	if !s.way.isAsked() || !begun || !s.mayGiveWay() {
@@ -81,6 +81,9 @@ func (s *server) giveWay() bool {
 			unused = time.Now()
 		}
 		free := s.isFree(time.Since(unused))
+		if free && !s.way.free.Load() && s.hasSession() {
+			break
+		}
 		s.tellFree(free)
 		if now, err := s.cgroup.ID(); free && (err != nil || now != container) {
 			return true

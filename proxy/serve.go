@@ -94,6 +94,7 @@ type server struct {
 	calendar  calendar
 	way       way
 	work      work
+	entry     *reach.Entry // nil: the proxy looks itself
 	freezing  *freezing
 	hurried   atomic.Int64 // the idle time while memory is short, in nanoseconds; 0: it is not
 
@@ -151,7 +152,8 @@ func newServer(cfg wire.Config, files []*os.File, stderr io.Writer) (*server, er
 	s.cgroup = reach.NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)
 	s.source = reach.New(cfg, s.cgroup, s.record.Note)
 	s.files = reach.NewFiles(s.cgroup, cfg.Volumes)
-	if s.freezing, err = newFreezing(cfg, s.source); err != nil {
+	s.entry = reach.NewEntry(cfg, s.source)
+	if s.freezing, err = newFreezing(cfg, s.entry); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -266,6 +268,9 @@ func (s *server) close() {
 		s.relay.close()
 	}
 	s.freezing.close()
+	if s.entry != nil {
+		s.entry.Close()
+	}
 	s.source.Close()
 	s.loops.Close()
 	closeAll(s.listeners)
@@ -363,7 +368,7 @@ func (s *server) untilIdleOrStopped() string {
 		switch {
 		case asked && s.giveWay():
 			return "gave way"
-		case asked, idle && s.works():
+		case asked, idle && (s.works() || s.hasSession()):
 			continue
 		}
 		s.pause()

@@ -55,3 +55,19 @@ func (s *server) works() bool {
 	s.work.at, s.work.since, s.work.used = now, s.activity.lastEnd.Load(), used
 	return true
 }
+
+// hasSession reports whether somebody is in the container by podman-exec(1), and counts
+// that as a use.
+func (s *server) hasSession() bool {
+	there, err := s.cgroup.Session(), error(nil)
+	if s.entry != nil {
+		there, err = s.entry.Session()
+	}
+	if err != nil {
+		s.record.Retrying(fmt.Errorf("cannot tell whether somebody is in %s: %w", s.cfg.Container, err))
+	}
+	if there {
+		s.activity.touch(time.Now())
+	}
+	return there
+}

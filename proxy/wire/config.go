@@ -50,6 +50,9 @@ type Config struct {
 	// Entry, if not empty, is the socket of a process that enters the network
 	// namespace, and the targets are inside.
 	Entry string
+	// EntryOutside, if not empty, is the socket of that process where the targets are
+	// not inside, and it stays outside.
+	EntryOutside string
 	// Enter says that this is that process, and Client is the unit it serves.
 	Enter  bool
 	Client string
@@ -66,9 +69,6 @@ type Config struct {
 	// Freeze are the units whose containers are frozen after IdleTimeout, in this
 	// order; none: the proxy ends.
 	Freeze []string
-	// Freezer, if not empty, is the socket of the entry where the targets are not
-	// inside: it opens what freezes the containers.
-	Freezer string
 	// StopAfter is how long they are frozen until the proxy ends.
 	StopAfter time.Duration
 	// Reclaim has their memory reclaimed while they are frozen.
@@ -213,8 +213,8 @@ func (c *Config) check() error {
 		return errors.New("--enter and --client= go together")
 	case c.PIDFile != "" && c.Infra:
 		return errors.New("--pidfile= and --infra exclude each other")
-	case c.Enter && (!c.enters() && len(c.Freeze) == 0 || c.Native || c.Entry != "" || len(c.Forwards) > 0):
-		return errors.New("--enter wants --pidfile=, --infra or --freeze=, and excludes --entry=, --native and --forward=")
+	case c.Enter && (c.Native || c.Entry != "" || c.EntryOutside != "" || len(c.Forwards) > 0):
+		return errors.New("--enter excludes --entry=, --entry-outside=, --native and --forward=")
 	case c.Enter:
 		return nil
 	case c.LooksAt() && c.Start == "":
@@ -223,8 +223,8 @@ func (c *Config) check() error {
 		return errors.New("--waiting-page, --waiting-page-file=, --wake-times= and --wake-result= go together")
 	case c.Native && len(c.Freeze) > 0:
 		return errors.New("--native excludes --freeze=")
-	case c.Freezer != "" && (c.Inside() || len(c.Freeze) == 0):
-		return errors.New("--freezer= wants --freeze=, and excludes --pidfile=, --infra and --entry=")
+	case c.EntryOutside != "" && (c.Inside() || c.Native):
+		return errors.New("--entry-outside= excludes --pidfile=, --infra, --entry= and --native")
 	case c.enters() && c.Entry != "", c.Inside() && c.HostNetwork:
 		return errors.New("--pidfile=, --infra, --entry= and --host-network exclude each other")
 	case c.Native && (c.Inside() || c.HostNetwork || len(c.Forwards) > 0):

@@ -2,11 +2,12 @@ package wire
 
 // Usage is what --help prints.
 const Usage = `usage: zerolet-proxy --container=UNIT [--member=UNIT]...
-       [--pidfile=PATH [--conmon] | --infra | --entry=PATH | --host-network]
+       [--pidfile=PATH [--conmon] | --infra | --entry=PATH |
+        --entry-outside=PATH] [--host-network]
        [--ready-check=CHECK] [--started=PATH]... [--proxy-protocol=v1|v2]
        [--client-address=client|proxy] [--max-connections=N] [--allow-from=PREFIX]...
        [--volume=DIRECTORY]... [--connection-idle-timeout=TIME] [--idle-timeout=TIME]
-       [--freeze=UNIT]... [--freezer=PATH] [--stop-after=TIME] [--reclaim]
+       [--freeze=UNIT]... [--stop-after=TIME] [--reclaim]
        [--stay-awake=TIME] [--calendar=PATH] [--give-way] [--busy-cpu=PERCENT]
        [--by-data] [--probe=GLOB]... [--ignore-agent=GLOB]...
        [--waiting-page --wake-times=PATH --wake-result=PATH
@@ -43,7 +44,9 @@ next client. --thaw does so for whoever is going to stop the container.
   --infra               targets are inside the network of the infra container
                         whose conmon is in the unit: so it is of a .kube file
   --entry=PATH          socket of the entry, zerolet-proxy --enter, which makes
-                        the sockets inside in place of this process
+                        the sockets inside in place of this process, looks
+                        for podman-exec(1), and opens what freezes a container
+  --entry-outside=PATH  likewise, where the targets are not inside
   --client=UNIT         the service unit of the proxy that the entry serves
   --stand-in=PATH       the passed socket to which the container's stand-in brings
                         the sockets that it listens on
@@ -83,8 +86,6 @@ next client. --thaw does so for whoever is going to stop the container.
   --idle-timeout=TIME   exit after this long without a connection (2m0s)
   --freeze=UNIT         freeze the unit's container when idle; repeatable, in the
                         order in which they freeze
-  --freezer=PATH        socket of the entry, which opens what freezes a rootful
-                        container, where there is no --entry=
   --stop-after=TIME     exit after having been frozen for this long (1h0m0s)
   --reclaim             have the kernel reclaim the memory of what is frozen
   --stay-awake=TIME     exit no earlier than this long after the start, or after

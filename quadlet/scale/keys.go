@@ -189,7 +189,7 @@ var keys = []Key{
 	},
 	{
 		Name: "IdleTimeout", Type: "time span", Default: "2min", InStops: true,
-		Doc:    "how long after the last connection, or the last datagram, the container stops; infinity never stops it",
+		Doc:    "how long after the last connection, the last datagram, or the last session of podman exec the container stops; infinity never stops it",
 		Where:  anyFile | WithNative | OnPorts,
 		Export: Export{As: []string{"min-scale", "scale-to-zero-pod-retention-period"}},
 		proxy:  func(s *Spec, c *wire.Config) { c.IdleTimeout = s.IdleTimeout.Duration() },
@@ -237,7 +237,7 @@ var keys = []Key{
 	},
 	{
 		Name: "BusyCPU", Type: "percentage",
-		Doc:    "a container that has used more than this of one processor in the idle time is not idle, such as 20%; that of podman exec counts; without it, only clients do",
+		Doc:    "a container that has used more than this of one processor in the idle time is not idle, such as 20%; without it, only clients and sessions of podman exec count",
 		Where:  InContainer | InPod | OnPorts, // the processes of a .kube file are in another cgroup
 		Export: Export{Lost: "let the app hold a connection of its own while it works: Knative counts requests"},
 		proxy:  func(s *Spec, c *wire.Config) { c.BusyCPU = s.BusyCPU },

@@ -84,16 +84,10 @@ func main() {
 	flag.StringVar(ready, "ready", "", "answer /ready with 503 until this `file` is there, and say so; say if anything else is asked before")
 	exists := flag.String("exists", "", "do nothing else than tell by the exit status whether this `file` is there: a health check")
 	fail := flag.String("fail", "", "do nothing else than say in red that this is `fatal`, and exit with 3")
-	work := flag.Bool("work", false, "do nothing else than use half of a processor")
 	thrashes := flag.String("thrash", "", "do nothing else than read at random in this `file`: with less memory than that has, memory is short")
 	flag.Parse()
 	if *thrashes != "" {
 		log.Fatal(thrash(*thrashes))
-	}
-	for *work {
-		for began := time.Now(); time.Since(began) < 5*time.Millisecond; {
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	if *fail != "" {
 		fmt.Fprintf(os.Stderr, "\x1b[1;31mFATAL:\x1b[0m %s\n", *fail)
@@ -273,6 +267,18 @@ func httpServer(id string, ready *string) server {
 		_ = http.NewResponseController(w).Flush() // it is there
 		<-r.Context().Done()
 	})
+	var works atomic.Bool
+	mux.HandleFunc("/work", func(http.ResponseWriter, *http.Request) { // half of a processor, until /rest
+		works.Store(true)
+		go func() {
+			for works.Load() {
+				for began := time.Now(); time.Since(began) < 5*time.Millisecond; {
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+	})
+	mux.HandleFunc("/rest", func(http.ResponseWriter, *http.Request) { works.Store(false) })
 	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err == nil {

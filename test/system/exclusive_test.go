@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
@@ -79,16 +80,32 @@ func TestExclusive(t *testing.T) {
 		h.WaitState("app.service", "activating")
 		h.Must(t, "podman", "kill", "systemd-second")
 		ask(h, waiting)
+		again.Close()
 		last := h.ConnectTo(h.Port + 1000)
 		waiting.Close()
 		ask(h, last)
 		takenBack(t, h)
 		ask(h, last)
-		last.Close()
+		notWhileInside(h, last)
 		h.Must(t, "zerolet", "sleep", "--force", "app")
 		h.Must(t, "zerolet", "sleep", "--force", "second")
 		exclusivePage(h)
 	})
+}
+
+// notWhileInside has somebody in the second one by podman exec when its last client goes.
+func notWhileInside(h *harness.Host, last net.Conn) {
+	h.Helper()
+	h.Must(h.T, "podman", "exec", "--detach", "systemd-second", "/app", "-delay", "1h", "-http", ":81")
+	last.Close()
+	waits := h.Connect()
+	defer waits.Close()
+	h.WaitState("app.service", "activating")
+	began := time.Now()
+	h.Wait("it was asked a few times", func() bool { return time.Since(began) > 4*time.Second })
+	h.Expect("second.service", "active")
+	h.Must(h.T, "pkill", "--full", "--exact", "/app -delay 1h -http :81")
+	ask(h, waits)
 }
 
 // takenBack has the client of one that waits for its turn be cut off, and nobody else.

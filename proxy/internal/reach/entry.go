@@ -84,14 +84,14 @@ func (h *helper) enter() (int, error) {
 }
 
 // Enter is the entry's process: it serves the proxy that connects to the passed
-// socket, and ends with it. Of cfg it takes Container, PIDFile, Conmon, Infra,
-// Client and Freeze.
+// socket, and ends with it. Of cfg it takes Container, Members, PIDFile, Conmon,
+// Infra, Client and Freeze.
 func Enter(cfg wire.Config, files []*os.File) error {
 	// Nothing in the container may trace it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	i := inside{watchdog: report.NewWatchdog()}
+	i := inside{watchdog: report.NewWatchdog(), units: NewCgroup(append([]string{cfg.Container}, cfg.Members...)...)}
 	if err := acceptProxy(files, cfg.Client); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -45,47 +44,23 @@ type Freezer struct {
 	units  []string
 	own    []string // those in which the app is
 	open   func(i int) (*Payload, error)
-	rest   func(rests bool) // has the entry rest, if there is one
 	cgroup *Cgroup
-
-	mu    sync.Mutex
-	entry *entry // where nobody goes inside
+	entry  *Entry
 }
 
-// NewFreezer is nil if nothing is to be frozen.
-func NewFreezer(cfg wire.Config, source Source) *Freezer {
+// NewFreezer is nil if nothing is to be frozen. The entry opens the payloads, if there
+// is one.
+func NewFreezer(cfg wire.Config, e *Entry) *Freezer {
 	if len(cfg.Freeze) == 0 {
 		return nil
 	}
 	f := &Freezer{
 		units: cfg.Freeze, own: append([]string{cfg.Container}, cfg.Members...),
-		cgroup: NewCgroup(cfg.Freeze...), rest: func(bool) {},
+		cgroup: NewCgroup(cfg.Freeze...), entry: e,
 	}
-	inside, ok := source.(containerNamespace)
-	switch {
-	case cfg.Entry != "" && ok:
-		f.open = func(i int) (p *Payload, err error) {
-			err = inside.ask(func(h *helper) (err error) {
-				p, err = h.payload(i)
-				return err
-			})
-			return p, err
-		}
-		f.rest = inside.rest
-	case cfg.Freezer != "":
-		f.entry = &entry{path: cfg.Freezer}
-		f.open = func(i int) (*Payload, error) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return f.entry.payload(i)
-		}
-		f.rest = func(rests bool) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.entry.rest(rests)
-		}
-	default:
-		f.open = f.cgroup.payload
+	f.open = f.cgroup.payload
+	if e != nil {
+		f.open = e.payload
 	}
 	return f
 }
@@ -93,12 +68,9 @@ func NewFreezer(cfg wire.Config, source Source) *Freezer {
 // Rest tells the entry, if there is one, whether it may rest: it has nothing to do
 // while its container is frozen, and does not tell systemd every other moment that it
 // is there.
-func (f *Freezer) Rest(rests bool) { f.rest(rests) }
-
-// Close ends what the freezer keeps.
-func (f *Freezer) Close() {
+func (f *Freezer) Rest(rests bool) {
 	if f.entry != nil {
-		f.entry.close()
+		f.entry.rest(rests)
 	}
 }
 
@@ -429,17 +401,6 @@ func (h *helper) payload(i int) (*Payload, error) {
 	return newPayload(string(body[:n]), fds)
 }
 
-// payload asks an entry that does not enter.
-func (e *entry) payload(i int) (p *Payload, err error) {
-	if err := e.connect(); err != nil {
-		return nil, err
-	}
-	if p, err = newHelper(e.conn).payload(i); errors.Is(err, errHelper) {
-		e.close() // the next one is another's
-	}
-	return p, err
-}
-
 // rest tells an entry.
 func (h *helper) rest(rests bool) error {
 	request := []byte{askRest, 0}
@@ -459,15 +420,6 @@ func (n *namespace) rest(rests bool) {
 	}
 	if err := n.helper.rest(rests); errors.Is(err, errHelper) {
 		_ = n.broken(err)
-	}
-}
-
-func (e *entry) rest(rests bool) {
-	if e.conn == nil {
-		return
-	}
-	if err := newHelper(e.conn).rest(rests); errors.Is(err, errHelper) {
-		e.close()
 	}
 }
 

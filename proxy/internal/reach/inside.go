@@ -25,6 +25,7 @@ const (
 	askRoute         // the address of a client; also in askUnroute
 	askUnroute
 	askPayload // which of the entry's; the answer carries descriptors, and the directory of the cgroup
+	askSession // the answer is whether there is one of podman-exec(1)
 	askRest    // 1: of the entry, which nobody needs while the container is frozen; 0: somebody does again
 )
 
@@ -59,6 +60,9 @@ func RunHelper() int {
 type inside struct {
 	// enter gets there, if that is left to be done.
 	enter func() (pidfd int, err error)
+
+	// units are the container's, or the pod's; nil if the proxy looks itself.
+	units *Cgroup
 
 	// frozen are the units whose containers the proxy freezes; nil if it does not.
 	frozen *Cgroup
@@ -97,6 +101,8 @@ func (i *inside) answer(request []byte) error {
 		return i.goIn()
 	case what == askPayload && i.frozen != nil && len(body) == 1:
 		return i.payload(int(body[0]))
+	case what == askSession && i.units != nil:
+		return i.session()
 	case what == askRest && len(body) == 1:
 		i.watchdog.Rest(body[0] == 1)
 		return reply(nil, nil, nil)
