@@ -77,7 +77,7 @@ func (e *Endpoint) entry(l Layout) Unit {
 		// One that somebody has stopped would be in the next one's place for good.
 		"WatchdogSec", "30",
 		"WatchdogSignal", "SIGKILL")
-	for _, pairs := range [][][2]string{everySandbox(), entrySandbox()} {
+	for _, pairs := range [][][2]string{everySandbox(), e.entrySandbox()} {
 		for _, pair := range pairs {
 			add(service, pair[0], pair[1])
 		}
@@ -106,19 +106,30 @@ func (e *Endpoint) found(c wire.Config) wire.Config {
 // namespace (setns(2)), and inside to send from an address that is not there
 // (ip(7), IP_TRANSPARENT) and to route the answers back (rtnetlink(7)); capset
 // gives up the first two. It has no mount namespace, which would take 15 ms of
-// a wake.
-func entrySandbox() [][2]string {
-	return [][2]string{
-		{"CapabilityBoundingSet", "CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN"},
-		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"},
-		{"SystemCallFilter", "@system-service setns"},
+// a wake. One that stays outside needs nothing of that.
+func (e *Endpoint) entrySandbox() [][2]string {
+	sandbox := [][2]string{
+		{"CapabilityBoundingSet", ""},
+		{"RestrictAddressFamilies", "AF_UNIX"},
+		{"SystemCallFilter", "@system-service"},
 		{"SystemCallFilter", noListen},
-		{"SystemCallFilter", "capset"},
-		{"RestrictNamespaces", "net"},
+		{"RestrictNamespaces", "yes"},
+	}
+	if e.entered() {
+		sandbox = [][2]string{
+			{"CapabilityBoundingSet", "CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN"},
+			{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"},
+			{"SystemCallFilter", "@system-service setns"},
+			{"SystemCallFilter", noListen},
+			{"SystemCallFilter", "capset"},
+			{"RestrictNamespaces", "net"},
+		}
+	}
+	return append(sandbox, [][2]string{
 		{"ProtectClock", "yes"},
 		{"ProtectHostname", "yes"},
 		{"DevicePolicy", "closed"},
-	}
+	}...)
 }
 
 // reachThrough has the proxy find the entry, and nothing else of the network.

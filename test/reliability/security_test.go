@@ -19,7 +19,8 @@ func TestExposure(t *testing.T) {
 		dropIn(h, "app-proxy.service", "[Service]",
 			`ExecStartPre=sh -c 'systemd-socket-activate --listen=@7777 true 2>&1 | grep -q "Operation not permitted"'`)
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
-		scope, most := "--system", map[string]int{"app-proxy.service": 8, "app-entry.service": 43} // tenths
+		h.App("host", "-http :9090", "Network=host", "[ScaleToZero]", fmt.Sprintf("Listen=%d:9090", h.Port+20))
+		scope, most := "--system", map[string]int{"app-proxy.service": 8, "app-entry.service": 43, "host-entry.service": 31} // tenths
 		if h.UserManager {
 			scope, most = "--user", map[string]int{"app-proxy.service": 66}
 		}

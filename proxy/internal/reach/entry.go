@@ -99,9 +99,6 @@ func Enter(cfg wire.Config, files []*os.File) error {
 		i.frozen = NewCgroup(cfg.Freeze...)
 	}
 	if !cfg.Inside() {
-		if err := keepNetworkAdmin(); err != nil {
-			return err
-		}
 		return i.serve()
 	}
 	i.enter = func() (int, error) {
