@@ -170,31 +170,20 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 	h.Asleep()
 }
 
-// Who works without a client is not frozen, nor is who has somebody inside.
+// Who has somebody inside by podman exec is not frozen without a client.
 func frozenWork(t *testing.T, h *harness.Host) {
 	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes("StopAfter=infinity", "BusyCPU=1%")...)...)
-	ask := func(path string) string {
-		answer, err := h.GetPath(path)
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", path, err, h.LastJournal())
-		}
-		return answer
-	}
-	goesOn := func(why string) {
-		ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
-		h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
-		first := ends()
-		h.Wait("it was over twice", func() bool { return h.IsFrozen("app.service") || ends().After(first.Add(2*time.Second)) }, "app-proxy.service")
-		if h.IsFrozen("app.service") {
-			t.Errorf("it is frozen while %s\n%s", why, h.LastJournal())
-		}
-	}
-	id := ask("/")
-	ask("/work")
-	goesOn("it works")
+	c := h.Connect()
+	id := h.MustGet()
 	h.Must(t, "podman", "exec", "--detach", "systemd-app", "/app", "-delay", "1h", "-http", ":81")
-	ask("/rest")
-	goesOn("somebody is inside")
+	c.Close()
+	ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
+	h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
+	first := ends()
+	h.Wait("it was over twice", func() bool { return h.IsFrozen("app.service") || ends().After(first.Add(2*time.Second)) }, "app-proxy.service")
+	if h.IsFrozen("app.service") {
+		t.Errorf("it is frozen while somebody is inside\n%s", h.LastJournal())
+	}
 	h.Must(t, "pkill", "--full", "--exact", "/app -delay 1h -http :81")
 	h.Frozen("app")
 	if now := h.MustGet(); now != id {
