@@ -46,7 +46,8 @@ func (s *server) works() bool {
 	s.work.mu.Lock()
 	defer s.work.mu.Unlock()
 	now := time.Now()
-	known := !s.work.at.IsZero() && s.work.since == s.activity.lastEnd.Load()
+	known := !s.work.at.IsZero() && s.work.since == s.activity.lastEnd.Load() &&
+		now.Sub(s.work.at) >= s.idleTime()/2 // the begin is noted up to a second late, and a moment tells nothing
 	busy := float64(used-s.work.used) > float64(s.cfg.BusyCPU)/100*float64(now.Sub(s.work.at))
 	if known && !busy {
 		return false

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zerolet/zerolet/proxy/internal/proxytest"
+	"github.com/zerolet/zerolet/proxy/internal/reach"
 )
 
 // A container that works is not idle, and one that has worked once is no longer
@@ -43,6 +44,27 @@ func TestBusyCPU(t *testing.T) {
 	r.wait(t)
 	if log := r.log.String(); !strings.Contains(log, "idle for 2s") {
 		t.Errorf("journal:\n%s", log)
+	}
+}
+
+// The begin of an idle time is noted up to a second late: what a container has used in
+// the moment since then does not tell that it rests.
+func TestWorkOfAMoment(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cpu.stat"), []byte("usage_usec 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{cgroup: reach.NewCgroup("a.service")}
+	s.activity = newActivity()
+	s.cfg.IdleTimeout, s.cfg.BusyCPU = time.Second, 1
+	s.cgroup.Assume(dir)
+	s.beginWork()
+	if !s.works() {
+		t.Error("it is taken to rest after a moment")
+	}
+	s.work.at = s.work.at.Add(-time.Second)
+	if s.works() {
+		t.Error("it is taken to work, and has used nothing in a second")
 	}
 }
 
