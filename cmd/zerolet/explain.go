@@ -173,9 +173,12 @@ func role(e *generator.Endpoint, u generator.Unit) string {
 	case u.Name == wire.Proxy.Of(name):
 		return map[bool]string{false: "zerolet-proxy: holds clients and forwards them", true: "zerolet-proxy: watches who is connected to the app"}[e.Spec.Native]
 	case u.Name == wire.EntrySocket.Of(name):
-		return "where the proxy asks for sockets inside the container"
+		return "where the proxy asks for what it may not do itself"
 	case u.Name == wire.Entry.Of(name):
-		return "enters the container's network for the proxy, and makes them"
+		return map[bool]string{
+			true:  "makes sockets inside the container's network for the proxy, and looks for podman exec",
+			false: "looks for podman exec for the proxy",
+		}[e.Inside()]
 	case u.Name == wire.Timer.Of(name):
 		return "when the calendar wakes it"
 	case u.Name == wire.Caller.Of(name):
