@@ -170,20 +170,33 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 	h.Asleep()
 }
 
-// Who has somebody inside by podman exec is not frozen without a client.
+// Who works, or has somebody inside by podman exec, is not frozen without a client.
 func frozenWork(t *testing.T, h *harness.Host) {
 	declareApp(h, "-http :80", append([]string{h.Publish()}, freezes("StopAfter=infinity", "BusyCPU=1%")...)...)
+	ask := func(path string) {
+		if _, err := h.GetPath(path); err != nil {
+			t.Fatalf("%s: %v\n%s", path, err, h.LastJournal())
+		}
+	}
+	goesOn := func(why string) {
+		ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
+		h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
+		first := ends()
+		h.Wait("it was over twice", func() bool { return h.IsFrozen("app.service") || ends().After(first.Add(2*time.Second)) }, "app-proxy.service")
+		if h.IsFrozen("app.service") {
+			t.Fatalf("it is frozen while %s\n%s", why, h.LastJournal())
+		}
+	}
 	c := h.Connect()
 	id := h.MustGet()
+	ask("/work")
+	c.Close()
+	goesOn("it works")
+	c = h.Connect()
+	ask("/rest")
 	h.Must(t, "podman", "exec", "--detach", "systemd-app", "/app", "-delay", "1h", "-http", ":81")
 	c.Close()
-	ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
-	h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
-	first := ends()
-	h.Wait("it was over twice", func() bool { return h.IsFrozen("app.service") || ends().After(first.Add(2*time.Second)) }, "app-proxy.service")
-	if h.IsFrozen("app.service") {
-		t.Errorf("it is frozen while somebody is inside\n%s", h.LastJournal())
-	}
+	goesOn("somebody is inside")
 	h.Must(t, "pkill", "--full", "--exact", "/app -delay 1h -http :81")
 	h.Frozen("app")
 	if now := h.MustGet(); now != id {
