@@ -52,12 +52,23 @@ func (b Bridge) Page(address string) string {
 	return page
 }
 
-// Name declares app.container, and waits for its stand-in.
+// Name declares app.container, with the name web in the network, and waits for its stand-in.
 func (b Bridge) Name(lines ...string) {
 	b.Helper()
 	b.App("app", "-http :80", lines...)
 	b.Control("restart", "app-proxy.socket") // what a former file has made may run on
 	b.WaitState("app-standin.service", "active")
+	b.Known("web", "systemd-app-standin")
+}
+
+// Known waits until a name leads to a container. Podman does not: it sends aardvark-dns a signal to look again.
+func (b Bridge) Known(name, container string) {
+	b.Helper()
+	want := b.Address(container)
+	b.Wait(name+" leads to "+container, func() bool {
+		answer, err := b.GetPath("/lookup?name=" + name)
+		return err == nil && strings.TrimSpace(answer) == want
+	})
 }
 
 // Of is what a server answers to the container in the network.
