@@ -97,6 +97,21 @@ func waitStartWaits(h *harness.Host, unit string) {
 	}, unit)
 }
 
+// atRest waits until a unit is down and no job is to change that: one that systemd is about to start is inactive,
+// too.
+func atRest(h *harness.Host, unit string) (state string) {
+	h.Helper()
+	h.Wait(unit+" is at rest", func() bool {
+		job := h.Property(unit, "Job")
+		state = h.State(unit)
+		return job == "" && (state == "inactive" || state == "failed")
+	}, unit)
+	return state
+}
+
+// sleepNow is for what stays awake for as long as a test takes.
+func sleepNow(h *harness.Host) { h.Helper(); h.Must(h.T, "zerolet", "sleep", "--force", "app") }
+
 // answer is what a request in the background ends with.
 type answer struct {
 	id  string

@@ -42,6 +42,7 @@ func TestNativeFaults(t *testing.T) {
 				h := *h
 				h.T = t
 				test.run(&h)
+				atRest(&h, "app-open.service") // which comes after the container, and is the next one's, too
 			})
 		}
 	})
@@ -71,8 +72,8 @@ func nativeConnectWhileStopping(h *harness.Host) {
 // connections go on, and the app has its socket in the mode that it has set.
 func nativeProxyKilled(h *harness.Host) {
 	native(h, nativeApp, "IdleTimeout=1s")
-	first := h.MustGet()
 	c := underWay(h)
+	first := h.MustGet()
 	pid := func() string { return h.Property("app-proxy.service", "MainPID") }
 	h.Wait("the app has set its socket's mode and the proxy has seen it", func() bool {
 		return nonblocking(h) && h.Output("ls", h.RuntimeDir+"/zerolet/app-proxy") != ""
@@ -130,7 +131,7 @@ func nativeSocketRestarted(h *harness.Host) {
 		h.Error("the container has kept a socket that was closed")
 	}
 	c := underWay(h)
-	h.WaitState("app-open.service", "inactive")
+	atRest(h, "app-open.service")
 	if !nonblocking(h) {
 		h.Error("the app's socket was made a blocking one behind its back")
 	}
@@ -153,7 +154,6 @@ func nativeOpeningFails(h *harness.Host) {
 		h.Error("the container was not stopped")
 	}
 	removeDropIn(h, "app-open.service")
-	h.Wait("the sockets are open", func() bool { return h.State("app-open.service") == "inactive" })
 	h.Asleep()
 }
 
@@ -180,9 +180,12 @@ func nativeNoKeys(h *harness.Host) {
 			h.Errorf("answered by %s", id)
 		}
 		h.WaitState("app-proxy.service", "failed")
-		h.WaitState("app.service", "inactive")
+		for _, unit := range []string{"app.service", "app-open.service"} {
+			if state := atRest(h, unit); state != "inactive" {
+				h.Errorf("%s is %s", unit, state)
+			}
+		}
 		h.Expect("app-proxy.socket", "active")
-		h.WaitState("app-open.service", "inactive")
 	}
 	h.Wait("status says why", func() bool { // journald may be behind
 		out, err := h.Session.Run(h.Context(), "zerolet", "status", "app")

@@ -44,8 +44,8 @@ func TestOwnerLost(t *testing.T) {
 				if what == "restarted" && section != "" {
 					continue // as without it
 				}
-				first := h.MustGet()
 				c := underWay(h)
+				first := h.MustGet()
 				lose()
 				if n, err := c.Read(make([]byte, 1)); err == nil {
 					t.Errorf("%s: read %d bytes of a container that is gone", what, n)
@@ -61,10 +61,7 @@ func TestOwnerLost(t *testing.T) {
 			h.Must(t, "podman", "kill", "systemd-own")
 			abort(c)
 			h.WaitState("app-proxy.service", "inactive")
-			h.Wait("the owner is gone", func() bool {
-				state := h.State("own.service") // failed, or back once more for the proxy
-				return state == "failed" || state == "inactive"
-			}, "own.service")
+			atRest(h, "own.service") // failed, or back once more for the proxy
 			h.WaitState("app.service", "inactive")
 			if left := harness.Containers(t, h.Session); left != "" {
 				t.Errorf("containers are left: %s", left)
@@ -101,9 +98,10 @@ func TestOwnerAtTheEdge(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		behindOwner(h)
 		for _, unit := range []string{"app.service", "own.service"} {
-			h.MustGet()
+			c := underWay(h) // it does not stop before the gate is there
 			g := newGate(h, unit, "ExecStopPost")
 			h.Reload()
+			c.Close()
 			waitStage(h, unit, "stop-post")
 			a := background(h)
 			waitStartWaits(h, "app-proxy.service")
