@@ -24,6 +24,7 @@ func breakStart(h *harness.Host, unit, more string) (repair func()) {
 	h.Helper()
 	dropIn(h, unit, "[Service]", "ExecStartPre=/bin/sh -c 'echo >>%t/tries; "+more+"test ! -e %t/broken'")
 	broken := filepath.Join(h.RuntimeDir, "broken")
+	h.Must(h.T, "rm", "-f", filepath.Join(h.RuntimeDir, "tries")) // of a unit that was broken before
 	h.Must(h.T, "touch", broken, filepath.Join(h.RuntimeDir, "tries"))
 	return func() { h.Must(h.T, "rm", broken) }
 }
