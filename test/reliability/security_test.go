@@ -2,6 +2,7 @@ package reliability
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -63,7 +64,9 @@ func TestPIDFileOfAnother(t *testing.T) {
 			dropIn(h, "app.service", append(strings.Split(readDropIn(h, "app.service"), "\n"), "ExecStopPost=")...)
 			h.Reload()
 			a := background(h)
-			h.Wait("the proxy has looked at the pidfile", func() bool { return contains(h, "app-proxy.service", "trying again") })
+			h.Wait("this proxy has looked at the pidfile", func() bool {
+				return len(records(h, "_PID="+h.Property("app-proxy.service", "MainPID"), "--grep=trying again")) > 0
+			})
 			repair()
 			if got := strings.TrimSpace((<-a).must(h)); got == id {
 				t.Errorf("%s: another container answered", put)
@@ -96,7 +99,7 @@ func TestHelperIsClosed(t *testing.T) {
 			h.App("app", "-http :8080", fmt.Sprintf("PublishPort=%d:8080", h.Port), userns, "[ScaleToZero]", "IdleTimeout=1s")
 			c := h.Connect()
 			h.MustGet()
-			helper := helperOf(h)
+			helper := waitReaching(h)
 			if h.UserManager {
 				inside = append([]string{"nsenter", "--target", containerPID(h), "--user", "--preserve-credentials"}, inside...)
 			}
@@ -111,24 +114,30 @@ func TestHelperIsClosed(t *testing.T) {
 	})
 }
 
-// helperOf is the process that reaches into app's container.
-func helperOf(h *harness.Host) string {
-	h.Helper()
-	if !h.UserManager {
-		return h.Property("app-entry.service", "MainPID")
-	}
-	return h.Must(h.T, "pgrep", "-P", h.Property("app-proxy.service", "MainPID"))
-}
-
 // helperFiles fails the test if the helper has more open than its standard
-// streams, the socket 3, and what Go's runtime has.
+// streams, the socket 3, and what Go's runtime has. What it has passed on it
+// closes a moment after.
 func helperFiles(h *harness.Host, helper string) {
 	h.Helper()
-	root := h.M.Root()
-	for fd := range strings.FieldsSeq(root.Must(h.T, "ls", "/proc/"+helper+"/fd")) {
-		target := root.Must(h.T, "readlink", "/proc/"+helper+"/fd/"+fd)
-		if n, err := strconv.Atoi(fd); err != nil || n > 3 && !strings.HasPrefix(target, "anon_inode:") {
-			h.Errorf("the helper has %s -> %s", fd, target)
+	var more string
+	defer func() {
+		if more != "" {
+			h.Logf("the helper has%s", more)
 		}
-	}
+	}()
+	h.Wait("the helper has no more open than it needs", func() bool {
+		more = ""
+		dir := h.M.Host("/proc/" + helper + "/fd")
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			h.Fatal(err)
+		}
+		for _, file := range files {
+			target, err := os.Readlink(filepath.Join(dir, file.Name()))
+			if n, e := strconv.Atoi(file.Name()); err != nil || e != nil || n > 3 && !strings.HasPrefix(target, "anon_inode:") {
+				more += fmt.Sprintf(" %s -> %s", file.Name(), target)
+			}
+		}
+		return more == ""
+	})
 }
