@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ import (
 // same container a second later.
 func TestProxyKilled(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80 -echo :81", withEcho(h, "3s")...)
+		h.App("app", "-http :80 -echo :81", withEcho(h, "1h")...)
 		c := underWay(h)
 		first := h.MustGet()
 		h.Must(t, "kill", "-9", h.Property("app-proxy.service", "MainPID"))
@@ -34,6 +35,7 @@ func TestProxyKilled(t *testing.T) {
 			t.Errorf("the container was started anew: %s, then %s", first, again)
 		}
 		t.Logf("served again after %s", time.Since(began).Round(time.Millisecond))
+		sleepNow(h)
 		h.Asleep()
 	})
 }
@@ -75,7 +77,7 @@ func TestProxyCrashLoop(t *testing.T) {
 // gets a new container from the same proxy.
 func TestContainerKilled(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.App("app", "-greet :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		h.App("app", "-greet :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1h")
 		c := h.Connect()
 		id := make([]byte, 27)
 		if _, err := io.ReadFull(c, id); err != nil {
@@ -108,6 +110,7 @@ func TestContainerKilled(t *testing.T) {
 			t.Errorf("the proxy was %s and is %s", proxy, pid)
 		}
 		next.Close()
+		sleepNow(h)
 		h.Asleep()
 	})
 }
@@ -396,6 +399,19 @@ func TestManagerUnderTraffic(t *testing.T) {
 	})
 }
 
+// drainsLong has the proxy wait for its clients for longer than it does, which is not
+// long on a slow machine.
+func drainsLong(h *harness.Host) {
+	h.Helper()
+	const unit = "app-proxy.service"
+	command := h.Must(h.T, "sed", "-n", "s/--drain-timeout=[^ ]*/--drain-timeout=10m/; /^ExecStart=/p", filepath.Join(h.GeneratorDir, unit))
+	if !strings.Contains(command, "--drain-timeout=10m ") {
+		h.Fatal(command)
+	}
+	dropIn(h, unit, "[Service]", "ExecStart=", command, "TimeoutStopSec=11min")
+	h.Reload()
+}
+
 // restart restarts a unit while something is under way on c, which goes on
 // until it has ended.
 func restart(h *harness.Host, unit string, c *net.TCPConn) {
@@ -414,6 +430,7 @@ func restart(h *harness.Host, unit string, c *net.TCPConn) {
 func TestRestartUnits(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80 -echo :81", withEcho(h, "1s")...)
+		drainsLong(h)
 		c := underWay(h)
 		stop := traffic(h, 2)
 		restart(h, "app-proxy.service", c)
@@ -421,12 +438,13 @@ func TestRestartUnits(t *testing.T) {
 			t.Errorf("restart of the proxy lost %d of %d requests: %v", len(errs), n, errs[0])
 		}
 
-		underWay(h)
+		c = underWay(h)
 		first := h.MustGet()
 		h.Control("restart", "app.service")
 		if id := h.MustGet(); id == first {
 			t.Error("restart did not restart the container")
 		}
+		c.Close()
 
 		restart(h, "app-proxy.socket", underWay(h))
 		h.MustGet()
@@ -439,10 +457,12 @@ func TestRestartUnits(t *testing.T) {
 func TestPortChanged(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80 -echo :81", withEcho(h, "1s")...)
+		drainsLong(h)
 		c := underWay(h)
 		old := h.Port
 		h.Port += 100
 		h.App("app", "-http :80 -echo :81", withEcho(h, "1s")...)
+		drainsLong(h)
 		restart(h, "app-proxy.socket", c)
 		h.MustGet()
 		if _, err := h.M.Dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", old)); err == nil {
