@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 )
 
@@ -47,9 +48,12 @@ func TestUpdate(t *testing.T) {
 		}
 		h.Control("start", "slow.socket")
 
+		wakes := func() int { return len(records(h, "MESSAGE_ID="+wire.WakeMessage, "ZEROLET_CONTAINER=app.service")) }
 		wake := func(want string) {
 			t.Helper()
+			before := wakes()
 			h.MustGet()
+			h.Wait("the journal tells of the wake, by which its image is judged", func() bool { return wakes() > before }, "app-proxy.service")
 			if got := strings.TrimSpace(h.Must(t, "podman", "inspect", "--format={{.Image}}", "systemd-app")); got != want {
 				t.Errorf("the image %.12s serves, want %.12s\n%s", got, want, h.LastJournal())
 			}
@@ -62,7 +66,7 @@ func TestUpdate(t *testing.T) {
 		}
 		wake(first)
 		update("awake")
-		h.Must(t, "zerolet", "sleep", "app")
+		sleepNow(h)
 		update("current")
 
 		// Whatever else is asked fails by itself. The slow one is not waited for.
@@ -99,7 +103,7 @@ func TestUpdate(t *testing.T) {
 		update("updated") // it has not been woken
 		h.Must(t, "podman", "image", "prune", "--all", "--force")
 		wake(second)
-		h.Must(t, "zerolet", "sleep", "app")
+		sleepNow(h)
 		h.Must(t, "podman", "image", "prune", "--all", "--force")
 		if out, err := h.Session.Run(t.Context(), "podman", "image", "exists", first); err == nil {
 			t.Errorf("the first image is kept for ever: %s", out.Stdout)
@@ -113,7 +117,7 @@ func TestUpdate(t *testing.T) {
 		if status := h.Must(t, "zerolet", "status"); !strings.Contains(status, "app: the newer image of "+name+" has failed") {
 			t.Errorf("status does not tell:\n%s", status)
 		}
-		h.Must(t, "zerolet", "sleep", "app")
+		sleepNow(h)
 		rolledBack := func() {
 			t.Helper()
 			if out := h.Must(t, "zerolet", "history"); !strings.Contains(out, ", back to the older "+name+" ") {
@@ -123,7 +127,7 @@ func TestUpdate(t *testing.T) {
 		rolledBack()
 		update("refused")
 		wake(second)
-		h.Must(t, "zerolet", "sleep", "app")
+		sleepNow(h)
 
 		third := pushImage(h, name, "LABEL version=3")
 		h.Control("start", "zerolet-update.service") // as its timer does
@@ -131,7 +135,7 @@ func TestUpdate(t *testing.T) {
 		if status := h.Must(t, "zerolet", "status"); strings.Contains(status, "newer image") {
 			t.Errorf("status still tells:\n%s", status)
 		}
-		h.Must(t, "zerolet", "sleep", "app")
+		sleepNow(h)
 		rolledBack() // also when all is well again
 
 		h.Declare("app", "Image="+name, "Exec=-http :80 -farewell", h.Publish(), "AutoUpdate=registry", "Volume=data:/data",
