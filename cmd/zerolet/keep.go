@@ -17,8 +17,9 @@ import (
 // keepTimeout bounds what a container's unit waits for when it stops.
 const keepTimeout = 30 * time.Second
 
-// keepRest is left for the end where systemd's own bound is tighter.
-const keepRest = 2 * time.Second
+// keepRest is left for the end where systemd's own bound is tighter. A busy machine
+// takes seconds for it.
+const keepRest = 5 * time.Second
 
 // keep is what the unit of a container says when that is gone (generator/keep.go):
 // the unit's name, the image's and those of volumes.

@@ -133,7 +133,7 @@ func keepIsBounded(t *testing.T, h *harness.Host) {
 	h.PutFile(hangs+"/podman", "#!/bin/sh\ntouch "+hangs+"/asked\nexec sleep infinity\n")
 	h.Must(t, "chmod", "755", hangs+"/podman")
 	// Quadlet's commands have the path of the real one.
-	dropIn(h, "app.service", "[Service]", "TimeoutStopSec=10", "Environment=PATH="+hangs+":/usr/bin:/bin")
+	dropIn(h, "app.service", "[Service]", "TimeoutStopSec=20", "Environment=PATH="+hangs+":/usr/bin:/bin")
 	h.Reload()
 	h.MustGet()
 	h.Wait("it has stopped", func() bool {
