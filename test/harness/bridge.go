@@ -24,6 +24,7 @@ func NewBridge(h *Host) Bridge {
 		h.Fatal(err)
 	}
 	h.PutFile("client.container", strings.Join([]string{
+		"[Unit]", "StartLimitIntervalSec=0", // tests restart it
 		"[Container]", "Image=" + image, "ContainerName=client", "Exec=-http :80", "Network=proxy.network", h.Publish(), "",
 	}, "\n"))
 	h.Reload()
