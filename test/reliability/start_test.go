@@ -140,10 +140,11 @@ func TestSlowStart(t *testing.T) {
 // A client that left during the cold start holds nothing up and is no error.
 func TestClientGone(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		g := newGate(h, "app.service", "ExecStartPre")
+		g := newGate(h, "app.service", "ExecStartPost")
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
 		c := h.Connect()
-		waitStage(h, "app.service", "start-pre")
+		waitStage(h, "app.service", "start-post")
+		h.Wait("the app can be stopped", func() bool { return contains(h, "app.service", "listening") }, "app.service")
 		abort(c)
 		g.open()
 		h.Wait("the proxy has run", func() bool { return h.Property("app-proxy.service", "ActiveEnterTimestampMonotonic") != "0" })
