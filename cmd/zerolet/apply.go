@@ -124,18 +124,31 @@ func (c *call) control(ctx context.Context, since time.Time, args ...string) err
 	if err == nil {
 		return nil
 	}
-	for range 20 { // the journal may come a moment later
-		unit := args[len(args)-1]
-		if words, e := c.host().Words(ctx, []string{unit}, since); e == nil && words[unit] != "" {
-			return errors.New(words[unit])
+	unit := args[len(args)-1]
+	why, e := untilTold(ctx, func() (string, error) {
+		words, e := c.host().Words(ctx, []string{unit}, since)
+		return words[unit], e
+	})
+	if e == nil && why != "" {
+		return errors.New(why)
+	}
+	return err
+}
+
+// untilTold asks for what the journal tells of a moment ago, which may come a moment
+// later.
+func untilTold(ctx context.Context, ask func() (string, error)) (why string, err error) {
+	for range 20 {
+		if why, err = ask(); err == nil && why != "" {
+			return why, nil
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return why, err
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return err
+	return why, err
 }
 
 // spare keeps a file's error from taking down what works: to reload would close

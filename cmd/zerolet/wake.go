@@ -76,13 +76,16 @@ func (c *call) start(ctx context.Context, s *service.Service) error {
 
 // cannot is the failure that says why.
 func (c *call) cannot(ctx context.Context, s *service.Service, what string) error {
-	all, err := c.troubles(ctx, s)
+	why, err := untilTold(ctx, func() (string, error) {
+		all, err := c.troubles(ctx, s)
+		why := all[s]
+		if why == "" && s.Failed.Time.After(s.Wake.Time) {
+			why = s.Failed.Text
+		}
+		return why, err
+	})
 	if err != nil {
 		return err
-	}
-	why := all[s]
-	if why == "" && s.Failed.Time.After(s.Wake.Time) {
-		why = s.Failed.Text
 	}
 	if why == "" {
 		why = "it is " + string(s.State())
