@@ -152,9 +152,10 @@ func (c *call) awaitSleep(ctx context.Context, s *service.Service) error {
 
 // unused fails if the service is in use. The proxy tells of its connections
 // once a second, and looks for those that it does not accept itself once a
-// second: who has just hung up is not taken for one who stays.
+// second, if the processors are not too busy: who has just hung up is not taken for
+// one who stays.
 func (c *call) unused(ctx context.Context, s *service.Service) error {
-	deadline := c.clock().Add(2500 * time.Millisecond)
+	deadline := c.clock().Add(5 * time.Second)
 	return c.follow(ctx, s.Name, nil, func(now *service.Service) (bool, error) {
 		n := now.Connections()
 		if n > 0 && c.clock().After(deadline) {
