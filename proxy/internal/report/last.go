@@ -10,8 +10,9 @@ import (
 // journalSocket is where journald takes records (systemd-journald.service(8)).
 const journalSocket = "/run/systemd/journal/socket"
 
-// readBound is how long an end waits for journald.
-const readBound = time.Second
+// readBound is how long an end waits for journald, which a slow disk holds up: less
+// than what systemd waits for beyond [wire.DrainTimeout].
+const readBound = 4 * time.Second
 
 // awaitReader waits until journald has taken what was sent before, for the bound at
 // most. journald looks in /proc for the unit of who has sent a record when it takes
