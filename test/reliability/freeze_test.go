@@ -55,6 +55,7 @@ func TestFrozenFaults(t *testing.T) {
 				h.Frozen("app")
 				fault.test(h, id)
 				h.MustGet() // nobody is lost
+				h.WaitConnected("app", 0)
 				h.Must(t, "zerolet", "sleep", "app")
 				h.Asleep()
 			})
@@ -82,13 +83,17 @@ func TestFrozenFaults(t *testing.T) {
 }
 
 // terms is how many apps have had SIGTERM: they say so.
-func terms(h *harness.Host) int {
+func terms(h *harness.Host) int { h.Helper(); return said(h, "app.service", "farewell") }
+
+// said is how often a unit has said something so far.
+func said(h *harness.Host, unit, text string) int {
 	h.Helper()
-	text, err := h.Journal(h.Context(), "app.service")
+	h.SyncJournal()
+	journal, err := h.Journal(h.Context(), unit)
 	if err != nil {
 		h.Fatal(err)
 	}
-	return strings.Count(text, "farewell")
+	return strings.Count(journal, text)
 }
 
 // hasTerm waits until one more app has had SIGTERM than before.
@@ -128,6 +133,7 @@ func managerReloadsWhileFrozen(h *harness.Host, id string) {
 	h.Control("daemon-reload")
 	h.Frozen("app")
 	h.Control("daemon-reexec")
+	h.WaitManager()
 	h.WaitState("app-proxy.socket", "active")
 	h.Frozen("app")
 	same(h, id)
@@ -142,8 +148,9 @@ func upgradeWhileFrozen(h *harness.Host, id string) {
 
 // The unit of a proxy that has died thaws the container, and the next proxy finds it awake.
 func proxyDiesWhileFrozen(h *harness.Host, id string) {
+	writes := h.WatchFreezer("app.service") // a slow test may find it frozen again
 	h.Must(h.T, "kill", "-9", h.Property("app-proxy.service", "MainPID"))
-	h.Wait("the container is thawed", func() bool { return !h.IsFrozen("app.service") }, "app-proxy.service")
+	h.Wait("the container is thawed", func() bool { return len(writes()) > 0 }, "app-proxy.service")
 	same(h, id)
 }
 
@@ -192,8 +199,10 @@ func killed(h *harness.Host) {
 // Somebody else's thaw counts as a use: the container is not frozen again at once.
 func thawByHand(h *harness.Host, id string) {
 	before := h.Property("app-proxy.service", "StatusText")
+	noticed := func() int { return said(h, "app-proxy.service", "app.service is thawed by somebody else") }
+	others := noticed()
 	h.Must(h.T, "sh", "-c", `echo 0 >"$(echo "$1"/libpod-payload-*)"/cgroup.freeze`, "sh", h.Cgroup("app.service"))
-	h.Wait("the proxy takes it for a use", func() bool { return contains(h, "app-proxy.service", "app.service is thawed by somebody else") }, "app-proxy.service")
+	h.Wait("the proxy takes it for a use", func() bool { return noticed() > others }, "app-proxy.service")
 	h.Wait("it is frozen anew", func() bool {
 		now := h.Property("app-proxy.service", "StatusText")
 		return now != before && strings.Contains(now, " frozen=")

@@ -16,8 +16,10 @@ import (
 // record is an entry of the journal, by field.
 type record map[string]any
 
+// records are the entries that have been written so far.
 func records(h *harness.Host, match ...string) []record {
 	h.Helper()
+	h.SyncJournal()
 	out, err := h.Session.Run(h.Context(), append([]string{"journalctl", "--no-pager", "--output=json"}, match...)...)
 	if err != nil && (out.ExitCode != 1 || out.Stderr != "") { // --grep= has found nothing (journalctl.c)
 		h.Fatal(err)
@@ -80,7 +82,9 @@ func TestJournal(t *testing.T) {
 			}
 		}
 
-		h.App("app", "-http :81", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "StartTimeout=2s", "[Service]", "TimeoutStartSec=1min")
+		// They all come before the proxy does, or a slow machine makes two crowds of them.
+		g := newGate(h, "app.service", "ExecStartPre")
+		h.App("app", "-http :81", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "StartTimeout=2s", "[Service]", "TimeoutStartSec=10min")
 		var crowd sync.WaitGroup
 		for range 20 {
 			c := h.Connect()
@@ -90,6 +94,7 @@ func TestJournal(t *testing.T) {
 				}
 			})
 		}
+		g.open()
 		crowd.Wait()
 		h.Asleep()
 		fails := records(h, "MESSAGE_ID="+wire.FailMessage, ours, user)
