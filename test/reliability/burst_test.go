@@ -17,9 +17,12 @@ import (
 // none waits.
 func TestManyStart(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
-		h.PutFile(h.UnitDir+"/busy.service", "[Service]\nNice=19\nRuntimeMaxSec=2min\n"+
+		h.PutFile(h.UnitDir+"/busy.service", "[Service]\nNice=19\nRuntimeMaxSec=20min\n"+
 			"ExecStart=sh -c 'for i in $(seq $(nproc)); do while :; do :; done & done; wait'\n")
-		first := newGate(h, "app0.service", "ExecStartPre")
+		first := gate{h, h.RuntimeDir + "/first"}
+		dropIn(h, "app0.service", "[Service]", "ExecStartPre"+first.wait())
+		next := gate{h, h.RuntimeDir + "/next"}
+		dropIn(h, "app1.service", "[Service]", "ExecCondition"+next.wait()) // before it asks for a place
 		ask := make([]func() <-chan answer, 3)
 		for i := range ask {
 			h.App(fmt.Sprintf("app%d", i), "-http :80", fmt.Sprintf("PublishPort=%d:80", port(h, i)), "[ScaleToZero]", "IdleTimeout=1s")
@@ -55,6 +58,19 @@ func TestManyStart(t *testing.T) {
 			}, "app1.service")
 			h.Expect("app1.service", "activating")
 		}
+		// A start counts for 15 s at most: who is to wait for it is there before.
+		behind := func(wake func()) <-chan answer {
+			t.Helper()
+			first.shut()
+			next.shut()
+			b := ask[1]()
+			waitStage(h, "app1.service", "condition")
+			wake()
+			starts("app0")
+			next.open()
+			waits()
+			return b
+		}
 		asleep := func() {
 			t.Helper()
 			for i := range ask {
@@ -72,10 +88,9 @@ func TestManyStart(t *testing.T) {
 			t.Errorf("that changes the services: %s", text)
 		}
 		h.Control("start", "busy.service")
-		a := ask[0]()
-		starts("app0")
-		b := ask[1]()
-		waits()
+		var a <-chan answer
+		asks := func() { a = ask[0]() }
+		b := behind(asks)
 		c := ask[2]()
 		first.open()
 		for _, done := range []<-chan answer{a, b, c} {
@@ -83,22 +98,14 @@ func TestManyStart(t *testing.T) {
 		}
 		asleep()
 
-		first.shut()
-		h.ConnectTo(port(h, 0)).Close() // who leaves has woken it all the same
-		starts("app0")
-		b = ask[1]()
-		waits()
-		h.Control("stop", "app0-proxy.socket") // it never ends its start
+		b = behind(func() { h.ConnectTo(port(h, 0)).Close() }) // who leaves has woken it all the same
+		h.Control("stop", "app0-proxy.socket")                 // it never ends its start
 		(<-b).must(h)
 		first.open()
 		h.Control("start", "app0-proxy.socket")
 		asleep()
 
-		first.shut()
-		a = ask[0]()
-		starts("app0")
-		b = ask[1]()
-		waits()
+		b = behind(asks)
 		h.Control("stop", "busy.service")
 		(<-b).must(h)
 		h.Expect("app0.service", "activating")

@@ -57,8 +57,10 @@ func TestDependency(t *testing.T) {
 		for range 2 {
 			h.Expect("db.service", "inactive")
 			h.Expect("app.service", "inactive")
+			c := h.Connect() // without it, all may sleep again before it is looked at
 			ofDatabase(h)
 			h.Expect("db.service", "active")
+			c.Close()
 			databaseAsleep(h)
 			first := func(unit, event string) string { return h.Property(unit, event+"TimestampMonotonic") }
 			if db, app := first("db.service", "ActiveEnter"), first("app.service", "InactiveExit"); !earlier(db, app) {
@@ -86,12 +88,14 @@ func TestSharedDependency(t *testing.T) {
 				t.Errorf("%s=%s", property, units)
 			}
 		}
+		app := h.Connect() // until the other one is up
 		first := ofDatabase(h)
 		c, err := h.M.Dial(h.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", h.Port+10))
 		if err != nil {
 			t.Fatal(err)
 		}
 		exchange(h, c, "awake")
+		app.Close()
 		h.WaitState("app.service", "inactive")
 		h.Expect("db.service", "active")
 		if again := ofDatabase(h); again != first {
@@ -161,9 +165,9 @@ func TestDependencyAtTheEdge(t *testing.T) {
 		database(h)
 		h.App("app", "-http :80", append([]string{h.Publish()}, needsDatabase("db.service")...)...)
 		for _, unit := range []string{"app.service", "db.service"} {
-			ofDatabase(h)
 			g := newGate(h, unit, "ExecStopPost")
 			h.Reload()
+			ofDatabase(h)
 			waitStage(h, unit, "stop-post")
 			a := backgroundPath(h, askDatabase)
 			// That of the app waits for the stop.

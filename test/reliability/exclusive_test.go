@@ -84,16 +84,16 @@ var errLate = errors.New("spoke late")
 func askLate(h *harness.Host, port int, silence time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(h.Context(), harness.Patience)
 	defer cancel()
+	began := time.Now() // whoever is stopped once it is connected speaks late, too
 	c, err := h.M.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	connected := time.Now()
 	time.Sleep(silence) // the load, not a wait
 	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
-	if time.Since(connected) > time.Second {
+	if time.Since(began) > time.Second {
 		return "", errLate
 	}
 	if err != nil {
