@@ -61,7 +61,7 @@ func params(h *harness.Host, script string) testscript.Params {
 		Files: []string{script},
 		Setup: w.setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"put": w.put, "until": w.until, "get": w.get, "hold": w.hold, "scrape": scrape, "terminal": w.terminal,
+			"put": w.put, "until": w.until, "get": w.get, "hold": w.hold, "left": w.left, "scrape": scrape, "terminal": w.terminal,
 		},
 		Condition: func(name string) (bool, error) { return name == h.Name, nil },
 	}
@@ -106,13 +106,33 @@ func (w words) until(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: until PATTERN COMMAND...")
 	}
 	pattern := regexp.MustCompile(args[0])
-	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(100 * time.Millisecond) {
+	w.await(ts, args[0], func() (bool, string) {
 		out, _ := w.Session.Run(w.Context(), args[1:]...) // many tell by their status
-		if text := out.Stdout + out.Stderr; pattern.MatchString(text) {
+		text := out.Stdout + out.Stderr
+		return pattern.MatchString(text), text
+	})
+}
+
+// left NAME waits until the proxy of a service, which was woken, has told that nobody is
+// connected: zerolet sleep does not wait long for that.
+func (w words) left(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: left NAME")
+	}
+	w.await(ts, "nobody is connected to "+args[0], func() (bool, string) {
+		clients, reached, err := w.Connected(args[0])
+		return reached && clients == 0, fmt.Sprintf("%d clients, reached: %t, %v", clients, reached, err)
+	})
+}
+
+// await asks again and again.
+func (w words) await(ts *testscript.TestScript, what string, ask func() (bool, string)) {
+	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(100 * time.Millisecond) {
+		if is, text := ask(); is {
 			ts.Logf("%s", text)
 			return
 		} else if time.Now().After(deadline) {
-			ts.Fatalf("never %s:\n%s\n%s", pattern, text, w.LastJournal())
+			ts.Fatalf("never %s:\n%s\n%s", what, text, w.LastJournal())
 		}
 	}
 }
