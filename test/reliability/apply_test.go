@@ -80,6 +80,7 @@ func TestRenamed(t *testing.T) {
 			h.Expect(unit, "inactive")
 		}
 		c = underWay(h)
+		h.MustGet()
 		h.Expect("new.service", "active")
 		if left := h.Must(t, "podman", "ps", "--format", "{{.Names}}"); left != "systemd-new" {
 			t.Errorf("containers: %s", left)
