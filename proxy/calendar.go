@@ -56,18 +56,25 @@ func (s *server) hearCalendar() bool {
 	}
 	s.activity.touch(time.Now())
 	s.activity.stay(s.cfg.StayAwake)
-	s.background(s.wokenByCalendar)
+	if !s.activity.isReached() {
+		s.activity.waking.Add(1)
+		s.background(s.wokenByCalendar)
+	}
 	s.freezing.poke()
 	return true
 }
 
 // wokenByCalendar says when the app is there, though perhaps no client has come:
-// it is asked in the calendar's name.
+// it is asked in the calendar's name. Until then the container is kept up, as it is
+// for a client: an app that starts for longer than the idle time would never be there.
 func (s *server) wokenByCalendar() {
-	if s.activity.isReached() {
-		return
-	}
-	if s.starter.start(s.hard) == nil && s.askApp(s.hard) {
+	defer func() {
+		s.activity.touch(time.Now())
+		s.activity.waking.Add(-1)
+	}()
+	ctx, cancel := context.WithTimeout(s.hard, s.cfg.StartTimeout)
+	defer cancel()
+	if s.starter.start(ctx) == nil && s.askApp(ctx) {
 		s.reached(func() string { return wire.Calendar })
 	}
 }

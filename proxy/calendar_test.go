@@ -52,6 +52,23 @@ func TestCalendarAtTheEnd(t *testing.T) {
 	}
 }
 
+// A container that was woken by the calendar is kept up until its app is there, for
+// longer than the idle time, too.
+func TestCalendarAwaitsApp(t *testing.T) {
+	front, addr := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)
+	cfg := proxytest.Config(front, addr)
+	cfg.IdleTimeout, cfg.Calendar = 20*time.Millisecond, filepath.Join(t.TempDir(), "web")
+	call(t, cfg.Calendar)
+	s := serve(t, cfg, front, nil)
+	s.waitHeldOn(t, addr)
+	proxytest.Eventually(t, "the idle time was over", func() bool { return time.Since(s.activity.start) > 10*cfg.IdleTimeout })
+	proxytest.App(t, proxytest.ListenTCP(t, addr.IP.String()), proxytest.Echo)
+	s.wait(t)
+	if log := s.log.String(); !strings.Contains(log, "ready for calendar") {
+		t.Errorf("journal:\n%s", log)
+	}
+}
+
 // The proxy stays for the least time, from its start and from each call.
 func TestStayAwake(t *testing.T) {
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
