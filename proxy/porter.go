@@ -428,8 +428,8 @@ func (s *server) endPorter() {
 }
 
 // foundSoon is how long it may take to find out whether the app is there: root's entry
-// has to start for that.
-const foundSoon = time.Second
+// has to start for that. An app that is not says so at once.
+const foundSoon = 10 * time.Second
 
 // findAwake finds out, before anybody is let in, whether somebody else keeps the
 // container up, and its app accepts. That is no wake.
