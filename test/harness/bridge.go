@@ -29,6 +29,7 @@ func NewBridge(h *Host) Bridge {
 	}, "\n"))
 	h.Reload()
 	h.Control("start", "client.service")
+	h.Wait("the container in the network answers", func() bool { _, err := h.Get(); return err == nil }, "client.service")
 	return Bridge{h}
 }
 
