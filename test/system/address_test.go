@@ -66,8 +66,7 @@ func TestAddresses(t *testing.T) {
 		if len(starts) != 1 {
 			t.Errorf("%d starts for ports of one container", len(starts))
 		}
-		held.Close()
-		keepsAwake(h, p+30)
+		keepsAwake(h, held, p+30)
 		for _, address := range []string{port("127.0.0.1", p+10), port("127.0.0.1", p+20), port("::1", p+200), port("127.0.0.1", p+300)} {
 			if id, err := on(h, address); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("%s answers %q, %v", address, id, err)
@@ -77,18 +76,19 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
-// keepsAwake asks one port for an answer that takes longer than the idle time:
-// the others lead to the same start before and after it.
-func keepsAwake(h *harness.Host, port int) {
+// keepsAwake asks one port for an answer that takes longer than the idle time, while nobody
+// else is connected any more: the others lead to the same start before and after it.
+func keepsAwake(h *harness.Host, held net.Conn, port int) {
 	h.Helper()
 	before := mustOn(h, h.Addr())
-	other := *h
-	other.Port = port
-	id, err := other.GetPath("/sleep?for=2500ms")
-	if err != nil {
-		h.Fatalf("%v\n%s", err, h.LastJournal())
+	c := h.ConnectTo(port)
+	defer c.Close()
+	if id := strings.TrimSpace(answered(h, c, "/")); id != before {
+		h.Errorf("the port leads to %s, the others to %s", id, before)
 	}
-	if after := mustOn(h, h.Addr()); strings.TrimSpace(id) != before || after != before {
+	held.Close()
+	id := strings.TrimSpace(answered(h, c, "/sleep?for=2500ms"))
+	if after := mustOn(h, h.Addr()); id != before || after != before {
 		h.Errorf("the container has slept while a port was in use: %s, %s, then %s", before, id, after)
 	}
 }

@@ -79,7 +79,7 @@ func TestClientAddress(t *testing.T) {
 					"[Container]", "Image=" + image, "Exec=" + peers(":8000", "127.0.0.1:8001", "[::1]:8001"),
 					fmt.Sprintf("PublishPort=%d:8000", port), fmt.Sprintf("PublishPort=%d:8000/udp", port),
 					fmt.Sprintf("PublishPort=%d:8001", port+10), fmt.Sprintf("PublishPort=%d:8001/udp", port+10), user,
-				}, append(network.Lines, "[ScaleToZero]", "IdleTimeout=1s", "")...), "\n"))
+				}, append(network.Lines, "[ScaleToZero]", "IdleTimeout=10s", "")...), "\n")) // in which a datagram has to be answered
 				tests = append(tests, test{strings.TrimSuffix(network.Name+","+user, ","), port, own})
 			}
 		}
@@ -148,6 +148,7 @@ func TestClientOfListener(t *testing.T) {
 				h.T, h.Port = t, h.Port+10*i
 				h.App(fmt.Sprintf("app%d", i), peers(test.listen), h.Publish(), h.Publish()+"/udp",
 					"Network=own.network", "IP="+four+"9", "IP6="+six+"9", "[ScaleToZero]", "IdleTimeout=1s")
+				held := h.Connect() // the app may take its time for a datagram
 				family := netip.MustParseAddrPort(test.listen).Addr()
 				for _, network := range transports() {
 					for _, client := range append(harness.Clients(), harness.Loopbacks()...) {
@@ -158,6 +159,7 @@ func TestClientOfListener(t *testing.T) {
 						}
 					}
 				}
+				held.Close()
 				h.WaitState(fmt.Sprintf("app%d.service", i), "inactive") // the next one has its address
 			})
 		}
@@ -182,6 +184,7 @@ func TestClientAddressHidden(t *testing.T) {
 				lines = append(lines, h.Publish()+"/"+network)
 			}
 			h.App("app", peers(":80"), append(lines, "[ScaleToZero]", "IdleTimeout=1s", key)...)
+			held := h.Connect() // the app may take its time for a datagram
 			for _, network := range networks {
 				for _, client := range append(harness.Clients(), harness.Loopbacks()...) {
 					if seen, is := h.Peer(network, netip.AddrPortFrom(client, 0), h.Port); !slices.Contains(own[network], seen.Addr()) {
@@ -189,6 +192,7 @@ func TestClientAddressHidden(t *testing.T) {
 					}
 				}
 			}
+			held.Close()
 			h.Asleep()
 		}
 		hidden("ClientAddress=proxy", "tcp", "udp")
@@ -200,10 +204,12 @@ func TestClientAddressHidden(t *testing.T) {
 func TestClientAddressImpossible(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{Outside: true}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=5s")
+		h.App("app", "-peer 127.0.0.1:80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		held := h.ConnectAs(lab.Outside()[0], h.Port) // once for each wake
 		for _, client := range lab.Outside() {
 			h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port)
 		}
+		held.Close()
 		h.Asleep()
 		h.WaitJournal("", "as its client: it does not listen on ::1", 1)
 	})
@@ -219,11 +225,13 @@ func TestClientAddressForbidden(t *testing.T) {
 		}
 		h.PutFile(h.UnitDir+"/app-entry.service.d/less.conf", "[Service]\nCapabilityBoundingSet=~CAP_NET_ADMIN\n")
 		h.App("app", "-peer :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1s")
+		held := h.ConnectAs(lab.Outside()[0], h.Port) // once for each wake
 		for _, client := range lab.Outside()[:4] {
 			if seen, is := h.Peer("tcp", netip.AddrPortFrom(client, 0), h.Port); seen.Addr() == is.Addr() || seen.Addr().IsLoopback() {
 				t.Errorf("the app sees %s as %s", is, seen)
 			}
 		}
+		held.Close()
 		h.Asleep()
 		h.WaitJournal("", "as its client: operation not permitted", 1)
 	})

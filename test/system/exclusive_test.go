@@ -60,15 +60,16 @@ func TestExclusive(t *testing.T) {
 		}
 		ask(h, first) // nobody is cut off
 		h.Expect("app.service", "active")
-		third := h.Connect() // comes later, and waits for the next turn
 		first.Close()
 		ask(h, second)
+		third := h.Connect() // waits for the next turn
 		h.WaitState("app.service", "activating")
 		second.Close()
 		ask(h, third)
 		third.Close()
 
-		h.Control("start", "second.service") // by hand: nobody needs it
+		h.WaitState("second-proxy.service", "inactive") // until then it needs its container
+		h.Control("start", "second.service")            // by hand: nobody needs it
 		h.Expect("second.service", "inactive")
 		if out := h.Must(t, "zerolet", "explain", "app"); !strings.Contains(out, "no other service with Exclusive=gpu is") {
 			t.Errorf("explain: %s", out)
@@ -122,13 +123,17 @@ func takenBack(t *testing.T, h *harness.Host) {
 	h.Expect("app.service", "inactive")
 	h.Expect("app-proxy.service", "inactive")
 	h.WaitState("app-proxy.socket", "active")
+	h.SyncJournal()
 	h.Must(t, "zerolet", "status") // it sleeps as it was asked to
 }
 
 // ask is a request on a connection that stays open.
-func ask(h *harness.Host, c net.Conn) {
+func ask(h *harness.Host, c net.Conn) { h.Helper(); answered(h, c, "/") }
+
+// answered is what is answered to one.
+func answered(h *harness.Host, c net.Conn, path string) string {
 	h.Helper()
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: app\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: app\r\n\r\n"); err != nil {
 		h.Fatal(err)
 	}
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -136,7 +141,9 @@ func ask(h *harness.Host, c net.Conn) {
 		h.Fatalf("no answer: %v\n%s", err, h.LastJournal())
 	}
 	defer r.Body.Close()
-	if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+	body, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
 		h.Fatalf("%s: %v", r.Status, err)
 	}
+	return string(body)
 }
