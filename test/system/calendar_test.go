@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
@@ -15,13 +16,16 @@ import (
 func TestCalendarWakes(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, harness.Boot(t, lab.Options{}), func(t *testing.T, h *harness.Host) {
-		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=10s", "WakeOn=*:*:*", "AutoStart=no")
+		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=1h", "WakeOn=*:*:*", "AutoStart=no")
 		h.Control("start", "app-proxy.socket")
 		h.WaitState("app.service", "active")
 		h.Wait("status names the calendar", func() bool { return calendarStatus(h).LastWake.Client == "calendar" })
 		woken := h.Property("app.service", "InvocationID")
-		before := calls(h)
+		ends := func() time.Time { return wire.ParseStatus(h.Property("app-proxy.service", "StatusText")).Ends }
+		h.Wait("the idle time runs", func() bool { return !ends().IsZero() }, "app-proxy.service")
+		before, end := calls(h), ends()
 		h.Wait("the calendar calls several times", func() bool { return calls(h) > before+3 })
+		h.Wait("each was a use", func() bool { return ends().After(end.Add(2 * time.Second)) }, "app-proxy.service")
 		if h.Property("app.service", "InvocationID") != woken {
 			t.Errorf("another container: a call was no use\n%s", h.LastJournal())
 		}
@@ -56,23 +60,29 @@ func TestCalendarAndStayAwake(t *testing.T) {
 		if out := h.Must(t, "zerolet", "status"); !strings.Contains(out, "wakes in ") {
 			t.Errorf("status:\n%s", out)
 		}
+		call := func() { h.Control("start", "app-calendar.service") }
 		for _, wake := range []func(){
-			func() { h.Control("start", "app-calendar.service") },
+			call,
 			func() { h.MustGet() },
 			func() { // a call in the middle
+				c := h.Connect()
 				h.MustGet()
-				h.Control("start", "app-calendar.service")
+				call()
+				c.Close()
 			},
 		} {
+			before := h.Property("app.service", "InvocationID")
 			wake()
-			h.WaitState("app.service", "active")
+			h.Wait("the container is woken", func() bool { return h.Property("app.service", "InvocationID") != before }, "app.service")
 			h.Asleep()
-			// The clock of the test begins late on a busy machine. The proxy's runs from a moment before it tells that it is ready.
-			took := time.Duration(moment(h, "app-proxy.service", "ActiveExit")-moment(h, "app-proxy.service", "ActiveEnter")) * time.Microsecond
-			if took < least-time.Second {
+			// systemd's clock runs from before the proxy begins, until after it has ended.
+			const proxy = "app-proxy.service"
+			took := time.Duration(moment(h, proxy, "ExecMainExit")-moment(h, proxy, "ExecMainStart")) * time.Microsecond
+			if took < least {
 				t.Errorf("asleep %s after the wake", took)
 			}
 		}
+		h.SyncJournal()
 		if out := h.Must(t, "zerolet", "history"); !strings.Contains(out, "app: 3 wakes") {
 			t.Errorf("history:\n%s", out)
 		}
