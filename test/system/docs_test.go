@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
@@ -32,6 +33,7 @@ func TestDocs(t *testing.T) {
 				makeTarget(t, target)
 				continue
 			}
+			hungUp(h, line)
 			h.Must(t, "sh", "-c", strings.TrimPrefix(line, "$ "))
 			h.WaitState("web-proxy.socket", "active")
 		}
@@ -107,7 +109,12 @@ func untyped() map[string]string {
 // questions types what docs/faq.md says of a sleeping service, and looks whether
 // it is so.
 func questions(t *testing.T, h *harness.Host) {
-	h.Must(t, "zerolet", "sleep", "web")
+	asleep := func() {
+		const line = "zerolet sleep web"
+		hungUp(h, line)
+		h.Must(t, "sh", "-c", line)
+	}
+	asleep()
 	h.PutFile("web.container.d/update.conf", "[Container]\nAutoUpdate=local\n")
 	h.Reload()
 	if out := h.Must(t, "podman", "auto-update"); strings.Contains(out, "web") {
@@ -118,7 +125,7 @@ func questions(t *testing.T, h *harness.Host) {
 		t.Errorf("one that is awake is not: %s", out)
 	}
 
-	h.Must(t, "zerolet", "sleep", "web")
+	asleep()
 	h.Must(t, "sh", "-c", "yes | podman system prune --all --volumes && podman image exists localhost/nginx && ! podman image rm localhost/nginx")
 	h.Must(t, "podman", "image", "rm", "--force", "localhost/nginx")
 	out, err := h.Session.Run(t.Context(), "zerolet", "doctor")
@@ -152,12 +159,25 @@ func manual(t *testing.T, h *harness.Host) {
 	}
 	for _, match := range examples {
 		line := match[1]
-		if strings.Contains(line, "--watch") { // until somebody ends it
-			line = "timeout --preserve-status 2 " + line
+		if strings.Contains(line, "--watch") { // somebody ends it who has seen something
+			line = "mkfifo shown && { " + line + ` >shown & } && exec 3<shown && read -r first <&3 && kill $! && wait $!`
 		}
+		hungUp(h, line)
 		if out, err := h.Session.Run(t.Context(), "sh", "-c", line); err != nil {
 			t.Errorf("%s: %v\n%s%s", line, err, out.Stdout, out.Stderr)
 		}
+	}
+}
+
+// hungUp waits until the proxy has noticed that who has woken the service has left, before
+// a command has it sleep: zerolet sleep waits for that, but not for ever.
+func hungUp(h *harness.Host, line string) {
+	h.Helper()
+	if strings.Contains(line, "zerolet sleep") {
+		const proxy = "web-proxy.service"
+		h.Wait("nobody is connected", func() bool {
+			return wire.ParseStatus(h.Property(proxy, "StatusText")).Open == 0 || h.State(proxy) != "active"
+		}, proxy)
 	}
 }
 
@@ -211,8 +231,14 @@ func inline(t *testing.T, h *harness.Host, path string, left map[string]string) 
 				s = h.Session
 			}
 		}
+		hungUp(h, line)
 		if out, err := s.Run(t.Context(), "sh", "-c", line); err != nil {
 			t.Errorf("%s: %s: %v\n%s%s", path, line, err, out.Stdout, out.Stderr)
+		}
+		if strings.HasSuffix(line, " web.service") { // by hand, it goes again at once if nobody needs it
+			h.Wait("it is needed, or gone", func() bool {
+				return h.State("web-proxy.service") == "active" || h.State("web.service") == "inactive"
+			}, "web.service")
 		}
 	}
 }
