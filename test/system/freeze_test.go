@@ -80,8 +80,8 @@ func thaws(t *testing.T, h *harness.Host) {
 
 	declare("StopAfter=3s")
 	h.MustGet()
-	h.Frozen("app")
 	h.Asleep()
+	h.WaitJournal("app-proxy.service", "frozen for 3s, app.service not needed", 1)
 	h.WaitJournal("app.service", "farewell", 2)
 }
 
@@ -98,6 +98,7 @@ func frozenVerbs(t *testing.T, h *harness.Host) {
 	}
 	look := func() {
 		t.Helper()
+		h.SyncJournal()
 		if err := json.Unmarshal([]byte(h.Must(t, "zerolet", "status", "--json")), &status); err != nil || len(status.Services) != 1 {
 			t.Fatalf("%+v, %v", status, err)
 		}
@@ -150,16 +151,25 @@ func frozenKinds(t *testing.T, h *harness.Host) {
 		t.Errorf("the silent client is not hung up on: %d bytes, %v", n, err)
 	}
 	c := h.DialUDP("127.0.0.1", h.Port)
+	datagrams := 0
+	say := func(text string) string {
+		c.Say(text)
+		datagrams++
+		h.WaitJournal("app-proxy.service", "app.service thawed for udp:", datagrams)
+		h.MustGet() // an app that takes its time for a datagram may be frozen again before it answers
+		id, _ := c.Tallied(text)
+		return id
+	}
 	for _, client := range []struct {
 		name string
 		ask  func() string
 	}{
-		{"udp", func() string { c.Say("x"); id, _ := c.Tallied("x"); return id }},
+		{"udp", func() string { return say("x") }},
 		{"unix", func() string {
 			return h.Must(t, "curl", "--silent", "--show-error", "--fail", "--unix-socket", path, "http://app/")
 		}},
 		{"tcp", h.MustGet},
-		{"udp again", func() string { c.Say("y"); id, _ := c.Tallied("y"); return id }},
+		{"udp again", func() string { return say("y") }},
 	} {
 		if now := strings.TrimSpace(client.ask()); now != id {
 			t.Errorf("%s: %s has answered, not %s", client.name, now, id)
@@ -224,11 +234,20 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 		}
 		return id
 	}
+	frozen := func() {
+		t.Helper()
+		h.Frozen("app")
+		h.Wait("the database is frozen, too", func() bool { return h.IsFrozen("db.service") }, "app-proxy.service")
+	}
 	c := h.Connect()
+	h.Wait("the app finds the database", func() bool { // Podman's DNS server learns of it in its own time
+		_, err := h.GetPath("/of?url=http://systemd-db/")
+		return err == nil
+	}, "app.service")
 	id := ask()
 	writes := h.WatchFreezer("app.service", "db.service")
 	c.Close()
-	h.Frozen("app")
+	frozen()
 	if got := writes(); !slices.Equal(got, []string{"app.service", "db.service"}) {
 		t.Errorf("frozen in this order: %q", got)
 	}
@@ -239,10 +258,7 @@ func frozenDependency(t *testing.T, h *harness.Host) {
 		t.Errorf("thawed in this order: %q", got)
 	}
 	for range 2 {
-		h.Frozen("app")
-		if !h.IsFrozen("db.service") {
-			t.Errorf("the database is awake\n%s", h.LastJournal())
-		}
+		frozen()
 		if now := ask(); now != id {
 			t.Error("another database has answered")
 		}
@@ -282,6 +298,10 @@ func frozenPod(t *testing.T, h *harness.Host) {
 		return id
 	}
 	isFrozen := func() bool { return h.IsFrozen("shop-web.service") && h.IsFrozen("shop-db.service") }
+	h.Wait("the other one listens, too", func() bool { // nobody waits for that
+		_, err := h.GetPath("/of?url=http://127.0.0.1:5432")
+		return err == nil
+	}, "shop-db.service")
 	id := ask()
 	h.Wait("one has ended", func() bool { return h.Property("shop-a.service", "SubState") == "exited" }, "shop-a.service")
 	ended := h.Property("shop-a.service", "InvocationID")
