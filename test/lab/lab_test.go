@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestContainers(t *testing.T) {
 			image := must(s.AppImage(t.Context()))(t)
 			s.Must(t, "podman", "run", "--detach", "--rm", "--name=hand", "--publish=127.0.0.1:8080:80", image, "-http", ":80")
 			first := eventually(t, s, m, "http://127.0.0.1:8080/")
-			s.Must(t, "podman", "rm", "--force", "--time=0", "hand")
+			remove(t, s, m, "hand")
 
 			quadlet := "[Container]\nImage=" + image + "\nExec=-http :80\nPublishPort=127.0.0.1:8080:80\n"
 			if err := s.Put(t.Context(), "web.container", quadlet); err != nil {
@@ -47,11 +48,13 @@ func TestContainers(t *testing.T) {
 			if state := must(s.Show(t.Context(), "web.service", "ActiveState"))(t); state != "active" {
 				t.Errorf("web.service is %q", state)
 			}
-			if journal := must(s.Journal(t.Context(), "web.service"))(t); !strings.Contains(journal, "listening "+second) {
-				t.Errorf("the journal of web.service lacks the app's first line:\n%s", journal)
-			}
+			s.WaitFor(t, time.Minute, "the journal of web.service has the app's first line", func() (bool, error) {
+				journal, err := s.Journal(t.Context(), "web.service")
+				return strings.Contains(journal, "listening "+second), err
+			}, "web.service")
 			showsTheSame(t, s, "web.service", "init.scope", "none.socket")
 			must(s.Systemctl(t.Context(), "stop", "web.service"))(t)
+			free(t, s, m)
 		})
 	}
 	if failed := must(m.Failed(t.Context()))(t); len(failed) > 0 {
@@ -84,7 +87,7 @@ func TestNginxImage(t *testing.T) {
 			if page := eventually(t, s, m, "http://127.0.0.1:8080/"); !strings.Contains(page, "Welcome to nginx") {
 				t.Errorf("got %q", page)
 			}
-			s.Must(t, "podman", "rm", "--force", "--time=0", "nginx")
+			remove(t, s, m, "nginx")
 		})
 	}
 }
@@ -110,7 +113,7 @@ func TestSuites(t *testing.T) {
 				image := must(s.AppImage(t.Context()))(t)
 				s.Must(t, "podman", "run", "--detach", "--rm", "--name=hand", "--publish=127.0.0.1:8080:80", image, "-http", ":80")
 				eventually(t, s, m, "http://127.0.0.1:8080/")
-				s.Must(t, "podman", "rm", "--force", "--time=0", "hand")
+				remove(t, s, m, "hand")
 			}
 			if failed := must(m.Failed(t.Context()))(t); len(failed) > 0 {
 				t.Errorf("failed units: %q", failed)
@@ -316,6 +319,31 @@ func ignoreExit(err error) error {
 func bootID(t *testing.T, m *lab.Machine) string {
 	t.Helper()
 	return m.Root().Must(t, "cat", "/proc/sys/kernel/random/boot_id")
+}
+
+// remove removes a container, whose port the next one is to have.
+func remove(t *testing.T, s *lab.Session, m *lab.Machine, container string) {
+	t.Helper()
+	s.Must(t, "podman", "rm", "--force", "--time=0", container)
+	free(t, s, m)
+}
+
+// free waits until nobody has the port of the containers: conmon and pasta may outlive theirs for a moment.
+func free(t *testing.T, s *lab.Session, m *lab.Machine) {
+	t.Helper()
+	s.WaitFor(t, time.Minute, "the port is free", func() (bool, error) {
+		err := m.Network(func() error {
+			l, err := net.Listen("tcp", "127.0.0.1:8080")
+			if err == nil {
+				err = l.Close()
+			}
+			return err
+		})
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 }
 
 // eventually asks for a page until it comes, as a container without a readiness check needs.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,11 +63,11 @@ func newLayer(cache string) (*layer, error) {
 
 // refuseOverlay says what to do inside a container, whose own root is an overlay.
 func refuseOverlay(dir string) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
 		return err
 	}
-	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+	if stat.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		return fmt.Errorf("%s lies on overlayfs, which cannot hold another: set ZEROLET_LAB_CACHE to a directory that does not", dir)
 	}
 	return nil
@@ -106,7 +107,12 @@ func (l *layer) Close() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("lab: layer %s: %w", l.id, err), l.lock.Close())
 	}
-	return errors.Join(os.Remove(l.lock.Name()), l.lock.Close())
+	// Who looks for orphans may have opened the file just before its owner removed it.
+	err = os.Remove(l.lock.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, l.lock.Close())
 }
 
 func (l *layer) cgroup() (*cgroup, error) {
