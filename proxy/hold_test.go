@@ -60,12 +60,12 @@ func TestOneAsks(t *testing.T) {
 	}
 	r.waitHeld(t, clients)
 	before, began := source.n.Load(), time.Now()
-	proxytest.Eventually(t, "a second second of asking", func() bool { return time.Since(began) > time.Second })
+	proxytest.Eventually(t, "a second second of asking", func() bool {
+		return time.Since(began) > time.Second && source.n.Load() > before // it may have been stopped for all of that
+	})
 	// After 32 ms of waiting there are at most 1,000/s, later 40/s.
 	if n := source.n.Load() - before; n > 400 {
 		t.Errorf("%d attempts in a second", n)
-	} else if n == 0 {
-		t.Error("nobody asks")
 	}
 }
 
@@ -116,9 +116,10 @@ func TestHeldClientGone(t *testing.T) {
 // When the start timeout is over, the client sees a failure, and the journal
 // gets one record for all of them.
 func TestStartTimeout(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	front, addr := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.FreeAddr(t)
 	cfg := proxytest.Config(front, addr)
-	cfg.StartTimeout = 2 * time.Second // enough to ask the app once
+	cfg.StartTimeout = 10 * time.Second // on a busy machine, too, enough to ask the app once
 	r := serve(t, cfg, front, nil)
 	var conns []*net.TCPConn
 	for range 10 {
@@ -175,7 +176,7 @@ func TestResetUnheardIsTriedAgain(t *testing.T) {
 func TestResetAtAcceptKeepsRequest(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	front, l := proxytest.ListenTCP(t, "127.0.0.1:0"), proxytest.ListenTCP(t, "127.0.0.1:0")
-	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 5 * time.Second })
+	r := serve(t, proxytest.Config(front, proxytest.AddrOf(l)), front, func(s *server) { s.resetGrace = 10 * time.Second })
 	var resets atomic.Int32
 	proxytest.App(t, l, func(c *net.TCPConn) {
 		if resets.Add(1) <= 20 {

@@ -257,6 +257,7 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 	}
 	limit(8)
+	told := time.Now()
 	c := proxytest.Connect(t, front.Addr().String())
 	io.WriteString(c, "ping")
 	proxytest.Eventually(t, "it is out of descriptors", func() bool { return strings.Contains(p.Log.String(), "too many open files") })
@@ -265,7 +266,8 @@ func TestOutOfDescriptors(t *testing.T) {
 	if ticks := cpuTicks(t, p.Process.Pid) - before; ticks > 30 {
 		t.Errorf("%d %% of a processor while it can do nothing", ticks)
 	}
-	if n := strings.Count(p.Log.String(), "too many"); n != 1 {
+	// One in 10 s, of which there is one unless the machine stands still.
+	if n := strings.Count(p.Log.String(), "too many"); n > 1+int(time.Since(told)/(10*time.Second)) {
 		t.Errorf("%d lines in the journal:\n%s", n, p.Log)
 	}
 	limit(4096)

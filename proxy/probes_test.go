@@ -114,18 +114,18 @@ func chatty(t *testing.T, change func(*wire.Config), tweak func(*server)) *runni
 	cfg.Start, _ = newWaker(t)
 	cfg.Probes = []string{"/up"}
 	change(&cfg)
+	c := proxytest.Connect(t, front.Addr().String()) // before, else the idle time may be over
 	r := serve(t, cfg, front, func(s *server) {
 		s.porter.noticed.Store(true) // the cgroup is the test's
 		tweak(s)
 	})
-	r.serveOne(t)
+	serveOne(t, c)
 	return r
 }
 
 // serveOne has the app answer a client.
-func (r *running) serveOne(t *testing.T) {
+func serveOne(t *testing.T, c net.Conn) {
 	t.Helper()
-	c := proxytest.Connect(t, r.addr)
 	defer c.Close()
 	if by, body := ask(t, c, bufio.NewReader(c), "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"); by != "" || body != "hi" {
 		t.Fatalf("%q by %q", body, by)
@@ -175,7 +175,7 @@ func TestUnreadProbesLeaveRoom(t *testing.T) {
 	for range 3 * room {
 		proxytest.Must(io.WriteString(proxytest.ConnectSmall(t, r.addr), up))(t)
 	}
-	r.serveOne(t)
+	serveOne(t, proxytest.Connect(t, r.addr))
 }
 
 // What a client has not read yet of the answer to a probe is not lost when it turns

@@ -255,7 +255,7 @@ func TestReadFile(t *testing.T) {
 				if got = strings.TrimPrefix(got, path(name)+": "); got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("hangs")
 			}
 		})
@@ -332,7 +332,7 @@ func TestPodman4ReadsText(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v in:\n%s", err, text)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("hangs on:\n%s", text)
 		}
 		for _, e := range f.Entries {

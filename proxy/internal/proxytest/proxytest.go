@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,12 +112,18 @@ func AddrOf(l net.Listener) wire.Address {
 	return wire.TCPAddress(l.Addr().(*net.TCPAddr).AddrPort())
 }
 
-// FreeAddr is an address where nobody listens yet.
+// FreeAddr is an address where nobody listens yet, and nobody else than the test is going to: a socket that is bound and
+// does not listen keeps the port from who takes any, and not from who asks for it with SO_REUSEADDR (socket(7)), as Go does.
 func FreeAddr(t testing.TB) wire.Address {
 	t.Helper()
-	l := Must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	defer l.Close()
-	return AddrOf(l)
+	fd := Must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))(t)
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})); err != nil {
+		t.Fatal(err)
+	}
+	bound := Must(unix.Getsockname(fd))(t).(*unix.SockaddrInet4)
+	return wire.TCPAddress(netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)))
 }
 
 // Config is a configuration with times that do not matter.
@@ -395,10 +402,14 @@ func FullBacklog(t *testing.T) (l *net.TCPListener, full []net.Conn) {
 	raw := Must(l.SyscallConn())(t)
 	raw.Control(func(fd uintptr) { syscall.Listen(int(fd), 0) }) // may be called again to change it
 	for {
-		c, err := net.DialTimeout("tcp", l.Addr().String(), 250*time.Millisecond)
-		if err != nil {
+		var info *unix.TCPInfo // of one that listens: the backlog and its bound (tcp_get_info() in the kernel's tcp.c)
+		Eventually(t, "who has connected is in the backlog", func() bool {
+			raw.Control(func(fd uintptr) { info = Must(unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO))(t) })
+			return int(info.Unacked) == len(full)
+		})
+		if info.Unacked > info.Sacked {
 			return l, full
 		}
-		full = append(full, c)
+		full = append(full, Must(net.DialTimeout("tcp", l.Addr().String(), Patience))(t))
 	}
 }

@@ -17,11 +17,11 @@ func TestDialFullBacklog(t *testing.T) {
 	if _, err := DialOne(ownNamespace{}, proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, syscall.ETIMEDOUT) {
 		t.Fatalf("a full backlog gives %v", err)
 	}
-	began := time.Now()
-	if _, err := DialOne(Prompt(ownNamespace{}), proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
-		t.Fatalf("a full backlog in a hurry gives %v", err)
-	}
-	if took := time.Since(began); took > dialAttempt {
-		t.Errorf("it took %s", took)
-	}
+	proxytest.Eventually(t, "who is in a hurry does not wait", func() bool { // a busy machine may stop this test meanwhile
+		began := time.Now()
+		if _, err := DialOne(Prompt(ownNamespace{}), proxytest.AddrOf(l), netip.AddrPort{}); !errors.Is(err, errSlow) {
+			t.Fatalf("a full backlog in a hurry gives %v", err)
+		}
+		return time.Since(began) < dialAttempt
+	})
 }

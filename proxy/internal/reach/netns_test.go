@@ -489,6 +489,7 @@ func TestNamespaceRefused(t *testing.T) {
 			}
 			if name == "no nsenter" {
 				proxytest.Eventually(t, "it pauses", func() bool {
+					_ = try() // the pause may be over by now
 					n.mu.Lock()
 					defer n.mu.Unlock()
 					return time.Until(n.notUntil) > helperPause/2

@@ -290,14 +290,15 @@ func TestNobodySlipsIn(t *testing.T) {
 
 // The idle time runs from the last connection, however short that was.
 func TestShortConnection(t *testing.T) {
+	t.Parallel()
 	front := proxytest.ListenTCP(t, "127.0.0.1:0")
 	proxytest.App(t, front, proxytest.Echo)
 	cfg := nativeConfig()
-	cfg.IdleTimeout = 2 * time.Second
+	cfg.IdleTimeout = 8 * time.Second // a busy machine must not stop this test for the rest of it
 	began := time.Now()
 	w := watchFront(t, cfg, front, nil)
 	proxytest.Eventually(t, "the app was looked at", func() bool { return strings.Contains(w.log.String(), "ready") })
-	proxytest.Eventually(t, "half of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/2 })
+	proxytest.Eventually(t, "a part of the idle time is over", func() bool { return time.Since(began) > cfg.IdleTimeout/8 })
 	proxytest.OneRequest(t, front.Addr().String(), "ping\n")
 	last := time.Now()
 	w.wait(t)
@@ -387,11 +388,12 @@ func TestForgottenDoor(t *testing.T) {
 	w := prepareWatcher(t, nativeConfig(), front)
 	w.shut()
 	knocks := knocking(t, proxytest.AddrOf(front).IP)
+	w.start = time.Now().Add(proxytest.Patience) // however long that takes
 	w.openForgotten()
 	if len(knocks) > 0 || proxytest.Waiting(t, front) {
 		t.Fatal("opened at once")
 	}
-	w.start = w.start.Add(-shutGrace)
+	w.start = time.Now().Add(-shutGrace)
 	w.run(t)
 	proxytest.Ask(t, proxytest.Next(t, knocks), "ping")
 }
