@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/zerolet/zerolet/proxy/wire"
 )
 
 // Bridge is a network with somebody in it, who is asked by the host's port.
@@ -59,18 +61,20 @@ func (b Bridge) Name(lines ...string) {
 	b.Helper()
 	b.App("app", "-http :80", lines...)
 	b.Control("restart", "app-proxy.socket") // what a former file has made may run on
-	b.WaitState("app-standin.service", "active")
-	b.Known("web", "systemd-app-standin")
+	b.Known("web", "app")
 }
 
-// Known waits until a name leads to a container. Podman does not: it sends aardvark-dns a signal to look again.
-func (b Bridge) Known(name, container string) {
+// Known waits until a service has its stand-in, and a name leads there. Podman does not: it sends aardvark-dns a
+// signal to look again.
+func (b Bridge) Known(name, service string) {
 	b.Helper()
-	want := b.Address(container)
-	b.Wait(name+" leads to "+container, func() bool {
+	unit := wire.StandIn.Of(service)
+	b.WaitState(unit, "active")
+	want := b.Address("systemd-" + service + "-standin")
+	b.Wait(name+" leads to the stand-in", func() bool {
 		answer, err := b.GetPath("/lookup?name=" + name)
 		return err == nil && strings.TrimSpace(answer) == want
-	})
+	}, unit)
 }
 
 // Of is what a server answers to the container in the network.

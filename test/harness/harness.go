@@ -294,9 +294,6 @@ func (h *Host) WaitJournal(unit, text string, times int) {
 	}
 }
 
-// SyncJournal waits until the journal has what was said before (journalctl(1), --sync).
-func (h *Host) SyncJournal() { h.Helper(); h.M.Root().Must(h.T, "journalctl", "--sync") }
-
 // WaitState waits until the unit is in the state.
 func (h *Host) WaitState(unit, state string) {
 	h.Helper()

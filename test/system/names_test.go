@@ -92,7 +92,7 @@ func podByName(b harness.Bridge, pod, networks, port string) {
 	}
 	asleep()
 	b.Control("restart", "shop-pod-proxy.socket") // what a former file has made may run on
-	b.WaitState("shop-pod-standin.service", "active")
+	b.Known("shop", "shop-pod")
 	standIn := b.Address("systemd-shop-pod-standin")
 	first := b.Of("shop:" + port)
 	for _, name := range []string{"shop", "store"} {

@@ -109,7 +109,7 @@ func putBehind(b harness.Bridge, service string, local int, conf string, lines [
 	b.Reload()
 	b.Control("restart", "app-proxy.socket")
 	if strings.Contains(service, ".network") {
-		b.WaitState("app-standin.service", "active") // nginx ends if the name is not there, Caddy waits for DNS
+		b.Known("systemd-app-standin", "app") // nginx ends if the name is not there, Caddy waits for DNS
 	}
 	b.Control("restart", "front.service")
 }
