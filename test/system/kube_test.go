@@ -60,8 +60,10 @@ func wakesKube(t *testing.T, h *harness.Host) {
 	h.Must(t, "podman", "volume", "exists", "blog-data")
 	sees(h, h.Port+10)
 	h.AsleepPod("blog", "blog")
+	c := h.Connect() // there has to be something to kill
 	first := h.MustGet()
 	h.Must(t, "podman", "pod", "kill", "blog")
+	c.Close()
 	h.Wait("the pod is another one", func() bool {
 		id, err := h.Get()
 		return err == nil && id != first

@@ -172,6 +172,7 @@ func takesWorkerAlong(h *harness.Host, name string, port int) {
 		first[worker] = h.Property(worker, "InvocationID")
 	}
 	h.Control("restart", web)
+	held := h.ConnectTo(port) // keeps them awake, as c does not: what that led to is gone
 	for _, worker := range workers {
 		h.WaitState(worker, "active")
 		if again := h.Property(worker, "InvocationID"); again == first[worker] {
@@ -179,6 +180,7 @@ func takesWorkerAlong(h *harness.Host, name string, port int) {
 		}
 	}
 	c.Close()
+	held.Close()
 	for _, gone := range append(workers, web, name+"-pod.service") {
 		h.WaitState(gone, "inactive")
 	}

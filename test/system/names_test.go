@@ -34,6 +34,7 @@ func TestNames(t *testing.T) {
 					"[ScaleToZero]", "Listen=proxy.network:"+test.listen, "IdleTimeout=2s")...)
 				standIn := b.Address("systemd-app-standin")
 				b.Expect("app.service", "inactive")
+				release := b.Hold("web:" + test.port) // it must not sleep between two questions
 				first := b.Of("web:" + test.port)
 				for _, name := range []string{"web", "www", "w3", "site"} {
 					if got := b.Lookup(name); got != standIn {
@@ -46,7 +47,6 @@ func TestNames(t *testing.T) {
 				if got, want := b.Of("web:"+test.port+"/who"), b.Address("client"); got != want {
 					t.Errorf("to the app the client is %s, want %s", got, want)
 				}
-				release := b.Hold("web:" + test.port)
 				networks := b.Must(t, "podman", "inspect", "--format", `{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}`, test.container)
 				if got := strings.TrimSpace(networks); got != test.networks {
 					t.Errorf("the app is in %s, want %s", got, test.networks)
@@ -150,11 +150,11 @@ func TestLabels(t *testing.T) {
 		before := second()
 		b.Wait("the second is over", func() bool { return second() != before })
 		began := second()
+		release := b.Hold(asleep["Address"] + ":8096") // it must not sleep between two questions
 		id := b.Of(asleep["Address"] + ":8096")
 		if again := b.Of(asleep["Address"] + ":8096"); again != id {
 			t.Error("the second answer is another start's")
 		}
-		release := b.Hold(asleep["Address"] + ":8096")
 		if awake := discover(t, b); !maps.Equal(awake, asleep) {
 			t.Errorf("awake the backend is %v, asleep %v", awake, asleep)
 		}

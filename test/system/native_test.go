@@ -29,6 +29,7 @@ func native(h *harness.Host, network string) {
 	h.App("app", "-http systemd:0 -http systemd:1", "Label=zerolet.native=yes", network,
 		fmt.Sprintf("PublishPort=%d:80", h.Port), fmt.Sprintf("PublishPort=127.0.0.1:%d:81", h.Port+100),
 		"[ScaleToZero]", "Mode=native", "IdleTimeout=1s")
+	c := h.Connect() // it must not sleep between the two
 	first := h.MustGet()
 	second := *h
 	second.Port += 100
@@ -38,6 +39,7 @@ func native(h *harness.Host, network string) {
 	if command := h.Property("app.service", "ExecStart"); strings.Contains(command, "--publish") || strings.Contains(command, "--pidfile") {
 		h.Errorf("the container is published: %s", command)
 	}
+	c.Close()
 	h.Asleep()
 	if id := second.MustGet(); id == first {
 		h.Errorf("the container was not stopped: %s answered again", id)

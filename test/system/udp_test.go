@@ -20,7 +20,10 @@ func datagrams(t *testing.T, h *harness.Host) {
 		fmt.Sprintf("PublishPort=%d:81/udp", h.Port+1000), "[ScaleToZero]", "IdleTimeout=2s")
 	c := h.DialUDP("127.0.0.1", h.Port)
 	c.Say("cold")
-	first, _ := c.Tallied("cold")
+	c.Tallied("cold")
+	held := h.Connect() // it must not sleep between two questions
+	c.Say("warm")
+	first, _ := c.Tallied("warm")
 	if id := strings.TrimSpace(h.MustGet()); id != first {
 		t.Errorf("TCP was answered by %s, UDP by %s", id, first)
 	}
@@ -40,6 +43,7 @@ func datagrams(t *testing.T, h *harness.Host) {
 			t.Errorf("%s was answered by %s", host, id)
 		}
 	}
+	held.Close()
 	h.Asleep()
 	c.Say("again")
 	if id, _ := c.Tallied("again"); id == first {

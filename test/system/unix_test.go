@@ -27,10 +27,17 @@ func TestPublicUnixSocket(t *testing.T) {
 			t.Helper()
 			return user.Must(t, "curl", "--silent", "--show-error", "--fail", "--unix-socket", path, "http://app/")
 		}
+		get() // the user wakes it
+		c, err := h.M.Dial(t.Context(), "unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
 		first := get()
 		if again := get(); again != first {
 			t.Errorf("another container answered while the first one ran: %s, then %s", first, again)
 		}
+		c.Close()
 		h.Asleep()
 		if second := get(); second == first {
 			t.Errorf("the container was not stopped: %s answered again", second)
