@@ -33,6 +33,7 @@ func TestReadOnlyUsr(t *testing.T) {
 	if out := h.Must(t, "curl", "-sS", "http://localhost:8080/"); !strings.Contains(out, "nginx") {
 		t.Errorf("the service answers %s", out)
 	}
+	h.Unused("web")
 	h.Must(t, "zerolet", "sleep", "web")
 	h.Expect("web.service", "inactive")
 	h.Expect("web-proxy.socket", "active")

@@ -74,6 +74,7 @@ func TestNativeRecipe(t *testing.T) {
 				t.Error("the container has not slept")
 			}
 			before = start
+			h.Unused("app")
 			h.Must(t, "zerolet", "sleep", "app")
 			h.Asleep()
 		}

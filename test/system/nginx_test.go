@@ -48,7 +48,7 @@ func TestClientAddressInNginx(t *testing.T) {
 		h.Must(t, "install", "-d", "-m", "0777", dir+"/log")
 		h.PutFile(dir+"/www/index.html", "welcome\n")
 		h.Declare("app", "Image="+image, "Volume="+dir+":/srv", h.Publish(), `Exec=/usr/sbin/nginx -c /srv/conf -g "daemon off;"`,
-			"[ScaleToZero]", "IdleTimeout=10s") // it must not sleep between commands
+			"[ScaleToZero]", "IdleTimeout=1h") // it must not sleep between commands
 		var want []string
 		ask := func(client netip.Addr, path string, status int) {
 			t.Helper()
@@ -82,6 +82,8 @@ func TestClientAddressInNginx(t *testing.T) {
 				}
 				ask(client, "/", status)
 			}
+			h.Unused("app")
+			h.Must(t, "zerolet", "sleep", "app")
 			h.Asleep()
 		}
 		got := strings.Split(h.Must(t, "cat", dir+"/log/access"), "\n")

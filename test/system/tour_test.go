@@ -26,6 +26,12 @@ func TestTour(t *testing.T) {
 	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(doc, -1) {
 		for _, step := range strings.Split(strings.TrimPrefix(block[1], "$ "), "\n$ ") {
 			command, want, _ := strings.Cut(step, "\n")
+			switch command { // who types is slow enough
+			case "zerolet sleep web":
+				h.Unused("web")
+			case "zerolet history":
+				h.WaitJournal("web-proxy.service", "web.service ready for ", 2)
+			}
 			out, err := h.Session.Run(t.Context(), "sh", "-c", "cd && "+command)
 			got := out.Stdout + out.Stderr
 			if err != nil || !strings.HasPrefix(shape(got), shape(want)) || want == "" && got != "" {
