@@ -47,8 +47,8 @@ func wakesKube(t *testing.T, h *harness.Host) {
 		c := h.Connect()
 		starts[h.MustGet()] = true
 		h.Expect("blog.service", "active")
-		if id, err := h.GetPath("/of?url=http://localhost:5432"); err != nil || id == "" || starts[id] {
-			t.Errorf("web asks db: %q, %v", id, err)
+		if id := answerOf(h, "http://localhost:5432"); starts[id] {
+			t.Errorf("web asks db, and %s answers", id)
 		}
 		c.Close()
 		h.AsleepPod("blog", "blog")

@@ -35,6 +35,18 @@ func podOf(h *harness.Host, web string, lines ...string) {
 	h.WaitState("shop-pod-proxy.socket", "active")
 }
 
+// answerOf is what another container tells the app. It may listen a moment after the
+// app does: all that is known of it is that it has been started.
+func answerOf(h *harness.Host, url string) (answer string) {
+	h.Helper()
+	h.Wait(url+" answers the app", func() (ok bool) {
+		var err error
+		answer, err = h.GetPath("/of?url=" + url)
+		return err == nil && answer != ""
+	})
+	return answer
+}
+
 func podAsleep(h *harness.Host) { h.Helper(); h.AsleepPod("shop-pod", "shop-web", "shop-db") }
 
 // A pod and its containers wake with the first client and go with the last one:
@@ -72,8 +84,8 @@ func wakesPod(t *testing.T, h *harness.Host) {
 		if policy := h.Must(t, "podman", "pod", "inspect", "--format", "{{.ExitPolicy}}", "systemd-shop"); policy != "continue" {
 			t.Errorf("exit policy %s", policy)
 		}
-		if id, err := h.GetPath("/of?url=http://127.0.0.1:5432"); err != nil || id == "" || starts[id] {
-			t.Errorf("web asks db: %q, %v", id, err)
+		if id := answerOf(h, "http://127.0.0.1:5432"); starts[id] {
+			t.Errorf("web asks db, and %s answers", id)
 		}
 		starts[mustOn(h, net.JoinHostPort("::1", fmt.Sprint(h.Port+100)))] = true
 		c.Close()
@@ -267,9 +279,7 @@ func TestPodRecipe(t *testing.T) {
 		h.Must(t, "zerolet", "apply")
 		verifyOf(h, "shop-pod", "shop-web.service", "shop-db.service", "shop-cache.service")
 		for _, port := range []int{5432, 6379} {
-			if id, err := h.GetPath(fmt.Sprintf("/of?url=http://localhost:%d", port)); err != nil || id == "" {
-				t.Errorf("port %d: %q, %v", port, id, err)
-			}
+			answerOf(h, fmt.Sprintf("http://localhost:%d", port))
 		}
 		for _, verb := range []string{"wake shop", "status shop-pod", "status shop-db", "explain shop-web", "sleep --force shop", "explain shop.pod", "history shop", "metrics shop-pod", "render shop"} {
 			h.Must(t, append([]string{"zerolet"}, strings.Fields(verb)...)...)
