@@ -55,6 +55,7 @@ func main() {
 	endpointFlag("sum", "count bytes and answer the count once the input has ended", each(sum))
 	endpointFlag("greet", "speak first: send the start id, then echo", each(greet(id)))
 	var lines tally
+	endpointFlag("tick", "say something twice a second until a byte comes, and nothing afterwards", each(tick))
 	endpointFlag("tally", "answer each line with the start id, its number since the start, the peer's address and port, and the line", each(lines.serve(id)))
 	var datagrams []func() error
 	flag.Func("udp", "answer each datagram as -tally does, on this `address`; repeatable", func(address string) error {
@@ -466,6 +467,25 @@ func greet(id string) func(net.Conn) {
 	return func(c net.Conn) {
 		fmt.Fprintln(c, id)
 		echo(c)
+	}
+}
+
+func tick(c net.Conn) {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, _ = io.ReadFull(c, make([]byte, 1))
+	}()
+	for again := time.Tick(500 * time.Millisecond); ; {
+		if _, err := c.Write([]byte(".")); err != nil {
+			return
+		}
+		select {
+		case <-heard:
+			_, _ = io.Copy(io.Discard, c)
+			return
+		case <-again:
+		}
 	}
 }
 
