@@ -65,8 +65,8 @@ func podPage(t *testing.T, h *harness.Host) {
 	pod(h, h.Publish(), "[ScaleToZero]", "IdleTimeout=1s", "WaitingPage=yes")
 	h.PutFile("shop-web.container.d/gate.conf", "[Service]\n"+start+"\n")
 	h.Must(t, "zerolet", "apply")
-	fail()
 	expectPage(h, h.Port, "its containers to start")
+	fail()
 	h.Wait("the page has the reason", func() bool {
 		_, by, body := visit(h, h.Port)
 		return by == "failing" && strings.Contains(body, "shop-web.service has failed: exit-code")
