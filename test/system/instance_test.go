@@ -72,6 +72,7 @@ func TestInstances(t *testing.T) {
 			}
 		}
 		h.Must(t, "zerolet", "sleep", name)
+		h.WaitState(fmt.Sprintf("site@%d.service", first), "inactive") // its idle time may last until now
 		nothingLeft(h)
 		// One that is not there any more stops, and no other.
 		h.Must(t, "rm", fmt.Sprintf("%s/%s.container", h.QuadletDir, name))
