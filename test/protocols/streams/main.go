@@ -56,7 +56,7 @@ func main() {
 }
 
 // echo sends every message of a WebSocket back as it came; a text that is a
-// duration after that time.
+// duration after that time. At "close" it closes the connection.
 func echo(w http.ResponseWriter, r *http.Request) {
 	c, err := websocket.Accept(w, r, nil)
 	if err != nil {
@@ -67,6 +67,10 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	for {
 		kind, data, err := c.Read(r.Context())
 		if err != nil {
+			return
+		}
+		if string(data) == "close" {
+			_ = c.Close(websocket.StatusNormalClosure, "")
 			return
 		}
 		if pause, err := time.ParseDuration(string(data)); kind == websocket.MessageText && err == nil {
