@@ -64,7 +64,8 @@ func Open(t testing.TB, m *lab.Machine, s *lab.Session, options ...string) *Tab 
 	allocator, stop := chromedp.NewRemoteAllocator(t.Context(), address.String(), chromedp.NoModifyURL)
 	t.Cleanup(stop)
 	// What a newer Chromium has to say besides is nothing to report.
-	ctx, leave := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {}))
+	ctx, leave := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {}),
+		chromedp.WithBrowserOption(chromedp.WithDialTimeout(patience)))
 	t.Cleanup(leave)
 	tab := &Tab{TB: t, ctx: ctx, heard: &heard{}}
 	chromedp.ListenTarget(ctx, tab.heard.hear)
