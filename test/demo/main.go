@@ -47,7 +47,7 @@ func run(ctx context.Context, repository string, out, log io.Writer) (entries []
 	if _, err := m.User().NginxImage(ctx); err != nil {
 		return nil, err
 	}
-	s := story{ctx: ctx, out: out, session: m.User()}
+	s := story{ctx: ctx, out: out, machine: m, session: m.User()}
 	s.tell()
 	return s.entries, s.err
 }
@@ -76,6 +76,7 @@ func machine(ctx context.Context, repository string, log io.Writer) (*lab.Machin
 type story struct {
 	ctx     context.Context
 	out     io.Writer
+	machine *lab.Machine
 	session *lab.Session
 	entries []entry
 	err     error
@@ -107,8 +108,10 @@ func (s *story) tell() {
 	s.say("The first request starts the container, and waits until nginx answers.")
 	s.expect(request, "HTTP 200")
 	s.quiet("cat page", "<title>Welcome to nginx!</title>")
+	release := s.hold()
 	s.expect("podman ps --format '{{.Names}}  {{.Image}}  {{.Status}}'", "systemd-web  localhost/nginx")
 	s.expect(request, "HTTP 200")
+	release()
 
 	s.say("Five seconds after the last connection the container is gone again. The socket stays.")
 	s.wait("zerolet status", "asleep")
@@ -118,7 +121,22 @@ func (s *story) tell() {
 
 	s.say("And the next request wakes it again.")
 	s.expect(request, "HTTP 200")
-	s.quiet("podman ps --format '{{.Names}}'", "systemd-web")
+	s.hold()()
+}
+
+// hold has somebody connected until released, and waits for the container: on a slow machine more than the idle time
+// passes between two commands.
+func (s *story) hold() (release func()) {
+	if s.err != nil {
+		return func() {}
+	}
+	conn, err := s.machine.Dial(s.ctx, "tcp", "127.0.0.1:8080")
+	if err != nil {
+		s.err = err
+		return func() {}
+	}
+	s.until("podman ps --format '{{.Names}}'", "systemd-web")
+	return func() { _ = conn.Close() }
 }
 
 // show prints what a terminal shows, and keeps it for the picture.
@@ -179,17 +197,24 @@ func (s *story) shell(ctx context.Context, line string) (string, error) {
 	return strings.TrimSpace(o.Stdout), err
 }
 
-// wait shows a command once what it says has a part, within a minute.
+// wait shows a command once what it says has a part.
 func (s *story) wait(line, part string) {
-	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
-	defer cancel()
 	start := time.Now()
+	text := s.until(line, part)
+	if s.err == nil {
+		s.show(command, "$ "+line, time.Since(start))
+		s.show(output, text, 0)
+	}
+}
+
+// until runs a command until what it says has a part, for two minutes at most.
+func (s *story) until(line, part string) string {
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
+	defer cancel()
 	for s.err == nil {
 		text, err := s.shell(ctx, line)
 		if err == nil && strings.Contains(text, part) {
-			s.show(command, "$ "+line, time.Since(start))
-			s.show(output, text, 0)
-			return
+			return text
 		}
 		if ctx.Err() != nil {
 			s.err = fmt.Errorf("%s: never %q: %w", line, part, err)
@@ -199,4 +224,5 @@ func (s *story) wait(line, part string) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	return ""
 }
