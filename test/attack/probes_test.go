@@ -15,12 +15,15 @@ func TestUnreadProbes(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {
 		h.App("app", "-http :80", h.Publish(), "[ScaleToZero]", "IdleTimeout=3s", "Probe=/bytes")
 		h.MustGet()
+		stays := h.Connect() // the app is awake when the last of them asks, too
+		say(h, stays, "POST /echo HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\n")
 		for range 20 {
 			c := h.Connect()
 			_, _ = fmt.Fprintf(c, "GET /bytes?n=%d HTTP/1.1\r\nHost: app\r\n\r\n", int64(1)<<40)
 			_, _ = io.ReadFull(c, make([]byte, 1))
 		}
 		h.MustGet()
+		_ = stays.Close()
 		h.Asleep()
 	})
 }

@@ -14,7 +14,7 @@ func TestStandInSocket(t *testing.T) {
 		b := harness.NewBridge(h)
 		b.Name("ContainerName=web", "Network=proxy.network", "[ScaleToZero]", "Listen=proxy.network:8096:80", "IdleTimeout=1s")
 		path := b.RuntimeDir + "/zerolet-standin/app/proxy"
-		const connect = `use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die; connect($s, pack_sockaddr_un($ARGV[0])) or die "connect: $!"; ` +
+		const connect = `use Socket; $SIG{PIPE} = "IGNORE"; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die; connect($s, pack_sockaddr_un($ARGV[0])) or die "connect: $!"; ` +
 			`syswrite($s, "\0"); my $n = sysread($s, my $answer, 1); print defined $n ? $n : $!;`
 		if !h.UserManager {
 			if out, err := h.M.User().Run(t.Context(), "perl", "-e", connect, path); err == nil {
