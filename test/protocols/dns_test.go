@@ -19,7 +19,7 @@ func dns(s service) {
 	}, "\n"))
 	s.declare(servers, s.publish(53)+"/tcp,udp", "Volume="+s.dir()+":/srv:ro", "Exec=/usr/sbin/nsd -d -c /srv/nsd.conf")
 	dig := func(args ...string) string {
-		args = append([]string{"/usr/bin/dig", "@127.0.0.1", "-p", fmt.Sprint(s.Port), "+tries=1", "+time=50", "+short", "+noedns"}, args...)
+		args = append([]string{"/usr/bin/dig", "@127.0.0.1", "-p", fmt.Sprint(s.Port), "+tries=1", "+time=100", "+short", "+noedns"}, args...)
 		return s.client(nil, nil, args...)
 	}
 	for _, protocol := range []string{"+notcp", "+tcp"} {

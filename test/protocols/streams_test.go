@@ -12,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
@@ -33,7 +34,7 @@ func (s service) awake() {
 // after a silence.
 func webSocket(s service) {
 	s.declare("localhost/streams", s.publish(80))
-	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
+	ctx, cancel := context.WithTimeout(s.Context(), 5*harness.Patience)
 	defer cancel()
 	for range 2 {
 		c, _, err := websocket.Dial(ctx, "ws://"+s.Addr()+"/websocket", &websocket.DialOptions{HTTPClient: s.M.HTTP()})
@@ -68,7 +69,7 @@ func webSocket(s service) {
 // them from one start of the server.
 func serverSentEvents(s service) {
 	s.declare("localhost/streams", s.publish(80))
-	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
+	ctx, cancel := context.WithTimeout(s.Context(), 5*harness.Patience)
 	defer cancel()
 	starts := make(map[string]bool)
 	for range 2 {
@@ -104,11 +105,13 @@ func serverSentEvents(s service) {
 // large messages to the server, as fast as HTTP/2 lets them go.
 func grpcStreams(s service) {
 	s.declare("localhost/streams", s.publish(90))
-	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
+	ctx, cancel := context.WithTimeout(s.Context(), 5*harness.Patience)
 	defer cancel()
 	for range 2 {
 		dial := func(ctx context.Context, _ string) (net.Conn, error) { return s.M.Dial(ctx, "tcp", s.Addr()) }
-		c, err := grpc.NewClient("passthrough:///"+s.name, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		c, err := grpc.NewClient("passthrough:///"+s.name, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			// Until the server is awake nobody answers: 20 s by default.
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: harness.Patience}))
 		if err != nil {
 			s.Fatal(err)
 		}
