@@ -38,6 +38,7 @@ func TestPackageScripts(t *testing.T) {
 						m.Root().Must(t, "touch", "/usr/libexec/zerolet/zerolet-proxy")
 						return h.Property("zerolet-removed.service", "ExecMainExitTimestampMonotonic") != "0"
 					})
+					h.WatchesPrograms() // anew
 				}
 				h.Expect("app-proxy.socket", "active")
 				if h.Property("app-proxy.socket", "InvocationID") != before[h.Name] {
@@ -68,6 +69,7 @@ func TestPackageStopsNoStranger(t *testing.T) {
 				h.Reload()
 				h.Control("start", "foo.service", "foo-proxy.socket")
 				h.Must(t, "rm", h.UnitDir+"/foo-proxy.socket")
+				h.WatchesPrograms()
 			})
 			m.Root().Must(t, "sh", "-c", kind.Remove)
 			harness.Each(t, m, func(t *testing.T, h *harness.Host) {

@@ -60,3 +60,15 @@ func Packages(t testing.TB, bind ...string) *lab.Machine {
 	}
 	return m
 }
+
+// WatchesPrograms waits until the manager knows of it when the programs are removed from now on. A path unit sees nothing
+// before it is up, nor while what it has started runs (systemd.path(5)), as that does for a moment after an upgrade.
+func (h *Host) WatchesPrograms() {
+	h.Helper()
+	if !h.UserManager {
+		return // the package's script tells that of the system
+	}
+	h.Wait("the manager watches the programs", func() bool {
+		return h.Property("zerolet-removed.path", "SubState") == "waiting" && h.State("zerolet-removed.service") == "inactive"
+	}, "zerolet-removed.path", "zerolet-removed.service")
+}

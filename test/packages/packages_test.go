@@ -108,6 +108,7 @@ func life(t *testing.T, m *lab.Machine, kind harness.PackageKind) {
 		for _, path := range []string{cache + "/zerolet-wakes/page/times", h.RuntimeDir + "/zerolet-page/page/page.service"} {
 			h.Must(t, "test", "-s", path)
 		}
+		h.WatchesPrograms()
 	})
 	root.Must(t, "sh", "-c", kind.Remove)
 	harness.Each(t, m, func(t *testing.T, h *harness.Host) {
