@@ -509,7 +509,7 @@ func escape(c net.Conn) {
 	fd := int(file.Fd())                                                                                            // makes it a blocking one
 	var none [16]byte                                                                                               // a struct sockaddr of AF_UNSPEC, which is 0
 	_, _, _ = syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), uintptr(len(none))) //nolint:gosec // the kernel takes an address
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Usec: 300_000})
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: 3})
 	if err := syscall.Connect(fd, loopbackOf(fd)); err != nil {
 		fmt.Println("escape:", err)
 		return
