@@ -39,6 +39,10 @@ const (
 	endingTime = time.Second
 	// lookAgain is when to look again at what is not settled.
 	lookAgain = 50 * time.Millisecond
+	// thawedFor is how long a container stays awake at least that somebody else has
+	// thawed, for something that comes yet: Podman is still to send SIGTERM, or to
+	// begin what ExecReload= has it do, and on a busy machine that takes seconds.
+	thawedFor = 10 * time.Second
 )
 
 // freezing is the way of a server to freeze its container.
@@ -192,7 +196,7 @@ func (s *server) freeze() (why string, over bool) {
 // again: it reports that.
 func (s *server) awaitEnd(f *frozen) bool {
 	defer s.pokeAtStop()()
-	for end := time.Now().Add(s.cfg.IdleTimeout); !s.isStopped(); {
+	for end := s.activity.idleAt(s.cfg.IdleTimeout); !s.isStopped(); {
 		if f.Look() == reach.Ended {
 			return true
 		}
@@ -230,7 +234,11 @@ func (s *server) awake(f *frozen, u use) {
 	}
 	now := time.Now()
 	s.activity.touch(now)
-	s.activity.stay(s.cfg.StayAwake)
+	least := s.cfg.StayAwake
+	if u.foreign {
+		least = max(least, thawedFor)
+	}
+	s.activity.stay(least)
 	if u.told && f.wasFrozen {
 		s.record.Thaw(u.by, 0)
 	}
