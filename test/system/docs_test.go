@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/zerolet/zerolet/proxy/wire"
 	"github.com/zerolet/zerolet/test/harness"
 	"github.com/zerolet/zerolet/test/lab"
 )
@@ -174,10 +173,7 @@ func manual(t *testing.T, h *harness.Host) {
 func hungUp(h *harness.Host, line string) {
 	h.Helper()
 	if strings.Contains(line, "zerolet sleep") {
-		const proxy = "web-proxy.service"
-		h.Wait("nobody is connected", func() bool {
-			return wire.ParseStatus(h.Property(proxy, "StatusText")).Open == 0 || h.State(proxy) != "active"
-		}, proxy)
+		h.Unused("web")
 	}
 }
 

@@ -199,6 +199,7 @@ func TestProbes(t *testing.T) {
 		r = newRobot(h)
 		r.expect("", "GET", "/who")
 		r.Close()
+		h.Unused("app")
 		h.Must(t, "zerolet", "sleep", "app")
 		h.Asleep()
 		r = newRobot(h)

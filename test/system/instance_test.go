@@ -71,6 +71,7 @@ func TestInstances(t *testing.T) {
 				t.Errorf("%s: %s", verb, out)
 			}
 		}
+		h.Unused(name)
 		h.Must(t, "zerolet", "sleep", name)
 		h.WaitState(fmt.Sprintf("site@%d.service", first), "inactive") // its idle time may last until now
 		nothingLeft(h)
