@@ -168,8 +168,7 @@ func manual(t *testing.T, h *harness.Host) {
 	}
 }
 
-// hungUp waits until the proxy has noticed that who has woken the service has left, before
-// a command has it sleep: zerolet sleep waits for that, but not for ever.
+// hungUp lets the proxy notice that who has woken the service has left, before a command has it sleep.
 func hungUp(h *harness.Host, line string) {
 	h.Helper()
 	if strings.Contains(line, "zerolet sleep") {
