@@ -19,8 +19,10 @@ import (
 // turn.
 
 const (
-	// askedFor is how long a question counts. It comes once a second.
-	askedFor = 5 * time.Second
+	// askedFor is how long a question counts. It comes once a second, and later on a
+	// busy machine: a proxy that went on while systemd stops its container would have
+	// it started again.
+	askedFor = 15 * time.Second
 	// firstServed is how long who has woken the container may take to be seen: a
 	// proxy that gave way at once would serve nobody, and wait again.
 	firstServed = time.Second
