@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	crypto "crypto/rand"
 	"flag"
 	"fmt"
@@ -173,6 +174,17 @@ func spend(cpu time.Duration) {
 	}
 }
 
+// patient dials until somebody listens: a container that has started does not yet.
+func patient(ctx context.Context, network, address string) (net.Conn, error) {
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil || ctx.Err() != nil {
+			return c, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // onTerm decides what SIGTERM does. Process 1 of a pid namespace has no default action (pid_namespaces(7)).
 func onTerm(ignore bool, end func()) {
 	if ignore {
@@ -249,8 +261,12 @@ func httpServer(id string, ready *string) server {
 		if accept := r.FormValue("accept"); accept != "" {
 			ask.Header.Set("Accept", accept)
 		}
-		ask.Close = true                         // a connection that is kept would keep the other awake
-		other, err := http.DefaultClient.Do(ask) //nolint:gosec // the test says which
+		ask.Close = true // a connection that is kept would keep the other awake
+		client := http.DefaultClient
+		if r.FormValue("patient") != "" {
+			client = &http.Client{Transport: &http.Transport{DialContext: patient}}
+		}
+		other, err := client.Do(ask) //nolint:gosec // the test says which
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return

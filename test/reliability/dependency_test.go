@@ -29,7 +29,7 @@ func needsDatabase(name string) []string {
 }
 
 // askDatabase has the app ask the database, by its name.
-const askDatabase = "/of?url=http://systemd-db/"
+const askDatabase = "/of?patient=yes&url=http://systemd-db/"
 
 // ofDatabase is what the database answers when the app asks it.
 func ofDatabase(h *harness.Host) string {
