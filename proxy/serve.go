@@ -39,6 +39,14 @@ func Serve(cfg wire.Config, files []*os.File, stop <-chan os.Signal, stderr io.W
 	return s.serve(stop)
 }
 
+// AwaitReader has journald read what a process that is about to end has said on stderr,
+// so that its unit is known. It waits for a bounded time, and for journald alone.
+func AwaitReader(stderr io.Writer) {
+	if f, ok := stderr.(*os.File); ok {
+		report.AwaitReader(f)
+	}
+}
+
 // serve is the straight line from ready to the end.
 func (s *server) serve(stop <-chan os.Signal) error {
 	defer s.close()

@@ -71,14 +71,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // status is the exit status for what came of it.
 func status(err error, stderr io.Writer) int {
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.Is(err, wire.ErrConfig):
-		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
-		return wire.ExitConfig
-	default:
-		fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
-		return exitFailure
 	}
+	fmt.Fprintf(stderr, "zerolet-proxy: %v\n", err)
+	proxy.AwaitReader(stderr)
+	if errors.Is(err, wire.ErrConfig) {
+		return wire.ExitConfig
+	}
+	return exitFailure
 }

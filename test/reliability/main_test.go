@@ -109,6 +109,15 @@ func atRest(h *harness.Host, unit string) (state string) {
 	return state
 }
 
+// stopJournal has journald read nothing until it goes on, as on a slow disk.
+func stopJournal(h *harness.Host) (goesOn func()) {
+	h.Helper()
+	root := h.M.Root()
+	pid := strings.TrimSpace(root.Must(h.T, "systemctl", "show", "--property=MainPID", "--value", "systemd-journald.service"))
+	root.Must(h.T, "kill", "-STOP", pid)
+	return func() { root.Must(h.T, "kill", "-CONT", pid); h.SyncJournal() }
+}
+
 // sleepNow is for what stays awake for as long as a test takes.
 func sleepNow(h *harness.Host) { h.Helper(); h.Must(h.T, "zerolet", "sleep", "--force", "app") }
 
@@ -175,6 +184,15 @@ func abort(c *net.TCPConn) {
 func containerPID(h *harness.Host) string {
 	h.Helper()
 	return h.Must(h.T, "podman", "inspect", "--format", "{{.State.Pid}}", "systemd-app")
+}
+
+// waitExit waits until a process is gone. Before, one that has ended connections may have a listener yet.
+func waitExit(h *harness.Host, pid string) {
+	h.Helper()
+	h.Wait("process "+pid+" is gone", func() bool {
+		_, err := h.Session.Run(h.Context(), "test", "-e", "/proc/"+strings.TrimSpace(pid))
+		return err != nil
+	})
 }
 
 func contains(h *harness.Host, unit, text string) bool {

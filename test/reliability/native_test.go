@@ -176,9 +176,11 @@ func nativeNoKeys(h *harness.Host) {
 	}
 	native(h, nativeApp, "IdleTimeout=300ms")
 	for range 2 {
+		goesOn := stopJournal(h) // which is to know whose words they are
 		if id, err := h.Get(); err == nil {
 			h.Errorf("answered by %s", id)
 		}
+		goesOn()
 		h.WaitState("app-proxy.service", "failed")
 		for _, unit := range []string{"app.service", "app-open.service"} {
 			if state := atRest(h, unit); state != "inactive" {

@@ -2,6 +2,8 @@ package report
 
 import (
 	"net"
+	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,15 +36,33 @@ func awaitReader(path string, bound time.Duration) {
 	if _, err := conn.Write(nil); err != nil {
 		return
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
+	if raw, err := conn.SyscallConn(); err == nil {
+		untilRead(raw, deadline)
 	}
+}
+
+// AwaitReader waits likewise for what was said on stderr, if that is a stream of
+// journald's: it looks for the unit when it reads the first line. It does one thing
+// at a time, so that who has taken a datagram afterwards has dealt with the stream.
+func AwaitReader(stderr *os.File) {
+	deadline := time.Now().Add(readBound)
+	if raw, err := stderr.SyscallConn(); err == nil && untilRead(raw, deadline) {
+		awaitReader(journalSocket, time.Until(deadline))
+	}
+}
+
+// untilRead waits until the other end has read all, and reports whether it has.
+func untilRead(raw syscall.RawConn, deadline time.Time) bool {
 	for pause := 100 * time.Microsecond; time.Now().Before(deadline); pause = min(2*pause, 10*time.Millisecond) {
 		var queued int
-		if e := raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil || err != nil || queued == 0 {
-			return
+		var err error
+		if e := raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil || err != nil {
+			return false
+		}
+		if queued == 0 {
+			return true
 		}
 		time.Sleep(pause)
 	}
+	return false
 }
