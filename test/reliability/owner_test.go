@@ -45,11 +45,12 @@ func TestOwnerLost(t *testing.T) {
 					continue // as without it
 				}
 				c := underWay(h)
-				first := h.MustGet()
+				first, pid := h.MustGet(), containerPID(h)
 				lose()
 				if n, err := c.Read(make([]byte, 1)); err == nil {
 					t.Errorf("%s: read %d bytes of a container that is gone", what, n)
 				}
+				waitExit(h, pid)
 				if again := h.MustGet(); again == first {
 					t.Errorf("%s: the app has outlived its network", what)
 				}
