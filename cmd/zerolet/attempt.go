@@ -160,7 +160,8 @@ func (c *call) served(ctx context.Context, unit string) bool {
 		return true // not known: a database that has moved on must not go back
 	}
 	if s := all.Named(unit); s != nil && !s.Dependency() {
-		return !s.Wake.Time.Before(s.Container.Time("InactiveExitTimestamp"))
+		// The proxy knows it before journald has its record.
+		return s.Reached() || !s.Wake.Time.Before(s.Container.Time("InactiveExitTimestamp"))
 	}
 	for _, s := range all.Services { // a dependency, or a container of a pod
 		for _, s := range append(s.Members, s) {
