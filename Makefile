@@ -84,7 +84,7 @@ sources: ## make dist/*.tar.gz, what packaging/rpm/zerolet.spec builds from
 check: lint unit ## lint, and run every test that needs no root
 	$(GO) -C test test -short -count=1 ./...
 
-test: unit ## run every test, the lab's included, about twenty minutes (as root; installs what it needs)
+test: unit ## run every test, the lab's included, about half an hour (as root; installs what it needs)
 	@# Go tells of one package after another, in their order. As JSON it tells of each test at once.
 	@echo 'A package is told of when all of its tests have ended: nothing for minutes is as it should be.'
 	@echo 'TESTFLAGS=-json tells of each test as it ends.'
