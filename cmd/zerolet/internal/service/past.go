@@ -63,7 +63,7 @@ func (h Host) Pasts(ctx context.Context, services []*Service, since, now time.Ti
 		return all, nil
 	}
 	var last systemd.Entry
-	err := h.Journal(ctx, h.pasts(byProxy, byContainer, since), func(e systemd.Entry) bool {
+	err := h.Journal(ctx, h.pasts(byProxy, byContainer, since, now), func(e systemd.Entry) bool {
 		if last != nil && last.Text("_BOOT_ID") != e.Text("_BOOT_ID") {
 			for _, p := range all { // the power has failed
 				p.end(last.Time())
@@ -86,14 +86,14 @@ func (h Host) Pasts(ctx context.Context, services []*Service, since, now time.Ti
 }
 
 // pasts asks for what the manager says of containers, and for what proxies say.
-func (h Host) pasts(byProxy, byContainer map[string]*Past, since time.Time) systemd.Query {
+func (h Host) pasts(byProxy, byContainer map[string]*Past, since, until time.Time) systemd.Query {
 	var proxies, containers []string
 	if len(byProxy) <= few {
 		proxies, containers = slices.Collect(maps.Keys(byProxy)), slices.Collect(maps.Keys(byContainer))
 	}
 	manager := append(h.Told(containers...), ids(systemd.Starting, systemd.Started, systemd.Stopped, systemd.Failed, systemd.NoStart)...)
 	proxy := append(h.From(proxies...), ids(wire.WakeMessage, wire.FreezeMessage, wire.FailMessage)...)
-	return systemd.Query{Since: since, Fields: ofRecords, Match: [][]string{manager, proxy}}
+	return systemd.Query{Since: since, Until: until, Fields: ofRecords, Match: [][]string{manager, proxy}}
 }
 
 // add is the next record.

@@ -69,6 +69,7 @@ func (e Entry) About() string {
 // Query says which entries of the journal are wanted, and what of them.
 type Query struct {
 	Since  time.Time // zero: all
+	Until  time.Time // to the microsecond: what comes while journalctl reads is left out; zero: all
 	Newest bool      // first; else the oldest
 	Last   int       // so many of the newest; 0: all
 	Fields []string  // besides when it came, what it is and who has sent it
@@ -115,7 +116,7 @@ func (m Manager) Journal(ctx context.Context, q Query, use func(Entry) bool) err
 	if err != nil {
 		return err
 	}
-	done, err := decode(out, use)
+	done, err := decode(out, q.until(use))
 	if done || err != nil {
 		stop()
 	}
@@ -129,6 +130,13 @@ func (m Manager) Journal(ctx context.Context, q Query, use func(Entry) bool) err
 		return fmt.Errorf("journalctl: %s", text)
 	}
 	return nil
+}
+
+// until leaves out what is newer than is wanted.
+func (q Query) until(use func(Entry) bool) func(Entry) bool {
+	return func(e Entry) bool {
+		return !q.Until.IsZero() && e.Time().After(q.Until) || use(e)
+	}
 }
 
 // decode reports whether there was enough before the end.
