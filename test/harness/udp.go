@@ -71,6 +71,22 @@ func (c UDPClient) Hear() string {
 	return text
 }
 
+// Ask says it until there is an answer, as clients of UDP do: the container may stop
+// before its app has answered.
+func (c UDPClient) Ask(text string) string {
+	c.h.Helper()
+	for deadline := time.Now().Add(Patience); ; {
+		c.Say(text)
+		answer, err := c.HearWithin(5 * time.Second)
+		switch {
+		case err == nil:
+			return answer
+		case time.Now().After(deadline):
+			c.h.Fatalf("no answer: %v\n%s", err, c.h.LastJournal())
+		}
+	}
+}
+
 // HearWithin is the next answer, if it comes in time.
 func (c UDPClient) HearWithin(limit time.Duration) (string, error) {
 	buf := make([]byte, 1<<16)
