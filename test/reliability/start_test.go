@@ -190,6 +190,25 @@ func TestResetsWhileStarting(t *testing.T) {
 	})
 }
 
+// The reason is known also where journald has not looked for the unit of who told it
+// before that one's end.
+func TestReasonOfTheGone(t *testing.T) {
+	each(t, func(t *testing.T, h *harness.Host) {
+		h.Declare("app", "Image=localhost/none", "Pull=never", h.Publish(), "[ScaleToZero]")
+		goesOn := stopJournal(h)
+		_, err := h.Systemctl(t.Context(), "start", "app.service")
+		goesOn()
+		if err == nil {
+			t.Fatal("it starts without an image")
+		}
+		h.Expect("app.service", "failed")
+		out, _ := h.Session.Run(t.Context(), "zerolet", "status", "app") // which fails, as the service does
+		if !strings.Contains(out.Stdout, "localhost/none: image not known") {
+			t.Errorf("%s\n%s", out.Stdout, h.LastJournal())
+		}
+	})
+}
+
 // The container dies while the proxy asks it: the next one answers.
 func TestDiesWhileDialled(t *testing.T) {
 	each(t, func(t *testing.T, h *harness.Host) {

@@ -107,6 +107,7 @@ func TestLastWords(t *testing.T) {
 		"FATAL: no config": append([]systemd.Entry{start, app}, append(around, fail)...),
 		"Error: netavark: Error from child process in use": {start, said("podman", "Error: netavark:"), said("podman", " Error from child process"), said("podman", "in use"), fail, start},
 		"Main process exited":                              append([]systemd.Entry{start}, append(around, fail, start)...),
+		"Error: after the end":                             {start, manager("", "Main process exited"), fail, said("podman", "Error: after the end"), start, fail},
 		"the newer":                                        {start, app, fail, start, said("app", "the newer"), fail, start, app},
 		"":                                                 {start},
 		"not met: ExecCondition=":                          {start, skip, start},

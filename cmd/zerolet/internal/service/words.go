@@ -29,8 +29,8 @@ func (h Host) Words(ctx context.Context, units []string, since time.Time) (map[s
 	open := len(heard)
 	err := h.Journal(ctx, systemd.Query{
 		Since: since, Newest: true, Last: max(memory, told*len(units)),
-		Fields: []string{"MESSAGE", "PRIORITY", "PODMAN_EVENT", "CONTAINER_ID_FULL", "_COMM", "_PID"},
-		Match:  [][]string{h.From(units...), h.Told(units...)},
+		Fields: []string{"MESSAGE", "PRIORITY", "PODMAN_EVENT", "CONTAINER_ID_FULL", "_COMM", "_PID", "SYSLOG_IDENTIFIER"},
+		Match:  [][]string{h.From(units...), h.Told(units...), h.FromNobody(units...)},
 	}, func(e systemd.Entry) bool {
 		unit := h.about(e)
 		if entries, asked := heard[unit]; asked && len(entries) < told && !e.Time().Before(since) { // --since= is about seconds
@@ -49,33 +49,41 @@ func (h Host) Words(ctx context.Context, units []string, since time.Time) (map[s
 }
 
 // about is the unit that an entry is about: the manager speaks of any, who else
-// says so speaks for its own.
+// says so speaks for its own, also where journald has not found out which that is.
 func (h Host) about(e systemd.Entry) string {
 	if h.FromManager(e) {
 		return e.About()
 	}
-	return h.Sender(e)
+	return cmp.Or(h.Sender(e), h.Nobodys(e))
 }
 
 // lastWords are those in entries about one unit.
 func (h Host) lastWords(entries []systemd.Entry) string {
 	var last, cause string
 	var said speech
+	late := false // journald takes what a process has said after what the manager has, at times
 	for _, e := range entries {
 		switch {
 		case !h.FromManager(e):
 			said.add(e)
 		case e.Text("MESSAGE_ID") == systemd.Starting:
-			said, cause = speech{}, ""
+			if late {
+				last = cmp.Or(said.last(), last)
+			}
+			said, cause, late = speech{}, "", false
 		case e.Text("MESSAGE_ID") == systemd.Skipped:
 			last = cmp.Or(said.last(), "not met: ExecCondition=")
 			said, cause = speech{}, ""
 		case e.Text("MESSAGE_ID") == systemd.Failed:
+			late = said.last() == ""
 			last = cmp.Or(said.last(), cause, last)
 			said, cause = speech{}, ""
 		case isCause(e):
 			cause = cmp.Or(cause, strings.TrimSpace(e.Text("MESSAGE")))
 		}
+	}
+	if late {
+		last = cmp.Or(said.last(), last)
 	}
 	return reasoned(cmp.Or(last, said.last(), cause)) // systemd may not have told the failure yet
 }

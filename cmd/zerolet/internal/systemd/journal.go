@@ -193,3 +193,27 @@ func (m Manager) From(units ...string) []string {
 	}
 	return terms
 }
+
+// FromNobody matches what the manager's user said in services of these names and had
+// ended before journald looked for the unit (client_context_read_cgroup in
+// journald-context.c). It has the stream's identifier then, which Quadlet makes the
+// unit's name (SyslogIdentifier=%N). Nobody else can say so: _UID= is the kernel's word.
+func (m Manager) FromNobody(units ...string) []string {
+	terms := []string{"_UID=0", "_TRANSPORT=stdout"}
+	if m.User {
+		terms[0] = "_UID=" + strconv.Itoa(m.UID)
+	}
+	for _, u := range units {
+		terms = append(terms, "SYSLOG_IDENTIFIER="+strings.TrimSuffix(u, ".service"))
+	}
+	return terms
+}
+
+// Nobodys is the service of an entry whose unit journald has not found, among those
+// that came [Manager.FromNobody], or else empty.
+func (m Manager) Nobodys(e Entry) string {
+	if name := e.Text("SYSLOG_IDENTIFIER"); m.Sender(e) == "" && name != "" {
+		return name + ".service"
+	}
+	return ""
+}
